@@ -1,0 +1,83 @@
+package sink
+
+import (
+	"context"
+	"time"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// MaxBatch is the largest number of messages of one destination in one Publish that any configuration allows. A lane
+// that looks for a message of unknown fate reads that many entries back.
+const MaxBatch = 1000
+
+// Header is one piece of metadata of a message: a Pulsar property, a Redis field.
+type Header struct {
+	Name  string
+	Value []byte
+}
+
+// Names of headers that Tail reads back.
+const (
+	HeaderID       = "id"
+	HeaderPosition = "position"
+	HeaderFrontier = "frontier"
+	HeaderReplay   = "replay"
+)
+
+// Message is one event made ready for one destination. Its bytes belong to the caller and stay
+// unchanged until Publish returns; a sink that keeps them longer copies them.
+type Message struct {
+	Destination string    // full name, as the broker knows it
+	Key         []byte    // text form of the event's key; orders and partitions
+	EventTime   time.Time // occurred_at; zero when the event has none
+	Headers     []Header  // metadata in its order; always holds id and position
+	Body        []byte    // never nil
+}
+
+// Size is the number of bytes that the message holds, without the broker's own overhead.
+func (m *Message) Size() int {
+	size := len(m.Key) + len(m.Body)
+	for _, h := range m.Headers {
+		size += len(h.Name) + len(h.Value)
+	}
+	return size
+}
+
+// Entry is what a destination's tail says of one message that landed.
+type Entry struct {
+	ID       string
+	Replay   int            // 0 for the first delivery
+	Position event.Position // zero when somebody else wrote the entry
+	Frontier event.Position // zero when the log lane published it
+}
+
+// A Sink appends batches durably. Publish, Tail and Probe may be called by several lanes at once, but never two of
+// them for the same destination at once.
+type Sink interface {
+	// Publish appends the messages, which may be of several destinations; messages of one destination stand
+	// in order and are at most MaxBatch. It returns nil when all were accepted, else one result per message, by the
+	// prefix rule in the package comment. It returns within ctx's deadline; what was cut off then has an
+	// unknown fate. A destination whose tail was not read since its last unknown fate is refused, with nothing landed.
+	Publish(ctx context.Context, batch []Message) []error
+
+	// Tail fences the destination, then reads its last n entries (fewer when it holds fewer; none when it is empty
+	// or missing), newest last. It may return more than n where the broker keeps batches whole. n is at least 1.
+	Tail(ctx context.Context, destination string, n int) ([]Entry, error)
+
+	// Probe asks whether the destination would accept a message now, without sending one and without a fence.
+	Probe(ctx context.Context, destination string) error
+
+	// Close releases everything. No other method is running or called afterwards.
+	Close(ctx context.Context) error
+}
+
+// A Partitioner is a Sink in which one name can stand for several destinations, each with its own order
+// and tail. Publish and Tail take the full names only.
+type Partitioner interface {
+	// Partitions returns the full names of the destinations that the name stands for: itself alone when it is not
+	// partitioned.
+	Partitions(ctx context.Context, destination string) ([]string, error)
+	// Partition returns the index of the key's partition among n, the same for ever.
+	Partition(key []byte, n int) int
+}
