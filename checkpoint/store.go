@@ -1,0 +1,138 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// Record is the durable checkpoint of a slot: the stream starts at Confirmed. It is written before the slot is confirmed, so a
+// slot that is confirmed beyond it was moved, or made, by somebody else.
+type Record struct {
+	Slot      string
+	SystemID  string    // the cluster's system identifier, as IDENTIFY_SYSTEM prints it
+	Timeline  int32     // the cluster's timeline when the epoch began
+	Epoch     uint32    // which slot of this name; rises with every slot that is made
+	Confirmed event.LSN // every event before it is settled
+	At        time.Time // when Confirmed was written, by the server's clock
+}
+
+// A Querier runs one statement: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
+type Querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// ErrNoRecord says that the slot has no checkpoint yet, so there is none to move: NewEpoch makes it.
+var ErrNoRecord = errors.New("the slot has no checkpoint")
+
+// Load reads the slot's record from the given schema; found is false when the slot has none. It fails with
+// [event.ErrNotMigrated] when the table is missing.
+func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found bool, err error) {
+	query := `SELECT epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at
+		FROM ` + table(schema, "checkpoint") + ` WHERE slot = $1`
+	r, err = scan(db.QueryRow(ctx, query, slot), slot)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Record{}, false, nil
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("load the checkpoint of slot %q from schema %q: %w", slot, schema, classify(err))
+	}
+	return r, true, nil
+}
+
+// NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point) of r,
+// and raises the epoch to the recorded one plus one, or to now in seconds since 1970 where that is more, so that an epoch is never
+// used again, even after the row was removed. It returns the record as it now is, or [event.ErrTermLost].
+func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {
+	row := db.QueryRow(ctx, newEpochSQL(lease.Schema),
+		lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String())
+	made, err := scan(row, lease.Slot)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = event.ErrTermLost
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("begin an epoch of slot %q at %s: %w", lease.Slot, r.Confirmed, classify(err))
+	}
+	return made, nil
+}
+
+// Save moves the checkpoint of the lease's slot forward to lsn, durably; it never moves back. It returns [event.ErrTermLost] when a
+// later session holds the term, and [ErrNoRecord] when the slot has no checkpoint.
+func Save(ctx context.Context, db Querier, lease event.Lease, lsn event.LSN) error {
+	var ours, saved, durable bool
+	err := db.QueryRow(ctx, saveSQL(lease.Schema), lease.Slot, lease.Term, lsn.String()).Scan(&ours, &saved, &durable)
+	switch {
+	case err != nil:
+		err = classify(err)
+	case !ours:
+		err = event.ErrTermLost
+	case !saved:
+		err = ErrNoRecord
+	}
+	if err != nil {
+		return fmt.Errorf("save the checkpoint of slot %q at %s: %w", lease.Slot, lsn, err)
+	}
+	return nil
+}
+
+// leaseCTE locks the lease's row where slot and term are still ours. Every statement that writes begins with it: see package park.
+func leaseCTE(schema string) string {
+	return `WITH lease AS MATERIALIZED (SELECT 1 FROM ` + table(schema, "lease") + ` WHERE slot = $1 AND term = $2 FOR SHARE)`
+}
+
+func newEpochSQL(schema string) string {
+	return leaseCTE(schema) + `
+		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
+			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at)
+		SELECT $1, $3::bigint, $4, $5, $6::text::pg_lsn, now() WHERE EXISTS (SELECT FROM lease)
+		ON CONFLICT (slot) DO UPDATE SET
+			epoch = greatest(c.epoch + 1, excluded.epoch), system_identifier = excluded.system_identifier,
+			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at
+		RETURNING epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at`
+}
+
+// saveSQL also waits for the disk on a database with synchronous_commit off: the slot is confirmed next, and a crash of the server
+// must not leave it confirmed beyond its checkpoint.
+func saveSQL(schema string) string {
+	return leaseCTE(schema) + `, saved AS (
+			UPDATE ` + table(schema, "checkpoint") + `
+			SET confirmed_lsn = greatest(confirmed_lsn, $3::text::pg_lsn), confirmed_at = now()
+			WHERE slot = $1 AND EXISTS (SELECT FROM lease)
+			RETURNING 1
+		)
+		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM saved),
+			CASE current_setting('synchronous_commit')
+				WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
+}
+
+func table(schema, name string) string { return pgx.Identifier{schema, name}.Sanitize() }
+
+func scan(row pgx.Row, slot string) (Record, error) {
+	r := Record{Slot: slot}
+	var epoch int64
+	var confirmed string
+	if err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At); err != nil {
+		return Record{}, err
+	}
+	r.Epoch = uint32(epoch) // the table's CHECK keeps it in range
+	var err error
+	r.Confirmed, err = event.ParseLSN(confirmed)
+	return r, err
+}
+
+// classify adds the mend to the errors of a missing schema, table or column.
+func classify(err error) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code {
+		case "3F000", "42P01", "42703":
+			return fmt.Errorf("%w: %w", event.ErrNotMigrated, err)
+		}
+	}
+	return err
+}
