@@ -1,0 +1,215 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Table is the outbox as Describe found it. It does not change and may be used by several goroutines.
+type Table struct {
+	config   Config
+	change   string   // the UPDATE or DELETE of settling; $3 are the ids
+	statuses [][]byte // its parameters from $4 on
+}
+
+// A Querier reads: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// column is what the catalog says of one column.
+type column struct {
+	name      string
+	number    int16
+	elements  string // its type without length, always with the schema, for the array of ids
+	shown     string // its type as people know it
+	maxLength int    // in characters; 0 without limit
+	labels    []string
+	mayRead   bool
+	mayUpdate bool
+}
+
+// relation is what the catalog says of the table.
+type relation struct {
+	oid       uint32
+	kind      string // pg_class.relkind
+	filtered  bool   // row security applies to this role
+	mayUse    bool   // the schema
+	mayDelete bool
+}
+
+// Describe looks the table up and checks that the configured OnSent works on it: columns, statuses that fit, an index on the id, the role's
+// rights. An error names the statement or the setting that mends it. config is used with its defaults.
+func Describe(ctx context.Context, db Querier, config Config) (*Table, error) {
+	config = config.WithDefaults()
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	t, err := describe(ctx, db, config)
+	if err != nil {
+		return nil, fmt.Errorf("describe outbox table %s: %w", config.quoted(), err)
+	}
+	return t, nil
+}
+
+func describe(ctx context.Context, db Querier, config Config) (*Table, error) {
+	r, err := loadRelation(ctx, db, config)
+	if err != nil {
+		return nil, err
+	}
+	columns, err := loadColumns(ctx, db, r.oid)
+	if err != nil {
+		return nil, err
+	}
+	id, err := find(columns, config.Columns.ID, "columns.id")
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{config: config}
+	if config.OnSent == Keep {
+		return t, nil
+	}
+	if err := checkAccess(config, r, id); err != nil {
+		return nil, err
+	}
+	if err := checkIndex(ctx, db, config, r, id); err != nil {
+		return nil, err
+	}
+	return t, t.prepareChange(id, columns)
+}
+
+const relationSQL = `SELECT c.oid, c.relkind::text, row_security_active(c.oid), has_schema_privilege(n.oid, 'USAGE'),
+		has_table_privilege(c.oid, 'DELETE')
+	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = $1 AND c.relname = $2`
+
+func loadRelation(ctx context.Context, db Querier, config Config) (r relation, err error) {
+	err = db.QueryRow(ctx, relationSQL, config.Schema, config.Table).
+		Scan(&r.oid, &r.kind, &r.filtered, &r.mayUse, &r.mayDelete)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, errors.New("there is no such table: set database.table, or run outboxd migrate up to create it")
+	}
+	if err == nil && r.kind != "r" && r.kind != "p" {
+		err = errors.New("it is not a table: set database.table to the table that the application inserts into")
+	}
+	return r, err
+}
+
+const columnsSQL = `SELECT a.attname, a.attnum, format('%I.%I', n.nspname, b.typname), format_type(a.atttypid, a.atttypmod),
+		CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 ELSE 0 END,
+		ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid),
+		has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
+	FROM pg_catalog.pg_attribute a
+	JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+	JOIN pg_catalog.pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END
+	JOIN pg_catalog.pg_namespace n ON n.oid = b.typnamespace
+	WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped`
+
+func loadColumns(ctx context.Context, db Querier, oid uint32) ([]column, error) {
+	rows, err := db.Query(ctx, columnsSQL, oid)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
+		err = row.Scan(&c.name, &c.number, &c.elements, &c.shown, &c.maxLength, &c.labels, &c.mayRead, &c.mayUpdate)
+		return c, err
+	})
+}
+
+func find(columns []column, name, setting string) (column, error) {
+	var names []string
+	for _, c := range columns {
+		if c.name == name {
+			return c, nil
+		}
+		names = append(names, c.name)
+	}
+	return column{}, fmt.Errorf("it has no column %q: set %s to one of %s", name, setting, strings.Join(names, ", "))
+}
+
+// checkAccess finds out what would make a settle change nothing, or fail.
+func checkAccess(config Config, r relation, id column) error {
+	table := config.quoted()
+	switch {
+	case !r.mayUse:
+		return fmt.Errorf("the role may not use its schema: GRANT USAGE ON SCHEMA %s TO it", quote(config.Schema))
+	case r.filtered:
+		return fmt.Errorf("row security hides rows from the role, which would never be settled: give it BYPASSRLS, "+
+			"or a policy for all rows and ALTER TABLE %s DISABLE ROW LEVEL SECURITY", table)
+	case !id.mayRead:
+		return fmt.Errorf("the role may not read it: GRANT SELECT ON %s TO it", table)
+	case config.OnSent == Delete && !r.mayDelete:
+		return fmt.Errorf("the role may not delete its rows, as on_sent: delete does: GRANT DELETE ON %s TO it", table)
+	}
+	return nil
+}
+
+const indexSQL = `SELECT EXISTS (
+		SELECT FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+		JOIN pg_catalog.pg_am m ON m.oid = c.relam
+		WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = $2 AND m.amname IN ('btree', 'hash'))`
+
+// checkIndex wants a primary key or another index that begins with the id: without one each settle reads the whole table.
+func checkIndex(ctx context.Context, db Querier, config Config, r relation, id column) error {
+	var found bool
+	if err := db.QueryRow(ctx, indexSQL, r.oid, id.number).Scan(&found); err != nil {
+		return err
+	}
+	if found {
+		return nil
+	}
+	create := "CREATE UNIQUE INDEX CONCURRENTLY"
+	if r.kind == "p" { // which takes neither word: a unique index needs the partition key
+		create = "CREATE INDEX"
+	}
+	return fmt.Errorf("no index begins with column %q, so on_sent: %s would read the whole table each time: %s ON %s (%s), or set on_sent to keep",
+		id.name, config.OnSent, create, config.quoted(), quote(id.name))
+}
+
+// prepareChange builds the UPDATE or DELETE.
+func (t *Table) prepareChange(id column, columns []column) error {
+	config := t.config
+	named := quote(id.name) + ` = ANY($3::` + id.elements + `[])`
+	status, err := find(columns, config.Columns.Status, "columns.status")
+	if config.OnSent == Delete {
+		t.change = `DELETE FROM ` + config.quoted() + ` WHERE ` + named
+		if err == nil { // a table without a status has only fresh rows
+			t.change += ` AND ` + quote(status.name) + ` = $4`
+			t.statuses = [][]byte{[]byte(config.Statuses.New)}
+			return checkStatus(status, config.Statuses.New)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w, or on_sent to delete or keep", err)
+	}
+	if !status.mayUpdate {
+		return fmt.Errorf("the role may not mark its rows: GRANT UPDATE (%s) ON %s TO it", quote(status.name), config.quoted())
+	}
+	column := quote(status.name)
+	t.change = `UPDATE ` + config.quoted() + ` SET ` + column + ` = $5 WHERE ` + named + ` AND ` + column + ` = $4`
+	t.statuses = [][]byte{[]byte(config.Statuses.New), []byte(config.Statuses.Sent)}
+	return errors.Join(checkStatus(status, config.Statuses.New), checkStatus(status, config.Statuses.Sent))
+}
+
+// checkStatus makes sure that the column can hold the value.
+func checkStatus(c column, value string) error {
+	if !c.mayRead {
+		return fmt.Errorf("the role may not read column %q: GRANT SELECT on it", c.name)
+	}
+	if c.maxLength > 0 && utf8.RuneCountInString(value) > c.maxLength {
+		return fmt.Errorf("status %q does not fit into column %q, which is %s: name a shorter one (statuses)", value, c.name, c.shown)
+	}
+	if len(c.labels) > 0 && !slices.Contains(c.labels, value) {
+		return fmt.Errorf("column %q knows no status %q: name one of %s (statuses)", c.name, value, strings.Join(c.labels, ", "))
+	}
+	return nil
+}

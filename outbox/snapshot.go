@@ -1,0 +1,80 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Snapshot says which transactions one statement could see.
+// Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
+type Snapshot struct {
+	xmin   uint64   // everything before it is finished
+	xmax   uint64   // nothing from it on is finished
+	active []uint64 // not finished between the two; sorted
+
+	everything bool // of a table whose rows are kept: nothing has to be seen
+}
+
+// ParseSnapshot reads the text form of pg_snapshot and txid_snapshot, "xmin:xmax:xip_list" in 64-bit ids: "10:20:10,14,15".
+func ParseSnapshot(text string) (Snapshot, error) {
+	fail := func(err error) (Snapshot, error) { return Snapshot{}, fmt.Errorf("parse snapshot %q: %w", text, err) }
+	low, rest, ok := strings.Cut(text, ":")
+	high, list, ok2 := strings.Cut(rest, ":")
+	if !ok || !ok2 {
+		return fail(errors.New("want XMIN:XMAX:XIP,XIP"))
+	}
+	var s Snapshot
+	var err error
+	if s.xmin, err = strconv.ParseUint(low, 10, 64); err != nil {
+		return fail(err)
+	}
+	if s.xmax, err = strconv.ParseUint(high, 10, 64); err != nil {
+		return fail(err)
+	}
+	if list == "" {
+		return s, nil
+	}
+	for id := range strings.SplitSeq(list, ",") {
+		xid, err := strconv.ParseUint(id, 10, 64)
+		if err != nil {
+			return fail(err)
+		}
+		s.active = append(s.active, xid)
+	}
+	slices.Sort(s.active)
+	return s, nil
+}
+
+// Visible tells whether the statement saw what the committed transaction xid did. The log carries ids without their epoch, so xid
+// stands for the transaction nearest to the snapshot's end: PostgreSQL itself keeps all that live within 2^31 of each other. The zero
+// Snapshot sees nothing.
+func (s Snapshot) Visible(xid uint32) bool {
+	if s.everything {
+		return true
+	}
+	full := nearest(xid, s.xmax)
+	if full < s.xmin {
+		return true
+	}
+	if full >= s.xmax {
+		return false
+	}
+	_, running := slices.BinarySearch(s.active, full)
+	return !running
+}
+
+// nearest returns the 64-bit id with the low half xid that is nearest to around.
+func nearest(xid uint32, around uint64) uint64 {
+	const epoch, half = uint64(1) << 32, uint64(1) << 31
+	full := around&^(epoch-1) | uint64(xid)
+	switch {
+	case full > around && full-around > half && full >= epoch:
+		return full - epoch
+	case around > full && around-full > half:
+		return full + epoch
+	}
+	return full
+}
