@@ -1,0 +1,109 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Config names what a session reads and how it connects. URL, Schema, Table, Slot and Publication are required.
+type Config struct {
+	// URL is a pgx connection string for ordinary SQL connections. [Open] and [CreateSlot] add to it what a
+	// replication connection needs; sslmode, several hosts and target_session_attrs work as in pgx.
+	URL string
+
+	Schema, Table string   // the outbox table, unquoted, in their exact case
+	Columns       []string // columns that the table must have and the log must carry, unquoted
+
+	Slot        string // [a-z0-9_]{1,63}
+	Publication string // any identifier, unquoted
+
+	Create   bool // [Setup] makes a publication and a slot that are missing
+	Failover bool // a new slot is synchronized to standbys; PostgreSQL 17 and later, ignored before
+
+	// SystemID is the system identifier that the caller's checkpoint was written for. When it is not empty,
+	// [Open] refuses any other server with [ErrReplaced].
+	SystemID string
+
+	// StatusInterval is how often the caller will call [Stream.Confirm] at least. [Verify] refuses one that the
+	// server's wal_sender_timeout does not bear. Zero leaves that unchecked.
+	StatusInterval time.Duration
+
+	// OnNotice gets the notices of the replication connection that are not errors, in the goroutine that calls
+	// into the Stream. Nil drops them.
+	OnNotice func(*pgconn.Notice)
+}
+
+// applicationName is what pg_stat_replication shows when the URL does not name another.
+const applicationName = "outboxd"
+
+// maxIdentifierBytes is NAMEDATALEN - 1; PostgreSQL cuts longer identifiers off with a notice only.
+const maxIdentifierBytes = 63
+
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// validate finds what is wrong with the names before any server is asked. Every problem is one error.
+func (c Config) validate() error {
+	problems := []error{checkSlotName(c.Slot)}
+	names := append([]string{c.Schema, c.Table, c.Publication}, c.Columns...)
+	for _, name := range names {
+		if name == "" || len(name) > maxIdentifierBytes || strings.ContainsRune(name, 0) {
+			problems = append(problems, fmt.Errorf("identifier %q: want 1 to %d bytes without a zero byte", name, maxIdentifierBytes))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func checkSlotName(name string) error {
+	if !slotName.MatchString(name) {
+		return fmt.Errorf("slot name %q: want 1 to 63 of a-z, 0-9 and _", name)
+	}
+	return nil
+}
+
+// fixedParameters pin the text form of every value that the log carries, whatever the role's or the database's settings
+// say. client_min_messages lets the warning of a missing publication through (see [ErrPublicationMissing]).
+var fixedParameters = map[string]string{
+	"replication":         "database",
+	"client_encoding":     "UTF8",
+	"TimeZone":            "UTC",
+	"DateStyle":           "ISO",
+	"IntervalStyle":       "postgres",
+	"bytea_output":        "hex",
+	"extra_float_digits":  "1", // shortest text that reads back exactly; 12 and later
+	"client_min_messages": "warning",
+}
+
+// replicationConfig returns how a replication connection is made.
+func (c Config) replicationConfig() (*pgconn.Config, error) {
+	parsed, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("parse database URL: %w", err)
+	}
+	config := &parsed.Config
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = applicationName
+	}
+	for name, value := range fixedParameters {
+		config.RuntimeParams[name] = value
+	}
+	if c.OnNotice != nil {
+		config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { c.OnNotice(notice) }
+	}
+	return config, nil
+}
+
+// relation is the table's quoted name.
+func (c Config) relation() string { return quoteName(c.Schema) + "." + quoteName(c.Table) }
+
+// table is the table's name for people.
+func (c Config) table() string { return c.Schema + "." + c.Table }
+
+func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -1,0 +1,174 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// Slot is a replication slot as pg_replication_slots shows it. A field whose version is named is zero on older servers.
+// Source: https://www.postgresql.org/docs/current/view-pg-replication-slots.html
+type Slot struct {
+	Name      string
+	Plugin    string // "" for a physical slot
+	Database  string // "" for a physical slot
+	Temporary bool
+
+	Active    bool
+	ActivePID int32 // the process that streams from it; 0 when none does
+
+	RestartLSN     event.LSN // oldest WAL that the slot keeps; 0 when it keeps none
+	ConfirmedFlush event.LSN // the stream goes on behind it; 0 for a physical slot
+	RetainedBytes  int64     // WAL between RestartLSN and the end of the log
+
+	WALStatus   string // 13: reserved, extended, unreserved or lost
+	SafeWALSize *int64 // 13: bytes that may still be written before the slot is lost; nil without a limit
+
+	Conflicting        bool       // 16
+	InvalidationReason string     // 17
+	InactiveSince      *time.Time // 17
+	Failover           bool       // 17: synchronized to standbys
+	Synced             bool       // 17: this is the copy on a standby
+}
+
+// Lost tells whether the server removed what the slot needs.
+func (s *Slot) Lost() bool {
+	return s.WALStatus == "lost" || s.InvalidationReason != "" || s.Conflicting
+}
+
+// SlotStatus reads the slot over an ordinary connection. Without such a slot the error is [ErrSlotMissing].
+// It needs no privilege.
+func SlotStatus(ctx context.Context, conn *pgx.Conn, name string) (*Slot, error) {
+	major, err := majorVersion(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	return readSlot(ctx, conn, name, major)
+}
+
+func readSlot(ctx context.Context, conn *pgx.Conn, name string, major int) (*Slot, error) {
+	s := &Slot{Name: name}
+	var restart, confirmed string
+	err := conn.QueryRow(ctx, slotSQL(major), name).Scan(&s.Plugin, &s.Database, &s.Temporary, &s.ActivePID,
+		&restart, &confirmed, &s.RetainedBytes, &s.WALStatus, &s.SafeWALSize, &s.Conflicting,
+		&s.InvalidationReason, &s.InactiveSince, &s.Failover, &s.Synced)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read slot %q: %w", name, ErrSlotMissing)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read slot %q: %w", name, err)
+	}
+	s.Active = s.ActivePID != 0
+	if s.RestartLSN, err = event.ParseLSN(restart); err != nil {
+		return nil, fmt.Errorf("read slot %q: restart_lsn: %w", name, err)
+	}
+	if s.ConfirmedFlush, err = event.ParseLSN(confirmed); err != nil {
+		return nil, fmt.Errorf("read slot %q: confirmed_flush_lsn: %w", name, err)
+	}
+	return s, nil
+}
+
+// slotSQL reads one slot with the columns that the server's version has. On a standby the log ends where replay is.
+func slotSQL(major int) string {
+	since := func(version int, column, before string) string {
+		if major >= version {
+			return column
+		}
+		return before
+	}
+	return `SELECT coalesce(plugin, ''), coalesce(database, ''), temporary, coalesce(active_pid, 0),
+		coalesce(restart_lsn, '0/0')::text, coalesce(confirmed_flush_lsn, '0/0')::text,
+		coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+			ELSE pg_current_wal_lsn() END, restart_lsn), 0)::bigint,
+		` + since(13, "coalesce(wal_status, '')", "''") + `,
+		` + since(13, "safe_wal_size", "NULL::bigint") + `,
+		` + since(16, "coalesce(conflicting, false)", "false") + `,
+		` + since(17, "coalesce(invalidation_reason, '')", "''") + `,
+		` + since(17, "inactive_since", "NULL::timestamptz") + `,
+		` + since(17, "failover", "false") + `,
+		` + since(17, "synced", "false") + `
+		FROM pg_replication_slots WHERE slot_name = $1`
+}
+
+// CreateSlot makes the logical slot cfg.Slot over a replication connection of its own and returns its consistent point:
+// every transaction that commits behind it will be in the stream, none before it. It waits for the transactions
+// that are open when it begins; ctx bounds that, and a cancelled attempt leaves no slot. The publication has to exist before (see [Setup]).
+// The role needs REPLICATION.
+func CreateSlot(ctx context.Context, cfg Config) (event.LSN, error) {
+	if err := checkSlotName(cfg.Slot); err != nil {
+		return 0, err
+	}
+	conn, err := connect(ctx, cfg)
+	if err != nil {
+		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
+	}
+	point, err := createSlot(ctx, conn, cfg)
+	// The slot is there or not whatever closing says; a connection that does not close is cut.
+	return point, errors.Join(err, closeConn(conn))
+}
+
+func createSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) (event.LSN, error) {
+	major, err := connMajorVersion(conn)
+	if err != nil {
+		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
+	}
+	row, err := queryRow(ctx, conn, createSlotCommand(cfg, major))
+	if err != nil {
+		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
+	}
+	// slot_name, consistent_point, snapshot_name, output_plugin
+	if len(row) < 2 {
+		return 0, fmt.Errorf("create slot %q: the server answered %d columns, want 4", cfg.Slot, len(row))
+	}
+	point, err := event.ParseLSN(string(row[1]))
+	if err != nil {
+		return 0, fmt.Errorf("create slot %q: consistent point: %w", cfg.Slot, err)
+	}
+	return point, nil
+}
+
+// createSlotCommand is CREATE_REPLICATION_SLOT in the words of the server's version.
+// Source: https://www.postgresql.org/docs/current/protocol-replication.html
+func createSlotCommand(cfg Config, major int) string {
+	command := "CREATE_REPLICATION_SLOT " + quoteName(cfg.Slot) + " LOGICAL " + plugin
+	switch {
+	case major >= 17 && cfg.Failover:
+		return command + " (SNAPSHOT 'nothing', FAILOVER true)"
+	case major >= 15:
+		return command + " (SNAPSHOT 'nothing')"
+	default:
+		return command + " NOEXPORT_SNAPSHOT"
+	}
+}
+
+// DropSlot removes the slot, and with it every position that was confirmed. Without such a slot the error is
+// [ErrSlotMissing]; while a session streams from it, [ErrSlotActive] naming the process.
+func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
+	_, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", name)
+	switch sqlState(err) {
+	case codeObjectInUse:
+		return fmt.Errorf("drop slot %q: %w: process %d: stop it, or SELECT pg_terminate_backend(%[3]d): %w",
+			name, ErrSlotActive, activePID(ctx, conn, name), err)
+	case codeUndefinedObject:
+		return fmt.Errorf("drop slot %q: %w", name, ErrSlotMissing)
+	}
+	if err != nil {
+		return fmt.Errorf("drop slot %q: %w", name, err)
+	}
+	return nil
+}
+
+// activePID is the process that holds the slot, 0 when it is gone by now or cannot be read.
+func activePID(ctx context.Context, conn *pgx.Conn, name string) int32 {
+	slot, err := SlotStatus(ctx, conn, name)
+	if err != nil {
+		return 0
+	}
+	return slot.ActivePID
+}
