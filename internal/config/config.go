@@ -1,0 +1,105 @@
+package config
+
+// Config is the whole configuration. The tags of each field are its documentation: yaml is its name, default, min, max,
+// enum and doc say the rest; see schema.go.
+type Config struct {
+	Database           Database        `yaml:"database" doc:"The PostgreSQL database that holds the outbox table."`
+	Sinks              map[string]Sink `yaml:"sinks" doc:"The brokers, by a name of your choice. The kind is taken from the name (redis, redis-eu, pulsar_2, stdout) or from type."`
+	Routes             []Route         `yaml:"routes" doc:"Which events go where; the first route that matches wins. Without routes and with exactly one sink, everything goes there: to the stream outbox:{tenant}:{topic} on Redis, the topic persistent://{tenant}/outbox/{topic} on Pulsar, the name {tenant}/{topic} on stdout."`
+	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it and stops for a person to decide, drop forgets it and counts it."`
+	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
+	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
+	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
+	Source             string          `yaml:"source" default:"outboxd" doc:"The source attribute of CloudEvents and of the bento envelope."`
+	Batch              Batch           `yaml:"batch" doc:"How much goes to a destination at once. A batch takes what is waiting; it never waits to become full."`
+	Concurrency        int             `yaml:"concurrency" default:"4" min:"1" max:"64" doc:"Batches that may be on their way to one sink at the same time, each of other destinations."`
+	Memory             Memory          `yaml:"memory" doc:"The limit of what is held in memory."`
+	StatusInterval     Duration        `yaml:"status_interval" default:"1s" min:"100ms" max:"20s" doc:"How often PostgreSQL is told how far outboxd is. Keep it well below the server's wal_sender_timeout."`
+	CheckpointInterval Duration        `yaml:"checkpoint_interval" default:"1s" min:"100ms" max:"1m" doc:"How often the confirmed position is written to the checkpoint table while events flow."`
+	ShutdownTimeout    Duration        `yaml:"shutdown_timeout" default:"30s" min:"0s" max:"10m" doc:"How long SIGTERM lets batches that are on their way finish. What is unfinished then is delivered after the next start."`
+	Retry              Retry           `yaml:"retry" doc:"The pauses between attempts to reach a database or broker that does not answer or refuses."`
+	HTTP               HTTP            `yaml:"http" doc:"The HTTP server of /metrics, /healthz, /readyz and /status."`
+	Log                Log             `yaml:"log" doc:"The log, on standard error."`
+}
+
+// Database says where the outbox is and what it looks like.
+type Database struct {
+	URL         URL      `yaml:"url" env:"DATABASE_URL" required:"true" doc:"Connection URL, postgres://user:password@host:port/database?sslmode=verify-full. postgresql:// and postgresql+asyncpg:// mean the same."`
+	Slot        string   `yaml:"slot" default:"outboxd" doc:"Name of the logical replication slot: lower-case letters, digits and underscores, at most 63."`
+	Publication string   `yaml:"publication" default:"outboxd" doc:"Name of the publication, for INSERT only."`
+	Table       string   `yaml:"table" default:"public.outbox" doc:"The outbox table, as schema.table."`
+	Schema      string   `yaml:"schema" default:"outboxd" doc:"The schema of outboxd's own tables."`
+	PoolSize    int      `yaml:"pool_size" default:"4" min:"2" max:"100" doc:"Connections at most, beside the one for replication."`
+	Failover    bool     `yaml:"failover" default:"false" doc:"Make the slot one that is synchronised to standbys (PostgreSQL 17 and later)."`
+	Columns     Columns  `yaml:"columns" doc:"The names of the outbox table's columns. An empty name says that the table has no such column."`
+	Statuses    Statuses `yaml:"statuses" doc:"The values of the status column."`
+}
+
+// Columns maps what outboxd needs to the columns of the table.
+type Columns struct {
+	ID            string `yaml:"id" default:"id" doc:"Primary key of the event; must not be empty."`
+	TenantID      string `yaml:"tenant_id" default:"tenant_id" doc:"Tenant, part of the key that order is kept for."`
+	Topic         string `yaml:"topic" default:"topic" doc:"Topic, what routes match; must not be empty."`
+	AggregateType string `yaml:"aggregate_type" default:"aggregate_type" doc:"Type of the aggregate, part of the key."`
+	AggregateID   string `yaml:"aggregate_id" default:"aggregate_id" doc:"Id of the aggregate, part of the key. An event without one is a key of its own."`
+	OccurredAt    string `yaml:"occurred_at" default:"occurred_at" doc:"When the event happened; becomes the event time."`
+	SchemaID      string `yaml:"schema_id" default:"schema_id" doc:"Id of the payload's schema, passed on."`
+	SchemaVersion string `yaml:"schema_version" default:"schema_version" doc:"Version of the payload's schema, passed on."`
+	Payload       string `yaml:"payload" default:"payload" doc:"Body of the event; must not be empty."`
+	Metadata      string `yaml:"metadata" default:"event_metadata" doc:"JSON object of metadata, passed on."`
+	Status        string `yaml:"status" default:"status" doc:"Status of the row. Inserts whose status is not statuses.new are ignored."`
+}
+
+// Statuses are the values of the status column.
+type Statuses struct {
+	New    string `yaml:"new" default:"NEW" doc:"A row that waits for delivery."`
+	Sent   string `yaml:"sent" default:"SENT" doc:"A row that was delivered."`
+	Failed string `yaml:"failed" default:"FAILED" doc:"A row whose delivery failed and will be tried again."`
+	Dead   string `yaml:"dead" default:"DEAD" doc:"A row whose delivery was given up."`
+}
+
+// Batch bounds one publish to one destination.
+type Batch struct {
+	MaxMessages int  `yaml:"max_messages" default:"500" min:"1" max:"1000" doc:"Messages of one destination in one batch."`
+	MaxBytes    Size `yaml:"max_bytes" default:"1MiB" min:"1KiB" max:"64MiB" doc:"Bytes of one batch. A single larger message goes alone."`
+}
+
+// Memory bounds what is held.
+type Memory struct {
+	Budget Size `yaml:"budget" default:"32MiB" min:"1MiB" max:"64GiB" doc:"Bytes of events that are read and not yet delivered. At the limit reading stops; a single larger event passes alone."`
+}
+
+// Retry is a doubling pause.
+type Retry struct {
+	Base Duration `yaml:"base" default:"250ms" min:"10ms" max:"1m" doc:"The first pause; each further one is twice as long."`
+	Max  Duration `yaml:"max" default:"30s" min:"10ms" max:"1h" doc:"The longest pause."`
+}
+
+// HTTP is the server for people and monitors.
+type HTTP struct {
+	Addr string `yaml:"addr" default:":9090" doc:"Address to listen on, host:port; empty switches the server off. METRICS_PORT sets the port alone."`
+}
+
+// Log is what is logged and how.
+type Log struct {
+	Level  string `yaml:"level" env:"LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" doc:"The least severe lines that are written."`
+	Format string `yaml:"format" default:"auto" enum:"auto,json,console" doc:"json, console (for people), or auto: console on a terminal, else json."`
+}
+
+// Route sends the events that match to its destinations.
+type Route struct {
+	Match Match    `yaml:"match" doc:"Which events; without it, all."`
+	To    []Target `yaml:"to" required:"true" doc:"Where they go; an event goes to each of them."`
+}
+
+// Match is a pair of globs.
+type Match struct {
+	Tenant string `yaml:"tenant" default:"*" doc:"Glob over the tenant id."`
+	Topic  string `yaml:"topic" default:"*" doc:"Glob over the topic."`
+}
+
+// Target is one destination template of one sink.
+type Target struct {
+	Sink        string `yaml:"sink" required:"true" doc:"Name of a sink."`
+	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic} and {aggregate_type}."`
+}

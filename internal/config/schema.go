@@ -1,0 +1,236 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// kind is what a setting's value is.
+type kind int
+
+const (
+	kindSection kind = iota
+	kindString
+	kindInt
+	kindBool
+	kindDuration
+	kindSize
+	kindSecret
+	kindURL
+	kindList  // of sections
+	kindSinks // a section of sections, whose settings depend on their kind
+)
+
+// describe says what a value must be, in words for people.
+func (k kind) describe() string {
+	return [...]string{
+		"a section", "text", "a whole number", "true or false", "a duration like 5s", "a size like 32MiB",
+		"text", "an address", "a list", "a section",
+	}[k]
+}
+
+// node is one setting or section of the schema. Its tags:
+//
+//	yaml      its name
+//	default   its value when none is given, as it would be written; absent means empty
+//	min, max  the least and the greatest value, as they would be written
+//	enum      the values that it may have
+//	required  it must be given
+//	env       a name in the environment beside OUTBOXD_..., for existing deployments
+//	doc       what it is
+type node struct {
+	name     string
+	kind     kind
+	goType   reflect.Type
+	tag      reflect.StructTag
+	children []*node // of a section, in the struct's order; of a list, those of one item
+}
+
+var (
+	schema      = section("", reflect.TypeFor[Config]())
+	sinkSchemas = map[string]*node{
+		KindRedis:  section(KindRedis, reflect.TypeFor[Redis]()),
+		KindPulsar: section(KindPulsar, reflect.TypeFor[Pulsar]()),
+		KindStdout: section(KindStdout, reflect.TypeFor[Stdout]()),
+	}
+)
+
+// unsupported names the sections that belong to later versions.
+var unsupported = []string{"poll", "outage", "encrypt", "cleanup"}
+
+func section(name string, t reflect.Type) *node {
+	n := &node{name: name, kind: kindSection, goType: t}
+	for f := range t.Fields() {
+		child := &node{name: f.Tag.Get("yaml"), goType: f.Type, tag: f.Tag, kind: kindOf(f.Type)}
+		switch child.kind {
+		case kindSection:
+			child.children = section(child.name, f.Type).children
+		case kindList:
+			child.children = section(child.name, f.Type.Elem()).children
+		}
+		n.children = append(n.children, child)
+	}
+	return n
+}
+
+func kindOf(t reflect.Type) kind {
+	switch t {
+	case reflect.TypeFor[Duration]():
+		return kindDuration
+	case reflect.TypeFor[Size]():
+		return kindSize
+	case reflect.TypeFor[Secret]():
+		return kindSecret
+	case reflect.TypeFor[URL]():
+		return kindURL
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return kindString
+	case reflect.Int:
+		return kindInt
+	case reflect.Bool:
+		return kindBool
+	case reflect.Struct:
+		return kindSection
+	case reflect.Slice:
+		return kindList
+	case reflect.Map:
+		return kindSinks
+	default:
+		panic(fmt.Sprintf("config: no kind for %v", t))
+	}
+}
+
+// child returns the setting of that name, or nil.
+func (n *node) child(name string) *node {
+	for _, c := range n.children {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+func (n *node) childNames() []string {
+	names := make([]string, len(n.children))
+	for i, c := range n.children {
+		names[i] = c.name
+	}
+	return names
+}
+
+func (n *node) required() bool { return n.tag.Get("required") == "true" }
+
+// enum returns the values that the setting may have, or nil when it is free.
+func (n *node) enum() []string {
+	if e := n.tag.Get("enum"); e != "" {
+		return strings.Split(e, ",")
+	}
+	return nil
+}
+
+// bounds says in words how the value is limited, or "".
+func (n *node) bounds() string {
+	low, high := n.tag.Get("min"), n.tag.Get("max")
+	switch {
+	case n.enum() != nil:
+		return strings.Join(n.enum(), ", ")
+	case low != "" && high != "":
+		return low + " to " + high
+	default:
+		return ""
+	}
+}
+
+// secret tells whether the value must never be shown.
+func (n *node) secret() bool { return n.kind == kindSecret || n.kind == kindURL }
+
+// parse reads a value as text in the environment, a flag or the file holds it. Its errors never hold a secret.
+func (n *node) parse(s string) (any, error) {
+	switch n.kind {
+	case kindInt:
+		i, err := strconv.Atoi(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a whole number", s)
+		}
+		return i, nil
+	case kindBool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither true nor false", s)
+		}
+		return b, nil
+	case kindDuration:
+		return parseDuration(s)
+	case kindSize:
+		return parseSize(s)
+	case kindSecret:
+		return Secret(s), nil
+	case kindURL:
+		return URL(s), nil
+	case kindString:
+		return s, n.checkEnum(s)
+	default:
+		return nil, fmt.Errorf("is %s, not a value", n.kind.describe())
+	}
+}
+
+func (n *node) checkEnum(s string) error {
+	values := n.enum()
+	for _, v := range values {
+		if s == v {
+			return nil
+		}
+	}
+	if values == nil {
+		return nil
+	}
+	return fmt.Errorf("%q is not known%s: choose one of %s", s, didYouMean(s, values), strings.Join(values, ", "))
+}
+
+// checkRange tells whether a parsed value is within min and max. The bounds themselves are checked by a test.
+func (n *node) checkRange(v any) error {
+	low, high := n.tag.Get("min"), n.tag.Get("max")
+	if low == "" || high == "" {
+		return nil
+	}
+	value := reflect.ValueOf(v).Int()
+	lowest, lowErr := n.parse(low)
+	highest, highErr := n.parse(high)
+	if lowErr != nil || highErr != nil {
+		panic(fmt.Sprintf("config: bounds of %s: %v, %v", n.name, lowErr, highErr))
+	}
+	switch {
+	case value < reflect.ValueOf(lowest).Int():
+		return fmt.Errorf("%v is too small: choose %s to %s", v, low, high)
+	case value > reflect.ValueOf(highest).Int():
+		return fmt.Errorf("%v is too large: choose %s to %s", v, low, high)
+	}
+	return nil
+}
+
+// defaults returns the default values of a section, as a tree for koanf.
+func (n *node) defaults() map[string]any {
+	tree := map[string]any{}
+	for _, c := range n.children {
+		switch c.kind {
+		case kindSection:
+			tree[c.name] = c.defaults()
+		case kindList, kindSinks:
+		default:
+			text, given := c.tag.Lookup("default")
+			if !given {
+				continue
+			}
+			v, err := c.parse(text)
+			if err != nil {
+				panic(fmt.Sprintf("config: default of %s: %v", c.name, err))
+			}
+			tree[c.name] = v
+		}
+	}
+	return tree
+}

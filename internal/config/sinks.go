@@ -1,0 +1,94 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// The kinds of sinks.
+const (
+	KindRedis  = "redis"
+	KindPulsar = "pulsar"
+	KindStdout = "stdout"
+)
+
+var sinkKinds = []string{KindRedis, KindPulsar, KindStdout}
+
+// Sink is one broker: the field of its kind is set, the others are nil.
+type Sink struct {
+	Kind   string
+	Redis  *Redis
+	Pulsar *Pulsar
+	Stdout *Stdout
+}
+
+// Redis is a Redis server, Sentinel group or Cluster.
+type Redis struct {
+	Type            string   `yaml:"type" enum:"redis,pulsar,stdout" doc:"redis. Needed only where the sink's name does not say it."`
+	URL             URL      `yaml:"url" env:"REDIS_URL" required:"true" doc:"redis://user:password@host:port/db, or rediss:// for TLS."`
+	Username        string   `yaml:"username" doc:"ACL user, where the URL names none."`
+	Password        Secret   `yaml:"password" doc:"Password, where the URL holds none."`
+	TLS             TLS      `yaml:"tls" doc:"TLS settings, for rediss://."`
+	Fenced          bool     `yaml:"fenced" default:"true" doc:"Append by a script that refuses when somebody else has appended. false uses MULTI/EXEC: faster, but a cut-off instance's last batch may land late."`
+	MaxLen          int      `yaml:"maxlen" default:"0" min:"0" max:"1000000000" doc:"Trim each stream to about so many entries; 0 keeps all."`
+	MaxMessageBytes Size     `yaml:"max_message_bytes" default:"64MiB" min:"1KiB" max:"512MiB" doc:"A larger message is rejected without being sent. Redis's own limit is proto-max-bulk-len."`
+	Timeout         Duration `yaml:"timeout" default:"10s" min:"100ms" max:"10m" doc:"How long one command or batch may take."`
+}
+
+// Pulsar is an Apache Pulsar cluster.
+type Pulsar struct {
+	Type            string   `yaml:"type" enum:"redis,pulsar,stdout" doc:"pulsar. Needed only where the sink's name does not say it."`
+	URL             URL      `yaml:"url" env:"PULSAR_SERVICE_URL" required:"true" doc:"pulsar://host:port, or pulsar+ssl:// for TLS."`
+	Token           Secret   `yaml:"token" doc:"JSON web token of the client."`
+	TokenFile       string   `yaml:"token_file" doc:"File that holds the token; it is read again at each connection."`
+	TLS             TLS      `yaml:"tls" doc:"TLS settings, for pulsar+ssl:// and https://."`
+	Compression     string   `yaml:"compression" default:"none" enum:"none,lz4,zstd" doc:"How batches are compressed."`
+	MaxProducers    int      `yaml:"max_producers" default:"200" min:"1" max:"10000" doc:"Producers that stay open; beyond that the one that was idle longest is closed."`
+	MaxMessageBytes Size     `yaml:"max_message_bytes" default:"0" min:"0" max:"512MiB" doc:"A larger message is rejected without being sent; 0 asks the broker for its limit."`
+	PendingBytes    Size     `yaml:"pending_bytes" default:"32MiB" min:"1MiB" max:"4GiB" doc:"Bytes that wait for an acknowledgement, over all topics."`
+	AckStall        Duration `yaml:"ack_stall" default:"1s" min:"100ms" max:"1m" doc:"When no acknowledgement has come for so long, the producer is closed and the topic's end is read."`
+	Timeout         Duration `yaml:"timeout" default:"30s" min:"100ms" max:"10m" doc:"How long connecting, making a producer or publishing a batch may take."`
+	AdminURL        URL      `yaml:"admin_url" doc:"Address of the admin REST API, http://host:8080; needed by create."`
+	Create          bool     `yaml:"create" default:"false" doc:"Create tenants and namespaces that are missing. Needs admin_url."`
+}
+
+// Stdout writes JSON lines.
+type Stdout struct {
+	Type string `yaml:"type" enum:"redis,pulsar,stdout" doc:"stdout. Needed only where the sink's name does not say it."`
+}
+
+// TLS is how a connection is secured.
+type TLS struct {
+	CAFile     string `yaml:"ca_file" doc:"PEM file of the authorities to trust, instead of the system's."`
+	CertFile   string `yaml:"cert_file" doc:"PEM file of the client's certificate."`
+	KeyFile    string `yaml:"key_file" doc:"PEM file of the client's key."`
+	ServerName string `yaml:"server_name" doc:"Name that the server's certificate must bear, where it is not the host of the URL."`
+	Insecure   bool   `yaml:"insecure" default:"false" doc:"Accept any certificate. For trying things out only: it protects against nobody."`
+}
+
+// kindOfName returns the kind that a sink's name says ("redis", "redis-eu", "pulsar_2"), or "".
+func kindOfName(name string) string {
+	for _, kind := range sinkKinds {
+		rest, ok := strings.CutPrefix(name, kind)
+		if ok && (rest == "" || rest[0] == '-' || rest[0] == '_') {
+			return kind
+		}
+	}
+	return ""
+}
+
+// defaultDestination is where everything goes when there is one sink and no route.
+func defaultDestination(kind string) string {
+	switch kind {
+	case KindPulsar:
+		return "persistent://{tenant}/outbox/{topic}"
+	case KindRedis:
+		return "outbox:{tenant}:{topic}"
+	default:
+		return "{tenant}/{topic}"
+	}
+}
+
+// sortedNames returns the sinks' names in order.
+func sortedNames(sinks map[string]Sink) []string { return slices.Sorted(maps.Keys(sinks)) }

@@ -1,0 +1,200 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// check completes the merged configuration and reports what is wrong with its values and between them. What was
+// reported before is not reported again.
+func (l *loader) check(cfg *Config) {
+	l.checkDatabase(&cfg.Database)
+	for _, name := range l.names {
+		l.checkSink(join("sinks", name), cfg.Sinks[name])
+	}
+	if !l.options.DatabaseOnly {
+		l.checkRoutes(cfg)
+	}
+	l.checkTogether(cfg)
+	if cfg.HTTP.Addr != "" {
+		l.checkAddr("http.addr", cfg.HTTP.Addr)
+	}
+	l.checkNotEmpty("source", cfg.Source, "name what the events come from, as a URI reference")
+}
+
+// wrong reports a problem of a setting, unless it has one already.
+func (l *loader) wrong(path, format string, args ...any) {
+	if !slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Setting == path }) {
+		l.problem(l.sources.Of(path), path, format, args...)
+	}
+}
+
+func (l *loader) checkNotEmpty(path, value, mend string) {
+	if value == "" {
+		l.wrong(path, "must not be empty: %s", mend)
+	}
+}
+
+var (
+	slotName   = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+	identifier = regexp.MustCompile(`^[^\x00]{1,63}$`)
+)
+
+func (l *loader) checkDatabase(d *Database) {
+	d.URL = plainPostgres(d.URL)
+	l.checkURL("database.url", d.URL, "postgres", "postgresql")
+	if !slotName.MatchString(d.Slot) {
+		l.wrong("database.slot", "%q cannot be a slot's name: use lower-case letters, digits and underscores, 1 to 63", d.Slot)
+	}
+	for _, part := range []struct{ path, value string }{
+		{"database.publication", d.Publication},
+		{"database.schema", d.Schema},
+	} {
+		if !identifier.MatchString(part.value) {
+			l.wrong(part.path, "%q cannot be a name in PostgreSQL: use 1 to 63 bytes", part.value)
+		}
+	}
+	schema, table, qualified := strings.Cut(d.Table, ".")
+	if !qualified || !identifier.MatchString(schema) || !identifier.MatchString(table) || strings.Contains(table, ".") {
+		l.wrong("database.table", "%q is not schema.table: write it like public.outbox", d.Table)
+	}
+	l.checkNotEmpty("database.columns.id", d.Columns.ID, "every event needs its id")
+	l.checkNotEmpty("database.columns.topic", d.Columns.Topic, "every event needs a topic")
+	l.checkNotEmpty("database.columns.payload", d.Columns.Payload, "every event needs a body")
+	l.checkStatuses(d)
+}
+
+func (l *loader) checkStatuses(d *Database) {
+	if d.Columns.Status == "" {
+		return
+	}
+	seen := map[string]string{}
+	for _, s := range []struct{ path, value string }{
+		{"database.statuses.new", d.Statuses.New},
+		{"database.statuses.sent", d.Statuses.Sent},
+		{"database.statuses.failed", d.Statuses.Failed},
+		{"database.statuses.dead", d.Statuses.Dead},
+	} {
+		l.checkNotEmpty(s.path, s.value, "name the value of the status column")
+		if first, twice := seen[s.value]; twice {
+			l.wrong(s.path, "%q is also %s: each status needs a value of its own", s.value, first)
+		}
+		seen[s.value] = s.path
+	}
+}
+
+// plainPostgres returns the address without the driver that other programs name in it (postgresql+asyncpg://), and
+// with that driver's parameter ssl under PostgreSQL's name for it.
+func plainPostgres(u URL) URL {
+	scheme, rest, ok := strings.Cut(string(u), "://")
+	name, _, driver := strings.Cut(scheme, "+")
+	if !ok || !driver || name != "postgres" && name != "postgresql" {
+		return u
+	}
+	base, query, _ := strings.Cut(rest, "?")
+	if query == "" {
+		return URL(name + "://" + base)
+	}
+	parameters := strings.Split(query, "&")
+	for i, p := range parameters {
+		if mode, ok := strings.CutPrefix(p, "ssl="); ok {
+			parameters[i] = "sslmode=" + strings.NewReplacer("true", "require", "false", "disable").Replace(mode)
+		}
+	}
+	return URL(name + "://" + base + "?" + strings.Join(parameters, "&"))
+}
+
+// checkURL reports an address that is missing, cannot be read, or has another scheme. It shows nothing but the scheme.
+func (l *loader) checkURL(path string, u URL, schemes ...string) {
+	if u == "" {
+		l.wrong(path, "is missing: set it here, or the variable %s", strings.Join(l.variablesOf(path), " or "))
+		return
+	}
+	scheme, rest, found := strings.Cut(string(u), "://")
+	if !found || !slices.Contains(schemes, scheme) {
+		l.wrong(path, "has the wrong scheme: begin it with %s://", strings.Join(schemes, ":// or "))
+		return
+	}
+	if rest == "" {
+		l.wrong(path, "names no host: write %s://host:port", scheme)
+		return
+	}
+	// Several hosts (host1:1,host2:2) are for the client to read; url.Parse refuses them.
+	if _, err := url.Parse(string(u)); err != nil && !strings.Contains(rest, ",") {
+		l.wrong(path, "is not an address: write %s://host:port, and characters like @ / # ? %% in a password as %%40 %%2F %%23 %%3F %%25", scheme)
+	}
+}
+
+// variablesOf returns the names in the environment of a setting.
+func (l *loader) variablesOf(path string) []string {
+	for _, s := range l.all() {
+		if s.path != path {
+			continue
+		}
+		names := []string{variable(path)}
+		if foreign := s.tag.Get("env"); foreign != "" && (!strings.HasPrefix(path, "sinks.") || l.kindOfPath(path) == strings.Split(path, ".")[1]) {
+			names = append(names, foreign)
+		}
+		return names
+	}
+	return nil
+}
+
+func (l *loader) checkAddr(path, addr string) {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		var n int
+		if n, err = strconv.Atoi(port); err == nil && (n < 0 || n > 65535) {
+			err = fmt.Errorf("port %d", n)
+		}
+	}
+	if err != nil {
+		l.wrong(path, "%q is not host:port with a port up to 65535: write it like :9090 or 127.0.0.1:9090", addr)
+	}
+}
+
+func (l *loader) checkSink(path string, s Sink) {
+	switch {
+	case s.Redis != nil:
+		l.checkURL(path+".url", s.Redis.URL, "redis", "rediss")
+		l.checkTLS(path+".tls", s.Redis.TLS)
+	case s.Pulsar != nil:
+		l.checkPulsar(path, s.Pulsar)
+	}
+}
+
+func (l *loader) checkPulsar(path string, p *Pulsar) {
+	l.checkURL(path+".url", p.URL, "pulsar", "pulsar+ssl")
+	l.checkTLS(path+".tls", p.TLS)
+	if p.AdminURL != "" {
+		l.checkURL(path+".admin_url", p.AdminURL, "http", "https")
+	} else if p.Create {
+		l.wrong(path+".create", "needs %s.admin_url: set it, or create tenants and namespaces yourself", path)
+	}
+	if p.Token != "" && p.TokenFile != "" {
+		l.wrong(path+".token_file", "is given beside token: keep one")
+	}
+}
+
+func (l *loader) checkTLS(path string, t TLS) {
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		l.wrong(path, "has only one of cert_file and key_file: give both or none")
+	}
+}
+
+func (l *loader) checkTogether(cfg *Config) {
+	if cfg.OnSent == "mark" && cfg.Database.Columns.Status == "" {
+		l.wrong("on_sent", "mark needs a status column, and database.columns.status is empty: choose delete or keep")
+	}
+	if cfg.Batch.MaxBytes > cfg.Memory.Budget {
+		l.wrong("batch.max_bytes", "%s is more than memory.budget (%s): lower it or raise the budget", cfg.Batch.MaxBytes, cfg.Memory.Budget)
+	}
+	if cfg.Retry.Base > cfg.Retry.Max {
+		l.wrong("retry.base", "%s is more than retry.max (%s): lower it or raise retry.max", cfg.Retry.Base, cfg.Retry.Max)
+	}
+}
