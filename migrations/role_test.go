@@ -1,0 +1,198 @@
+package migrations_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
+)
+
+func TestRoleWithTheScriptsRightsCanRun(t *testing.T) {
+	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Delete, outbox.Keep} {
+		t.Run(string(onSent), func(t *testing.T) {
+			database := testenv.Postgres(t).Database(t)
+			owner := connect(t, database)
+			up(t, owner, migrations.Options{})
+			name := uniqueRole(t, owner)
+			r := migrations.Role{Name: name, OnSent: string(onSent)}
+			exec(t, owner, roleScript(t, migrations.Options{}, r))
+			exec(t, owner, roleScript(t, migrations.Options{}, r)) // it may be run again
+			run(t, owner, asRole(t, database, name), onSent)
+		})
+	}
+}
+
+// run does with the role's connections what outboxd does: check, raise the term, make the slot, record, stream, settle, save.
+func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
+	ctx := t.Context()
+	conn := connect(t, roleURL)
+	if err := migrations.Verify(ctx, conn, migrations.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	table, err := outbox.Describe(ctx, conn, outbox.Config{OnSent: onSent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot := fmt.Sprintf("role_%s_%d", onSent, time.Now().UnixNano())
+	lease, err := park.Raise(ctx, conn, "outboxd", slot, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := replicate(t, roleURL)
+	made, err := pglogrepl.CreateReplicationSlot(ctx, stream, slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{Temporary: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, err := event.ParseLSN(made.ConsistentPoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := checkpoint.Record{SystemID: "1", Timeline: 1, Confirmed: start}
+	if _, err := checkpoint.NewEpoch(ctx, conn, lease, record, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var id []byte
+	err = owner.QueryRow(ctx, `INSERT INTO outbox (tenant_id, topic, occurred_at, payload) VALUES ('a', 'b', now(), '{}')
+		RETURNING id::text::bytea`).Scan(&id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receiveInsert(t, stream, slot, start)
+	if _, err := table.Settle(ctx, conn, lease, [][]byte{id}); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkpoint.Save(ctx, conn, lease, start+8); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := checkpoint.Load(ctx, conn, "outboxd", slot); err != nil || !found {
+		t.Fatalf("load the checkpoint: found %v, %v", found, err)
+	}
+	checkSettled(t, owner, onSent)
+	checkRefused(t, conn, onSent)
+}
+
+func checkSettled(t *testing.T, owner *pgx.Conn, onSent outbox.OnSent) {
+	var got string
+	if err := owner.QueryRow(t.Context(), `SELECT coalesce(string_agg(status, ','), '') FROM outbox`).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[outbox.OnSent]string{outbox.Mark: "SENT", outbox.Delete: "", outbox.Keep: "NEW"}[onSent]; got != want {
+		t.Errorf("the row's status is %q, want %q", got, want)
+	}
+}
+
+// checkRefused makes sure that the rights are no more than the least.
+func checkRefused(t *testing.T, conn *pgx.Conn, onSent outbox.OnSent) {
+	refused := []string{
+		`INSERT INTO outbox (tenant_id, topic, occurred_at, payload) VALUES ('a', 'b', now(), '{}')`,
+		`UPDATE outbox SET payload = '{}'`, `TRUNCATE outbox`, `DELETE FROM outboxd.lease`, `DROP TABLE outboxd.checkpoint`,
+		`CREATE TABLE outboxd.mine (i int)`, `UPDATE outboxd.schema_version SET version = 0`,
+	}
+	if onSent != outbox.Mark {
+		refused = append(refused, `UPDATE outbox SET status = 'SENT'`)
+	}
+	if onSent != outbox.Delete {
+		refused = append(refused, `DELETE FROM outbox`)
+	}
+	for _, sql := range refused {
+		if _, err := conn.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "42501") {
+			t.Errorf("the role ran %s: %v, want permission denied", sql, err)
+		}
+	}
+}
+
+// receiveInsert streams until the first Insert arrives.
+func receiveInsert(t *testing.T, stream *pgconn.PgConn, slot string, from event.LSN) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err := pglogrepl.StartReplication(ctx, stream, slot, pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
+		PluginArgs: []string{"proto_version '1'", "publication_names 'outboxd'"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		message, err := stream.ReceiveMessage(ctx)
+		if err != nil {
+			t.Fatalf("receive the insert: %v", err)
+		}
+		data, ok := message.(*pgproto3.CopyData)
+		if !ok || data.Data[0] != pglogrepl.XLogDataByteID {
+			continue
+		}
+		x, err := pglogrepl.ParseXLogData(data.Data[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.WALData[0] == 'I' {
+			return
+		}
+	}
+}
+
+func replicate(t *testing.T, roleURL string) *pgconn.PgConn {
+	t.Helper()
+	stream, err := pgconn.Connect(t.Context(), roleURL+"&replication=database")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stream.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Logf("close the stream: %v", err) // the server may have closed it first
+		}
+	})
+	return stream
+}
+
+func roleScript(t *testing.T, o migrations.Options, r migrations.Role) string {
+	t.Helper()
+	var b strings.Builder
+	if err := migrations.WriteRoleSQL(&b, o, r); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// uniqueRole returns a name that no other test has, and drops the roles that begin with it, with their rights, when the test ends.
+func uniqueRole(t *testing.T, owner *pgx.Conn) string {
+	name := fmt.Sprintf("role%d", time.Now().UnixNano())
+	t.Cleanup(func() {
+		_, err := owner.Exec(context.WithoutCancel(t.Context()), fmt.Sprintf(`DO $$
+			DECLARE r text;
+			BEGIN
+				FOR r IN SELECT rolname FROM pg_roles WHERE starts_with(rolname, '%s') LOOP
+					EXECUTE format('DROP OWNED BY %%I', r);
+					EXECUTE format('DROP ROLE %%I', r);
+				END LOOP;
+			END $$`, name))
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return name
+}
+
+// asRole returns the database's URL with the role as its user; the test's server trusts local connections.
+func asRole(t *testing.T, database, role string) string {
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User(role)
+	return u.String()
+}
