@@ -34,7 +34,7 @@ var ErrNoRecord = errors.New("the slot has no checkpoint")
 // Load reads the slot's record from the given schema; found is false when the slot has none. It fails with
 // [event.ErrNotMigrated] when the table is missing.
 func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found bool, err error) {
-	query := `SELECT epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at
+	query := `SELECT epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, true
 		FROM ` + table(schema, "checkpoint") + ` WHERE slot = $1`
 	r, err = scan(db.QueryRow(ctx, query, slot), slot)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -65,8 +65,8 @@ func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now 
 // Save moves the checkpoint of the lease's slot forward to lsn, durably; it never moves back. It returns [event.ErrTermLost] when a
 // later session holds the term, and [ErrNoRecord] when the slot has no checkpoint.
 func Save(ctx context.Context, db Querier, lease event.Lease, lsn event.LSN) error {
-	var ours, saved, durable bool
-	err := db.QueryRow(ctx, saveSQL(lease.Schema), lease.Slot, lease.Term, lsn.String()).Scan(&ours, &saved, &durable)
+	var ours, saved bool
+	err := db.QueryRow(ctx, saveSQL(lease.Schema), lease.Slot, lease.Term, lsn.String()).Scan(&ours, &saved, nil)
 	switch {
 	case err != nil:
 		err = classify(err)
@@ -90,15 +90,18 @@ func newEpochSQL(schema string) string {
 	return leaseCTE(schema) + `
 		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
 			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at)
-		SELECT $1, $3::bigint, $4, $5, $6::text::pg_lsn, now() WHERE EXISTS (SELECT FROM lease)
+		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now() WHERE EXISTS (SELECT FROM lease)
 		ON CONFLICT (slot) DO UPDATE SET
 			epoch = greatest(c.epoch + 1, excluded.epoch), system_identifier = excluded.system_identifier,
 			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at
-		RETURNING epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at`
+		RETURNING epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, ` + durable
 }
 
-// saveSQL also waits for the disk on a database with synchronous_commit off: the slot is confirmed next, and a crash of the server
-// must not leave it confirmed beyond its checkpoint.
+// durable makes the statement's commit wait for the disk on a database with synchronous_commit off, and is true: the slot is
+// confirmed next, and a crash of the server must not leave it confirmed beyond its checkpoint.
+const durable = `CASE current_setting('synchronous_commit')
+	WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
+
 func saveSQL(schema string) string {
 	return leaseCTE(schema) + `, saved AS (
 			UPDATE ` + table(schema, "checkpoint") + `
@@ -106,9 +109,7 @@ func saveSQL(schema string) string {
 			WHERE slot = $1 AND EXISTS (SELECT FROM lease)
 			RETURNING 1
 		)
-		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM saved),
-			CASE current_setting('synchronous_commit')
-				WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
+		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM saved), ` + durable
 }
 
 func table(schema, name string) string { return pgx.Identifier{schema, name}.Sanitize() }
@@ -117,7 +118,7 @@ func scan(row pgx.Row, slot string) (Record, error) {
 	r := Record{Slot: slot}
 	var epoch int64
 	var confirmed string
-	if err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At); err != nil {
+	if err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, nil); err != nil {
 		return Record{}, err
 	}
 	r.Epoch = uint32(epoch) // the table's CHECK keeps it in range

@@ -1,0 +1,229 @@
+package checkpoint_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/park"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+const slot = "orders"
+
+func TestNewEpochRecordsWhereTheSlotBegins(t *testing.T) {
+	conn, lease := session(t)
+	if _, found, err := checkpoint.Load(t.Context(), conn, "outboxd", slot); found || err != nil {
+		t.Fatalf("before the first epoch: found %v, %v", found, err)
+	}
+	now := time.Now()
+	made := newEpoch(t, conn, lease, 0x16_B374_8000, now)
+	got := load(t, conn)
+	if !got.At.Equal(made.At) {
+		t.Errorf("loaded time %v, made %v", got.At, made.At)
+	}
+	got.At, made.At = time.Time{}, time.Time{}
+	want := checkpoint.Record{Slot: slot, SystemID: "7000", Timeline: 3, Epoch: uint32(now.Unix()), Confirmed: 0x16_B374_8000}
+	if got != want || made != want {
+		t.Errorf("made %+v\nloaded %+v\nwant %+v", made, got, want)
+	}
+}
+
+func TestEpochNeverComesBack(t *testing.T) {
+	conn, lease := session(t)
+	now := time.Now()
+	first := newEpoch(t, conn, lease, 100, now)
+	if r := newEpoch(t, conn, lease, 50, now); r.Epoch != first.Epoch+1 || r.Confirmed != 50 {
+		t.Errorf("the next epoch in the same second is %d at %s, want %d at 0/32", r.Epoch, r.Confirmed, first.Epoch+1)
+	}
+	if r := newEpoch(t, conn, lease, 50, now.Add(-time.Hour)); r.Epoch != first.Epoch+2 {
+		t.Errorf("the epoch of a clock that went back is %d, want %d", r.Epoch, first.Epoch+2)
+	}
+	if r := newEpoch(t, conn, lease, 50, now.Add(time.Hour)); r.Epoch != uint32(now.Add(time.Hour).Unix()) {
+		t.Errorf("the epoch an hour later is %d, want the time", r.Epoch)
+	}
+	exec(t, conn, `DELETE FROM outboxd.checkpoint`)
+	if r := newEpoch(t, conn, lease, 50, now.Add(2*time.Hour)); r.Epoch != uint32(now.Add(2*time.Hour).Unix()) {
+		t.Errorf("the epoch after the row was removed is %d, want the time", r.Epoch)
+	}
+}
+
+func TestSaveMovesForwardOnly(t *testing.T) {
+	conn, lease := session(t)
+	newEpoch(t, conn, lease, 100, time.Now())
+	for _, step := range []struct{ save, want event.LSN }{{200, 200}, {150, 200}, {1 << 40, 1 << 40}, {0, 1 << 40}} {
+		if err := checkpoint.Save(t.Context(), conn, lease, step.save); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(t, conn).Confirmed; got != step.want {
+			t.Errorf("after a save of %s the checkpoint is %s, want %s", step.save, got, step.want)
+		}
+	}
+}
+
+func TestSessionWithoutTheTermWritesNothing(t *testing.T) {
+	conn, old := session(t)
+	newEpoch(t, conn, old, 100, time.Now())
+	if _, err := park.Raise(t.Context(), conn, "outboxd", slot, "successor"); err != nil {
+		t.Fatal(err)
+	}
+	before := load(t, conn)
+	if err := checkpoint.Save(t.Context(), conn, old, 200); !errors.Is(err, event.ErrTermLost) {
+		t.Errorf("save: %v, want ErrTermLost", err)
+	}
+	if _, err := checkpoint.NewEpoch(t.Context(), conn, old, checkpoint.Record{}, time.Now()); !errors.Is(err, event.ErrTermLost) {
+		t.Errorf("new epoch: %v, want ErrTermLost", err)
+	}
+	if after := load(t, conn); after != before {
+		t.Errorf("the checkpoint was %+v and is %+v", before, after)
+	}
+}
+
+func TestSaveThatWaitedForARaiseWritesNothing(t *testing.T) {
+	conn, old := session(t)
+	newEpoch(t, conn, old, 100, time.Now())
+	raiser := connect(t, conn.Config().ConnString())
+	tx, err := raiser.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := park.Raise(t.Context(), tx, "outboxd", slot, "successor"); err != nil {
+		t.Fatal(err)
+	}
+	saved := make(chan error, 1)
+	go func() { saved <- checkpoint.Save(t.Context(), conn, old, 200) }()
+	waitUntilBlocked(t, tx, conn.PgConn().PID())
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-saved; !errors.Is(err, event.ErrTermLost) {
+		t.Errorf("save: %v, want ErrTermLost", err)
+	}
+	if got := load(t, conn).Confirmed; got != 100 {
+		t.Errorf("the checkpoint is %s, want 0/64", got)
+	}
+}
+
+func TestSaveIsDurableWhereCommitsAreNot(t *testing.T) {
+	conn, lease := session(t)
+	newEpoch(t, conn, lease, 100, time.Now())
+	exec(t, conn, `SET synchronous_commit = off`)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkpoint.Save(t.Context(), tx, lease, 200); err != nil {
+		t.Fatal(err)
+	}
+	if got := setting(t, tx); got != "on" {
+		t.Errorf("the transaction of the save has synchronous_commit %s, want on", got)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := setting(t, conn); got != "off" {
+		t.Errorf("after the save the connection has synchronous_commit %s, want off as before", got)
+	}
+}
+
+func TestSaveWithoutARecordSaysSo(t *testing.T) {
+	conn, lease := session(t)
+	if err := checkpoint.Save(t.Context(), conn, lease, 200); !errors.Is(err, checkpoint.ErrNoRecord) {
+		t.Errorf("save: %v, want ErrNoRecord", err)
+	}
+}
+
+func TestMissingTablesNameTheMend(t *testing.T) {
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	lease := event.Lease{Schema: "outboxd", Slot: slot, Term: 1}
+	_, _, loadErr := checkpoint.Load(t.Context(), conn, "outboxd", slot)
+	_, epochErr := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{}, time.Now())
+	saveErr := checkpoint.Save(t.Context(), conn, lease, 1)
+	for name, err := range map[string]error{"load": loadErr, "new epoch": epochErr, "save": saveErr} {
+		if !errors.Is(err, event.ErrNotMigrated) {
+			t.Errorf("%s: %v, want ErrNotMigrated", name, err)
+		}
+	}
+}
+
+// session returns a connection to a fresh, migrated database, and a lease of the slot.
+func session(t *testing.T) (*pgx.Conn, event.Lease) {
+	t.Helper()
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := park.Raise(t.Context(), conn, "outboxd", slot, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, lease
+}
+
+func newEpoch(t *testing.T, conn *pgx.Conn, lease event.Lease, at event.LSN, now time.Time) checkpoint.Record {
+	t.Helper()
+	r, err := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: at}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func load(t *testing.T, conn *pgx.Conn) checkpoint.Record {
+	t.Helper()
+	r, found, err := checkpoint.Load(t.Context(), conn, "outboxd", slot)
+	if err != nil || !found {
+		t.Fatalf("load: found %v, %v", found, err)
+	}
+	return r
+}
+
+func setting(t *testing.T, db checkpoint.Querier) (value string) {
+	t.Helper()
+	if err := db.QueryRow(t.Context(), `SHOW synchronous_commit`).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+// waitUntilBlocked returns when the backend waits for a lock.
+func waitUntilBlocked(t *testing.T, db checkpoint.Querier, pid uint32) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for blocked := false; !blocked; {
+		err := db.QueryRow(ctx, `SELECT cardinality(pg_blocking_pids($1::int)) > 0 FROM pg_sleep(0.005)`, int32(pid)).Scan(&blocked)
+		if err != nil {
+			t.Fatalf("wait until backend %d waits for a lock: %v", pid, err)
+		}
+	}
+}
