@@ -20,9 +20,17 @@ type Options struct {
 	File    string   // path of the YAML file; empty for none
 	Environ []string // "NAME=value" as os.Environ returns it; nil for none
 	Flags   []Flag   // in the order given; a later one wins
-	// DatabaseOnly is for commands that touch nothing but the database: sinks and routes may be missing.
-	DatabaseOnly bool
+	Need    Need
 }
+
+// Need says what a command cannot do without; what is not needed may be missing, but what is given is checked.
+type Need int
+
+const (
+	NeedAll      Need = iota // the database, and sinks with routes
+	NeedDatabase             // the database
+	NeedNothing              // names only
+)
 
 // Flag is one setting given on the command line.
 type Flag struct {

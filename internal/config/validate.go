@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/outboxd/outboxd/outbox"
 )
 
 // check completes the merged configuration and reports what is wrong with its values and between them. What was
@@ -17,7 +19,7 @@ func (l *loader) check(cfg *Config) {
 	for _, name := range l.names {
 		l.checkSink(join("sinks", name), cfg.Sinks[name])
 	}
-	if !l.options.DatabaseOnly {
+	if l.options.Need == NeedAll {
 		l.checkRoutes(cfg)
 	}
 	l.checkTogether(cfg)
@@ -47,7 +49,9 @@ var (
 
 func (l *loader) checkDatabase(d *Database) {
 	d.URL = plainPostgres(d.URL)
-	l.checkURL("database.url", d.URL, "postgres", "postgresql")
+	if d.URL != "" || l.options.Need != NeedNothing {
+		l.checkURL("database.url", d.URL, "postgres", "postgresql")
+	}
 	if !slotName.MatchString(d.Slot) {
 		l.wrong("database.slot", "%q cannot be a slot's name: use lower-case letters, digits and underscores, 1 to 63", d.Slot)
 	}
@@ -59,9 +63,8 @@ func (l *loader) checkDatabase(d *Database) {
 			l.wrong(part.path, "%q cannot be a name in PostgreSQL: use 1 to 63 bytes", part.value)
 		}
 	}
-	schema, table, qualified := strings.Cut(d.Table, ".")
-	if !qualified || !identifier.MatchString(schema) || !identifier.MatchString(table) || strings.Contains(table, ".") {
-		l.wrong("database.table", "%q is not schema.table: write it like public.outbox", d.Table)
+	if _, _, err := outbox.ParseName(d.Table); err != nil {
+		l.wrong("database.table", "%v: write it like public.outbox", err)
 	}
 	l.checkNotEmpty("database.columns.id", d.Columns.ID, "every event needs its id")
 	l.checkNotEmpty("database.columns.topic", d.Columns.Topic, "every event needs a topic")

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/outboxd/outboxd/internal/config"
+)
+
+// app is what the commands share: the process's surroundings and the flags that all of them take.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	environ  []string
+
+	configFile string
+	settings   []string // --set PATH=VALUE
+	database   string   // --database-url
+	logLevel   string
+}
+
+// newApp returns the app of this process.
+func newApp() *app {
+	return &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()}
+}
+
+const rootLong = `outboxd streams a PostgreSQL transactional outbox to Apache Pulsar and Redis Streams.
+
+It reads the write-ahead log through a logical replication slot instead of polling the table, and
+confirms a log position only when every event before it is safe.
+
+Settings come from defaults, then the file of --config, then the environment (OUTBOXD_ and the
+setting's path in upper case), then flags; each wins over the one before.`
+
+const rootExample = `  # see it work, with servers of its own
+  outboxd demo
+
+  # prepare a database, check the settings, stream
+  outboxd migrate up --config outboxd.yaml
+  outboxd config --config outboxd.yaml
+  outboxd run --config outboxd.yaml
+
+  # without a file
+  DATABASE_URL=postgres://localhost/shop REDIS_URL=redis://localhost:6379/0 outboxd run`
+
+func newRootCommand(a *app) *cobra.Command {
+	root := group(&cobra.Command{
+		Use:     "outboxd",
+		Short:   "Stream a PostgreSQL outbox to Pulsar and Redis",
+		Long:    rootLong,
+		Example: rootExample,
+	})
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.configFile, "config", "c", "", "`FILE` with the settings, YAML (default $OUTBOXD_CONFIG, else none)")
+	flags.StringArrayVar(&a.settings, "set", nil, "set `PATH=VALUE`, such as batch.max_messages=100; repeatable")
+	flags.StringVar(&a.database, "database-url", "", "`URL` of the database, the setting database.url")
+	flags.StringVar(&a.logLevel, "log-level", "", "`LEVEL` of the log, the setting log.level")
+	root.AddCommand(
+		newRunCommand(a),
+		newDemoCommand(a),
+		newMigrateCommand(a),
+		newConfigCommand(a),
+		newSlotCommand(a),
+		newVersionCommand(a),
+	)
+	return root
+}
+
+// load reads the configuration that the flags and the environment name. A fault in it is an error of type
+// config.Problems; a --set without a value is wrong usage.
+func (a *app) load(cmd *cobra.Command, need config.Need) (*config.Config, config.Sources, error) {
+	o := config.Options{File: a.configFile, Environ: a.environ, Need: need}
+	if o.File == "" {
+		o.File = a.variable("OUTBOXD_CONFIG")
+	}
+	for _, s := range a.settings {
+		path, value, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, nil, usage(cmd, "--set %s has no value: write --set PATH=VALUE", path)
+		}
+		o.Flags = append(o.Flags, config.Flag{Name: "--set", Path: path, Value: value})
+	}
+	if cmd.Flags().Changed("database-url") {
+		o.Flags = append(o.Flags, config.Flag{Name: "--database-url", Path: "database.url", Value: a.database})
+	}
+	if cmd.Flags().Changed("log-level") {
+		o.Flags = append(o.Flags, config.Flag{Name: "--log-level", Path: "log.level", Value: a.logLevel})
+	}
+	return config.Load(o)
+}
+
+// variable returns the value of a variable of the environment, or "".
+func (a *app) variable(name string) string {
+	for _, pair := range a.environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// terminal tells whether w is a terminal that a person looks at.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// colours tells whether what is written to w may be coloured. See https://no-color.org.
+func (a *app) colours(w io.Writer) bool {
+	return terminal(w) && a.variable("NO_COLOR") == "" && a.variable("TERM") != "dumb"
+}
+
+// usageError is wrong usage: exit code 2.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+// usage returns wrong usage of cmd, with the place where the right one is explained.
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	return usageError{fmt.Sprintf(format, args...) + ": see " + cmd.CommandPath() + " --help"}
+}

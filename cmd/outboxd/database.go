@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/outbox"
+)
+
+const closeTimeout = 2 * time.Second
+
+// withConnection connects to the database, calls do, and disconnects. pgx leaves passwords out of its errors.
+func withConnection(ctx context.Context, cfg *config.Config, do func(*pgx.Conn) error) error {
+	parsed, err := pgx.ParseConfig(cfg.Database.URL.Reveal())
+	if err != nil {
+		return fmt.Errorf("read database.url: %w", err)
+	}
+	if parsed.RuntimeParams["application_name"] == "" {
+		parsed.RuntimeParams["application_name"] = "outboxd"
+	}
+	conn, err := pgx.ConnectConfig(ctx, parsed)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", cfg.Database.URL, err)
+	}
+	err = do(conn)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return errors.Join(err, conn.Close(closing))
+}
+
+// tableName takes the outbox table's name apart.
+func tableName(cfg *config.Config) (schema, table string) {
+	schema, table, err := outbox.ParseName(cfg.Database.Table)
+	if err != nil {
+		panic(err) // the configuration has read it
+	}
+	return schema, table
+}
