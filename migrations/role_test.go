@@ -8,17 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/outboxd/outboxd/checkpoint"
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/wal"
 )
 
 func TestRoleWithTheScriptsRightsCanRun(t *testing.T) {
@@ -47,21 +44,22 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slot := fmt.Sprintf("role_%s_%d", onSent, time.Now().UnixNano())
-	lease, err := park.Raise(ctx, conn, "outboxd", slot, "test")
+	source := wal.Config{
+		URL: roleURL, Schema: "public", Table: "outbox", Columns: []string{"id", "status", "payload"},
+		Slot: fmt.Sprintf("role_%s_%d", onSent, time.Now().UnixNano()), Publication: "outboxd", Create: true,
+	}
+	if _, err := wal.Setup(ctx, conn, source); err != nil { // makes the slot; the publication is the script's
+		t.Fatal(err)
+	}
+	stream, err := wal.Open(ctx, source, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream := replicate(t, roleURL)
-	made, err := pglogrepl.CreateReplicationSlot(ctx, stream, slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{Temporary: true})
+	lease, err := park.Raise(ctx, conn, "outboxd", source.Slot, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	start, err := event.ParseLSN(made.ConsistentPoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	record := checkpoint.Record{SystemID: "1", Timeline: 1, Confirmed: start}
+	record := checkpoint.Record{SystemID: stream.SystemID, Timeline: stream.Timeline, Confirmed: stream.Start}
 	if _, err := checkpoint.NewEpoch(ctx, conn, lease, record, time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -71,15 +69,21 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	receiveInsert(t, stream, slot, start)
+	receiveInsert(t, stream)
 	if _, err := table.Settle(ctx, conn, lease, [][]byte{id}); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkpoint.Save(ctx, conn, lease, start+8); err != nil {
+	if err := checkpoint.Save(ctx, conn, lease, stream.Start+8); err != nil {
 		t.Fatal(err)
 	}
-	if _, found, err := checkpoint.Load(ctx, conn, "outboxd", slot); err != nil || !found {
+	if _, found, err := checkpoint.Load(ctx, conn, "outboxd", source.Slot); err != nil || !found {
 		t.Fatalf("load the checkpoint: found %v, %v", found, err)
+	}
+	if err := stream.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := wal.DropSlot(ctx, conn, source.Slot); err != nil {
+		t.Fatal(err)
 	}
 	checkSettled(t, owner, onSent)
 	checkRefused(t, conn, onSent)
@@ -116,47 +120,19 @@ func checkRefused(t *testing.T, conn *pgx.Conn, onSent outbox.OnSent) {
 }
 
 // receiveInsert streams until the first Insert arrives.
-func receiveInsert(t *testing.T, stream *pgconn.PgConn, slot string, from event.LSN) {
+func receiveInsert(t *testing.T, stream *wal.Stream) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	err := pglogrepl.StartReplication(ctx, stream, slot, pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
-		PluginArgs: []string{"proto_version '1'", "publication_names 'outboxd'"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		message, err := stream.ReceiveMessage(ctx)
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) {
+		message, err := stream.Receive(time.Now().Add(time.Second))
 		if err != nil {
 			t.Fatalf("receive the insert: %v", err)
 		}
-		data, ok := message.(*pgproto3.CopyData)
-		if !ok || data.Data[0] != pglogrepl.XLogDataByteID {
-			continue
-		}
-		x, err := pglogrepl.ParseXLogData(data.Data[1:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if x.WALData[0] == 'I' {
+		if message.Kind == wal.Data && message.Data[0] == 'I' {
 			return
 		}
 	}
-}
-
-func replicate(t *testing.T, roleURL string) *pgconn.PgConn {
-	t.Helper()
-	stream, err := pgconn.Connect(t.Context(), roleURL+"&replication=database")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stream.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Logf("close the stream: %v", err) // the server may have closed it first
-		}
-	})
-	return stream
+	t.Fatal("the insert did not arrive")
 }
 
 func roleScript(t *testing.T, o migrations.Options, r migrations.Role) string {
