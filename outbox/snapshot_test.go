@@ -1,0 +1,118 @@
+package outbox
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestSnapshotSeesWhatWasFinished(t *testing.T) {
+	const epoch = uint64(1) << 32
+	for _, c := range []struct {
+		name, snapshot string
+		xid            uint32
+		want           bool
+	}{
+		{"before xmin", "10:20:10,14", 9, true},
+		{"xmin is running", "10:20:10,14", 10, false},
+		{"between, not running: beside an older transaction that is open for long", "10:20:10,14", 12, true},
+		{"between, running", "10:20:10,14", 14, false},
+		{"xmax is in the future", "10:20:10,14", 20, false},
+		{"after xmax", "10:20:10,14", 25, false},
+		{"nothing runs", "20:20:", 19, true},
+		{"nothing runs, the next", "20:20:", 20, false},
+		{"later epoch", "4294967306:4294967316:4294967310", 12, true},
+		{"later epoch, running", "4294967306:4294967316:4294967310", 14, false},
+		{"later epoch, xid from before it", "4294967306:4294967316:4294967310", 4294967290, true},
+		{"snapshot across an epoch, old half visible", "4294967290:4294967306:4294967290", 4294967291, true},
+		{"snapshot across an epoch, old half running", "4294967290:4294967306:4294967290", 4294967290, false},
+		{"snapshot across an epoch, new half visible", "4294967290:4294967306:4294967290", 5, true},
+		{"snapshot just before an epoch, xid of the next", "4294967290:4294967295:", 3, false},
+		{"first epoch, xid far ahead", "10:20:", 1 << 31, false},
+		{"first epoch never goes below zero", "10:20:", 4294967000, false},
+	} {
+		s, err := ParseSnapshot(c.snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Visible(c.xid); got != c.want {
+			t.Errorf("%s: %d in %s is visible: %v, want %v (epoch is %d)", c.name, c.xid, c.snapshot, got, c.want, epoch)
+		}
+	}
+}
+
+// TestSnapshotAgreesWithSixtyFourBits compares with the plain rule on ids that kept their epoch.
+func TestSnapshotAgreesWithSixtyFourBits(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		xmin := random.Uint64N(1 << 34)
+		s := Snapshot{xmin: xmin, xmax: xmin + random.Uint64N(20)}
+		for id := xmin; id < s.xmax; id++ {
+			if random.IntN(2) == 0 {
+				s.active = append(s.active, id)
+			}
+		}
+		full := s.xmax - min(s.xmax, random.Uint64N(1<<31)) // PostgreSQL keeps 2^31 of them at most
+		if random.IntN(2) == 0 {
+			full = xmin + random.Uint64N(40)
+		}
+		want := full < s.xmax && !slices.Contains(s.active, full)
+		if got := s.Visible(uint32(full)); got != want {
+			t.Fatalf("%d in %+v is visible: %v, want %v", full, s, got, want)
+		}
+	}
+}
+
+func TestZeroSnapshotSeesNothing(t *testing.T) {
+	for _, xid := range []uint32{0, 1, 3, 1 << 31, 1<<32 - 1} {
+		if (Snapshot{}).Visible(xid) {
+			t.Errorf("the zero snapshot sees %d", xid)
+		}
+	}
+}
+
+func TestBrokenSnapshotIsRefused(t *testing.T) {
+	for _, text := range []string{"", "10", "10:20", "a:20:", "10:b:", "10:20:x", "10:20:1,", "-1:20:"} {
+		if s, err := ParseSnapshot(text); err == nil {
+			t.Errorf("%q was read as %+v", text, s)
+		}
+	}
+}
+
+func FuzzParseSnapshot(f *testing.F) {
+	f.Add("10:20:10,14", uint32(12))
+	f.Add("4294967290:4294967306:", uint32(1))
+	f.Fuzz(func(t *testing.T, text string, xid uint32) {
+		if s, err := ParseSnapshot(text); err == nil {
+			s.Visible(xid)
+		}
+	})
+}
+
+func TestArrayIsBuiltWithoutAllocation(t *testing.T) {
+	ids := slices.Repeat([][]byte{[]byte(`a"b\c`)}, 1000)
+	buffer := make([]byte, 0, 1<<16)
+	if n := testing.AllocsPerRun(10, func() { buffer = appendArray(buffer[:0], ids) }); n != 0 {
+		t.Errorf("1000 ids take %v allocations", n)
+	}
+}
+
+func TestTableNameIsReadAsPostgresDoes(t *testing.T) {
+	for _, c := range []struct{ name, schema, table string }{
+		{"outbox", "public", "outbox"},
+		{"app.outbox", "app", "outbox"},
+		{"App.Outbox", "app", "outbox"},
+		{`"App"."Out.box"`, "App", "Out.box"},
+		{`app."a""b"`, "app", `a"b`},
+	} {
+		schema, table, err := ParseName(c.name)
+		if err != nil || schema != c.schema || table != c.table {
+			t.Errorf("%s: %q.%q, %v; want %q.%q", c.name, schema, table, err, c.schema, c.table)
+		}
+	}
+	for _, name := range []string{"", ".", "a.", ".a", "a.b.c", `"a`, `""`, `"a"b`, `a"b`, "a b", `a."b".c`} {
+		if schema, table, err := ParseName(name); err == nil {
+			t.Errorf("%s was read as %q.%q", name, schema, table)
+		}
+	}
+}
