@@ -62,7 +62,8 @@ type Sink interface {
 	Publish(ctx context.Context, batch []Message) []error
 
 	// Tail fences the destination, then reads its last n entries (fewer when it holds fewer; none when it is empty
-	// or missing), newest last. It may return more than n where the broker keeps batches whole. n is at least 1.
+	// or missing), newest last. It may return more than n where the broker keeps batches whole. With n 0 it
+	// fences only.
 	Tail(ctx context.Context, destination string, n int) ([]Entry, error)
 
 	// Probe asks whether the destination would accept a message now, without sending one and without a fence.
