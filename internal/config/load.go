@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -248,6 +249,19 @@ func decodeSink(given *koanf.Koanf, kind string) (Sink, error) {
 func decode(k *koanf.Koanf, target any) error {
 	return k.UnmarshalWithConf("", target, koanf.UnmarshalConf{
 		Tag:           "yaml",
-		DecoderConfig: &mapstructure.DecoderConfig{Result: target, TagName: "yaml", ErrorUnused: true},
+		DecoderConfig: &mapstructure.DecoderConfig{Result: target, TagName: "yaml", ErrorUnused: true, DecodeHook: hideText},
 	})
+}
+
+// hideText turns text into the type of the setting that it is for.
+func hideText(_, to reflect.Type, data any) (any, error) {
+	text, ok := data.(string)
+	switch {
+	case ok && to == reflect.TypeFor[Secret]():
+		return NewSecret(text), nil
+	case ok && to == reflect.TypeFor[URL]():
+		return NewURL(text), nil
+	default:
+		return data, nil
+	}
 }

@@ -132,19 +132,6 @@ func (n *node) enum() []string {
 	return nil
 }
 
-// bounds says in words how the value is limited, or "".
-func (n *node) bounds() string {
-	low, high := n.tag.Get("min"), n.tag.Get("max")
-	switch {
-	case n.enum() != nil:
-		return strings.Join(n.enum(), ", ")
-	case low != "" && high != "":
-		return low + " to " + high
-	default:
-		return ""
-	}
-}
-
 // secret tells whether the value must never be shown.
 func (n *node) secret() bool { return n.kind == kindSecret || n.kind == kindURL }
 
@@ -167,10 +154,8 @@ func (n *node) parse(s string) (any, error) {
 		return parseDuration(s)
 	case kindSize:
 		return parseSize(s)
-	case kindSecret:
-		return Secret(s), nil
-	case kindURL:
-		return URL(s), nil
+	case kindSecret, kindURL:
+		return s, nil // decode hides it
 	case kindString:
 		return s, n.checkEnum(s)
 	default:

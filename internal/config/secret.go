@@ -11,15 +11,39 @@ import (
 // masked stands for every secret in every output.
 const masked = "******"
 
+// hidden is text that fmt cannot reach: where it prints a value without its methods (in an unexported field, or
+// after a verb that does not fit) it shows a pointer. nil is the empty text.
+type hidden struct{ text *string }
+
+func hide(s string) hidden {
+	if s == "" {
+		return hidden{}
+	}
+	return hidden{&s}
+}
+
+func (h hidden) reveal() string {
+	if h.text == nil {
+		return ""
+	}
+	return *h.text
+}
+
 // Secret is a password or token. It prints as asterisks; an empty one prints as nothing.
-type Secret string
+type Secret struct{ hidden }
+
+// NewSecret hides s.
+func NewSecret(s string) Secret { return Secret{hide(s)} }
 
 // Reveal returns the secret itself. Never log or wrap what it returns.
-func (s Secret) Reveal() string { return string(s) }
+func (s Secret) Reveal() string { return s.reveal() }
+
+// Empty tells whether there is no secret.
+func (s Secret) Empty() bool { return s.text == nil }
 
 // String returns the mask.
 func (s Secret) String() string {
-	if s == "" {
+	if s.Empty() {
 		return ""
 	}
 	return masked
@@ -35,13 +59,19 @@ func (s Secret) GoString() string { return s.String() }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // URL is an address that may hold secrets: a password, or parameters such as sslpassword and token. It prints without them.
-type URL string
+type URL struct{ hidden }
+
+// NewURL hides the secrets of s.
+func NewURL(s string) URL { return URL{hide(s)} }
 
 // Reveal returns the address with its secrets. Never log or wrap what it returns.
-func (u URL) Reveal() string { return string(u) }
+func (u URL) Reveal() string { return u.reveal() }
+
+// Empty tells whether there is no address.
+func (u URL) Empty() bool { return u.text == nil }
 
 // String returns the address with its secrets masked.
-func (u URL) String() string { return maskURL(string(u)) }
+func (u URL) String() string { return maskURL(u.reveal()) }
 
 // Format writes the masked address, whatever the verb.
 func (u URL) Format(f fmt.State, _ rune) { writeMasked(f, u.String()) }

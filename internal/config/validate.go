@@ -49,7 +49,7 @@ var (
 
 func (l *loader) checkDatabase(d *Database) {
 	d.URL = plainPostgres(d.URL)
-	if d.URL != "" || l.options.Need != NeedNothing {
+	if !d.URL.Empty() || l.options.Need != NeedNothing {
 		l.checkURL("database.url", d.URL, "postgres", "postgresql")
 	}
 	if !slotName.MatchString(d.Slot) {
@@ -94,14 +94,14 @@ func (l *loader) checkStatuses(d *Database) {
 // plainPostgres returns the address without the driver that other programs name in it (postgresql+asyncpg://), and
 // with that driver's parameter ssl under PostgreSQL's name for it.
 func plainPostgres(u URL) URL {
-	scheme, rest, ok := strings.Cut(string(u), "://")
+	scheme, rest, ok := strings.Cut(u.Reveal(), "://")
 	name, _, driver := strings.Cut(scheme, "+")
 	if !ok || !driver || name != "postgres" && name != "postgresql" {
 		return u
 	}
 	base, query, _ := strings.Cut(rest, "?")
 	if query == "" {
-		return URL(name + "://" + base)
+		return NewURL(name + "://" + base)
 	}
 	parameters := strings.Split(query, "&")
 	for i, p := range parameters {
@@ -109,16 +109,16 @@ func plainPostgres(u URL) URL {
 			parameters[i] = "sslmode=" + strings.NewReplacer("true", "require", "false", "disable").Replace(mode)
 		}
 	}
-	return URL(name + "://" + base + "?" + strings.Join(parameters, "&"))
+	return NewURL(name + "://" + base + "?" + strings.Join(parameters, "&"))
 }
 
 // checkURL reports an address that is missing, cannot be read, or has another scheme. It shows nothing but the scheme.
 func (l *loader) checkURL(path string, u URL, schemes ...string) {
-	if u == "" {
+	if u.Empty() {
 		l.wrong(path, "is missing: set it here, or the variable %s", strings.Join(l.variablesOf(path), " or "))
 		return
 	}
-	scheme, rest, found := strings.Cut(string(u), "://")
+	scheme, rest, found := strings.Cut(u.Reveal(), "://")
 	if !found || !slices.Contains(schemes, scheme) {
 		l.wrong(path, "has the wrong scheme: begin it with %s://", strings.Join(schemes, ":// or "))
 		return
@@ -128,7 +128,7 @@ func (l *loader) checkURL(path string, u URL, schemes ...string) {
 		return
 	}
 	// Several hosts (host1:1,host2:2) are for the client to read; url.Parse refuses them.
-	if _, err := url.Parse(string(u)); err != nil && !strings.Contains(rest, ",") {
+	if _, err := url.Parse(u.Reveal()); err != nil && !strings.Contains(rest, ",") {
 		l.wrong(path, "is not an address: write %s://host:port, and characters like @ / # ? %% in a password as %%40 %%2F %%23 %%3F %%25", scheme)
 	}
 }
@@ -174,12 +174,12 @@ func (l *loader) checkSink(path string, s Sink) {
 func (l *loader) checkPulsar(path string, p *Pulsar) {
 	l.checkURL(path+".url", p.URL, "pulsar", "pulsar+ssl")
 	l.checkTLS(path+".tls", p.TLS)
-	if p.AdminURL != "" {
+	if !p.AdminURL.Empty() {
 		l.checkURL(path+".admin_url", p.AdminURL, "http", "https")
 	} else if p.Create {
 		l.wrong(path+".create", "needs %s.admin_url: set it, or create tenants and namespaces yourself", path)
 	}
-	if p.Token != "" && p.TokenFile != "" {
+	if !p.Token.Empty() && p.TokenFile != "" {
 		l.wrong(path+".token_file", "is given beside token: keep one")
 	}
 }

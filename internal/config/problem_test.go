@@ -1,0 +1,184 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// Each case is one fault in an otherwise good configuration, with the exact line that a person reads.
+func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
+	for name, c := range map[string]struct {
+		text    string
+		environ []string
+		flags   []Flag
+		want    string
+	}{
+		"unknown key": {text: minimal + "batch: {max_mesages: 1}\n",
+			want: "outboxd.yaml:4:9: batch.max_mesages: is not a setting (did you mean batch.max_messages?)"},
+		"swapped letters": {text: minimal + "memroy: {}\n",
+			want: "outboxd.yaml:4:1: memroy: is not a setting (did you mean memory?)"},
+		"key of another section": {text: minimal + "slot: x\n",
+			want: "outboxd.yaml:4:1: slot: is not a setting (did you mean database.slot?)"},
+		"key like no other": {text: minimal + "http: {zzzzzz: 1}\n",
+			want: "outboxd.yaml:4:8: http.zzzzzz: is not a setting: known here are addr"},
+		"unknown key of a sink": {text: minimal, flags: []Flag{{"--set", "sinks.redis.tokn", "x"}},
+			want: "--set: sinks.redis.tokn: is not a setting (did you mean sinks.redis.type?)"},
+		"unknown key of a list item": {text: minimal + "routes:\n  - match: {tenent: a}\n    to: [{sink: redis, destination: x}]\n",
+			want: "outboxd.yaml:5:13: routes[0].match.tenent: is not a setting (did you mean routes[0].match.tenant?)"},
+		"duplicate key": {text: minimal + "log:\n  level: info\n  level: warn\n",
+			want: "outboxd.yaml:6:3: log.level: is given twice, first at line 5: remove one"},
+		"duplicate section": {text: minimal + "database: {slot: x}\n",
+			want: "outboxd.yaml:4:1: database: is given twice, first at line 2: remove one"},
+		"text for a number": {text: minimal + "concurrency: four\n",
+			want: `outboxd.yaml:4:14: concurrency: wants a whole number, got the text "four"`},
+		"quoted number": {text: minimal + "concurrency: \"4\"\n",
+			want: `outboxd.yaml:4:14: concurrency: wants a whole number, got the text "4": remove the quotes`},
+		"fraction": {text: minimal + "concurrency: 1.5\n",
+			want: "outboxd.yaml:4:14: concurrency: wants a whole number, got the number 1.5"},
+		"number for text": {text: minimal + "source: 5\n",
+			want: "outboxd.yaml:4:9: source: wants text, got the number 5: put it in quotes"},
+		"number for a secret": {text: "database: {url: 12345}\n",
+			want: "outboxd.yaml:1:17: database.url: wants an address, got something else: put it in quotes"},
+		"yes for true": {text: minimal, environ: []string{"OUTBOXD_DATABASE_FAILOVER=yes"},
+			want: `OUTBOXD_DATABASE_FAILOVER: database.failover: "yes" is neither true nor false`},
+		"value for a section": {text: minimal + "memory: 5\n",
+			want: "outboxd.yaml:4:9: memory: wants a section, got the number 5"},
+		"section for a value": {text: minimal + "format: {a: b}\n",
+			want: "outboxd.yaml:4:9: format: wants text, got a section"},
+		"value for a list": {text: minimal + "routes: x\n",
+			want: "outboxd.yaml:4:9: routes: wants a list, got text"},
+		"empty list item": {text: minimal + "routes: [null]\n",
+			want: "outboxd.yaml:4:9: routes[0]: is empty: remove it"},
+		"duration without unit": {text: minimal + "status_interval: 5\n",
+			want: `outboxd.yaml:4:18: status_interval: "5" has no unit: write 5s for seconds`},
+		"no duration": {text: minimal + "status_interval: soon\n",
+			want: `outboxd.yaml:4:18: status_interval: "soon" is not a duration: write it like 500ms, 5s, 10m or 24h`},
+		"no size": {text: minimal + "memory: {budget: 32 apples}\n",
+			want: `outboxd.yaml:4:18: memory.budget: "32 apples" is not a size: write it like 512KiB, 32MiB, 1GB or in plain bytes`},
+		"size beyond 64 bits": {text: minimal + "memory: {budget: 99999999TiB}\n",
+			want: `outboxd.yaml:4:18: memory.budget: "99999999TiB" is too large a size`},
+		"above the range": {text: minimal + "batch: {max_messages: 1001}\n",
+			want: "outboxd.yaml:4:23: batch.max_messages: 1001 is too large: choose 1 to 1000"},
+		"below the range": {text: minimal, flags: []Flag{{"--set", "batch.max_messages", "0"}},
+			want: "--set: batch.max_messages: 0 is too small: choose 1 to 1000"},
+		"unknown value": {text: minimal + "on_sent: markk\n",
+			want: `outboxd.yaml:4:10: on_sent: "markk" is not known (did you mean mark?): choose one of mark, delete, keep`},
+		"section of a later version": {text: minimal + "poll: {batch_size: 5}\n",
+			want: "outboxd.yaml:4:1: poll: " + notSupported},
+		"variable of a later version": {text: minimal, environ: []string{"OUTBOXD_POLL_BATCH_SIZE=5"},
+			want: "OUTBOXD_POLL_BATCH_SIZE: " + notSupported},
+		"flag of a later version": {text: minimal, flags: []Flag{{"--set", "outage.max_retained_wal", "1GiB"}},
+			want: "--set: outage.max_retained_wal: " + notSupported},
+		"key for encryption": {text: minimal, environ: []string{"ENCRYPTION_KEY=abc"},
+			want: "ENCRYPTION_KEY: this version does not encrypt, and payloads would be published in plain text: unset it to accept that"},
+		"unknown variable": {text: minimal, environ: []string{"OUTBOXD_BATCH_MAX_MESAGES=5"},
+			want: "OUTBOXD_BATCH_MAX_MESAGES: is not a setting (did you mean OUTBOXD_BATCH_MAX_MESSAGES?)"},
+		"unknown flag path": {text: minimal, flags: []Flag{{"--set", "batch.max_mesages", "5"}},
+			want: "--set: batch.max_mesages: is not a setting (did you mean batch.max_messages?)"},
+		"flag names a section": {text: minimal, flags: []Flag{{"--set", "batch", "5"}},
+			want: "--set: batch: is a section: name one of its settings: max_messages, max_bytes"},
+		"port out of range": {text: minimal, environ: []string{"METRICS_PORT=99999"},
+			want: `METRICS_PORT: http.addr: ":99999" is not host:port with a port up to 65535: write it like :9090 or 127.0.0.1:9090`},
+		"list in a variable": {text: minimal, environ: []string{"OUTBOXD_ROUTES=[{to: 5}]"},
+			want: "OUTBOXD_ROUTES: routes[0].to: wants a list, got the number 5"},
+		"not YAML": {text: "database: [\n",
+			want: "outboxd.yaml:1:11: is not valid YAML: sequence end token ']' not found"},
+		"two documents": {text: minimal + "---\nlog: {level: info}\n",
+			want: "outboxd.yaml:5:4: holds more than one YAML document: keep one"},
+		"merge key": {text: minimal + "memory:\n  <<: {budget: 5MiB}\n",
+			want: "outboxd.yaml:5:3: memory: merge keys (<<) are not supported: write the settings out"},
+		"slot name": {text: minimal, environ: []string{"OUTBOXD_DATABASE_SLOT=My-Slot"},
+			want: `OUTBOXD_DATABASE_SLOT: database.slot: "My-Slot" cannot be a slot's name: use lower-case letters, digits and underscores, 1 to 63`},
+		"table name": {text: minimal, environ: []string{"OUTBOXD_DATABASE_TABLE=a.b.c"},
+			want: `OUTBOXD_DATABASE_TABLE: database.table: parse table name "a.b.c": want SCHEMA.TABLE: write it like public.outbox`},
+		"no id column": {text: minimal, environ: []string{"OUTBOXD_DATABASE_COLUMNS_ID="},
+			want: "OUTBOXD_DATABASE_COLUMNS_ID: database.columns.id: must not be empty: every event needs its id"},
+		"one status twice": {text: minimal, environ: []string{"OUTBOXD_DATABASE_STATUSES_SENT=NEW"},
+			want: `OUTBOXD_DATABASE_STATUSES_SENT: database.statuses.sent: "NEW" is also database.statuses.new: each status needs a value of its own`},
+		"mark without status": {text: minimal, environ: []string{"OUTBOXD_DATABASE_COLUMNS_STATUS="},
+			want: "on_sent: mark needs a status column, and database.columns.status is empty: choose delete or keep"},
+		"batch above budget": {text: minimal, environ: []string{"OUTBOXD_BATCH_MAX_BYTES=64MiB"},
+			want: "OUTBOXD_BATCH_MAX_BYTES: batch.max_bytes: 64MiB is more than memory.budget (32MiB): lower it or raise the budget"},
+		"pauses upside down": {text: minimal + "retry: {base: 1m, max: 1s}\n",
+			want: "outboxd.yaml:4:15: retry.base: 1m is more than retry.max (1s): lower it or raise retry.max"},
+		"wrong scheme": {text: minimal, flags: []Flag{{"--database-url", "database.url", "mysql://x/y"}},
+			want: "--database-url: database.url: has the wrong scheme: begin it with postgres:// or postgresql://"},
+		"connection string": {text: minimal, environ: []string{"DATABASE_URL=host=db password=hunter2"},
+			want: "DATABASE_URL: database.url: has the wrong scheme: begin it with postgres:// or postgresql://"},
+		"unescaped password": {text: minimal, environ: []string{"DATABASE_URL=postgres://a:hun%ter2@h/d"},
+			want: "DATABASE_URL: database.url: is not an address: write postgres://host:port, and characters like @ / # ? % in a password as %40 %2F %23 %3F %25"},
+		"one half of a certificate": {text: minimal, environ: []string{"OUTBOXD_SINKS_REDIS_TLS_CERT_FILE=a.pem"},
+			want: "outboxd.yaml:3:9: sinks.redis.tls: has only one of cert_file and key_file: give both or none"},
+		"create without admin": {text: minimal + "routes: [{to: [{sink: redis, destination: x}]}]\n",
+			environ: []string{"PULSAR_SERVICE_URL=pulsar://h:1", "OUTBOXD_SINKS_PULSAR_CREATE=true"},
+			want:    "OUTBOXD_SINKS_PULSAR_CREATE: sinks.pulsar.create: needs sinks.pulsar.admin_url: set it, or create tenants and namespaces yourself"},
+		"sink of no kind": {text: "database: {url: postgres://h/d}\nsinks: {kafka: {}}\nroutes: [{to: [{sink: kafka, destination: x}]}]\n",
+			want: "outboxd.yaml:2:9: sinks.kafka: does not say its kind: add type (redis, pulsar, stdout), or begin the name with it"},
+		"sink of an unknown kind": {text: minimal + "routes: [{to: [{sink: redis, destination: x}]}]\n", flags: []Flag{{"--set", "sinks.x.type", "plusar"}},
+			want: `--set: sinks.x.type: "plusar" is no kind of sink (did you mean pulsar?): choose one of redis, pulsar, stdout`},
+		"sink name": {text: "database: {url: postgres://h/d}\nsinks: {Redis: {type: redis, url: redis://h}}\n",
+			want: "outboxd.yaml:2:23: sinks.Redis: cannot be a sink's name: use lower-case letters, digits, - and _"},
+		"two sinks in one variable": {text: "database: {url: postgres://h/d}\nsinks:\n  redis-a: {url: redis://h}\n  redis_a: {url: redis://h}\nroutes: [{to: [{sink: redis_a, destination: x}]}]\n",
+			environ: []string{"OUTBOXD_SINKS_REDIS_A_MAXLEN=5"},
+			want:    "OUTBOXD_SINKS_REDIS_A_MAXLEN: may mean sinks.redis-a.maxlen or sinks.redis_a.maxlen: rename one of the sinks"},
+		"sink without address": {text: "database: {url: postgres://h/d}\nsinks: {redis: {}}\n",
+			want: "outboxd.yaml:2:9: sinks.redis.url: is missing: set it here, or the variable OUTBOXD_SINKS_REDIS_URL or REDIS_URL"},
+		"other sink without address": {text: "database: {url: postgres://h/d}\nsinks: {redis-b: {}}\n",
+			want: "outboxd.yaml:2:9: sinks.redis-b.url: is missing: set it here, or the variable OUTBOXD_SINKS_REDIS_B_URL"},
+		"no sinks": {text: "database: {url: postgres://h/d}\n",
+			want: "sinks: none is configured: add one, such as sinks: {redis: {url: redis://localhost:6379/0}}"},
+		"two sinks and no routes": {text: minimal, environ: []string{"PULSAR_SERVICE_URL=pulsar://h:1"},
+			want: "routes: are missing: with more than one sink (pulsar, redis) say which events go where"},
+		"route to no sink": {text: minimal + "routes:\n  - to:\n      - {sink: rediss, destination: x}\n",
+			want: `outboxd.yaml:6:16: routes[0].to[0].sink: there is no sink "rediss" (did you mean redis?): configured are redis`},
+		"route without destinations": {text: minimal + "routes:\n  - match: {topic: a}\n",
+			want: "outboxd.yaml:5:5: routes[0].to: is missing: add it"},
+		"placeholder": {text: minimal + "routes: [{to: [{sink: redis, destination: \"x:{tenannt}\"}]}]\n",
+			want: "outboxd.yaml:4:43: routes[0].to[0].destination: {tenannt} is no placeholder (did you mean {tenant}?): known are {tenant}, {topic}, {aggregate_type}"},
+		"open brace": {text: minimal + "routes: [{to: [{sink: redis, destination: \"x:{tenant\"}]}]\n",
+			want: `outboxd.yaml:4:43: routes[0].to[0].destination: "x:{tenant" has a brace without its partner: close it or remove it`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := load(t, c.text, Options{Environ: c.environ, Flags: c.flags})
+			problems, ok := errors.AsType[Problems](err)
+			if !ok {
+				t.Fatalf("got %v", err)
+			}
+			for _, p := range problems {
+				if p.String() == c.want {
+					return
+				}
+			}
+			t.Errorf("got  %v\nwant %s", err, c.want)
+		})
+	}
+}
+
+func TestAllFaultsAreReportedAtOnceInOrder(t *testing.T) {
+	text := "log: {level: loud}\nbatch: {max_messages: x}\ndatabase: {url: 5}\nconcurrency: 0\n"
+	_, _, err := load(t, text, Options{
+		Environ: []string{"OUTBOXD_FORMAT=xml", "OUTBOXD_SOURCES=x"}, Flags: []Flag{{"--set", "a.b", "c"}},
+	})
+	problems, ok := errors.AsType[Problems](err)
+	if !ok {
+		t.Fatalf("got %v", err)
+	}
+	var settings []string
+	for _, p := range problems {
+		settings = append(settings, p.Setting+p.Source.Name)
+	}
+	want := "sinks log.leveloutboxd.yaml batch.max_messagesoutboxd.yaml database.urloutboxd.yaml concurrencyoutboxd.yaml " +
+		"formatOUTBOXD_FORMAT OUTBOXD_SOURCES a.b--set"
+	if got := strings.Join(settings, " "); got != want {
+		t.Errorf("got  %s\nwant %s\n%v", got, want, err)
+	}
+}
+
+func TestMissingFileIsNamed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	_, _, err := Load(Options{File: "nowhere.yaml", Need: NeedNothing})
+	if err == nil || err.Error() != "configuration: nowhere.yaml: cannot be read: no such file or directory" {
+		t.Errorf("got %v", err)
+	}
+}

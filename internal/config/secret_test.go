@@ -1,0 +1,112 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/rs/zerolog"
+)
+
+const planted = "hunter2"
+
+func TestSecretsPrintMaskedInEveryForm(t *testing.T) {
+	type holder struct {
+		Password Secret
+		Address  URL
+		Nested   map[string]*Redis
+		secret   Secret
+		nested   *Redis
+	}
+	redis := &Redis{Password: NewSecret(planted), URL: NewURL("redis://:" + planted + "@h")}
+	h := holder{NewSecret(planted), NewURL("redis://u:" + planted + "@h/0"), map[string]*Redis{"r": redis}, NewSecret(planted), redis}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T", "%t"} {
+		fmt.Fprintf(&out, verb+verb+verb+verb+"\n", h, &h, h.Password, h.Address)
+	}
+	text, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(text)
+	if text, err = yaml.Marshal(h); err != nil {
+		t.Fatal(err)
+	}
+	out.Write(text)
+	log := zerolog.New(&out)
+	log.Info().Interface("h", h).Stringer("p", h.Password).Any("a", h.Address).Msg("x")
+	for _, leak := range []string{planted, fmt.Sprintf("%x", planted), fmt.Sprintf("%X", planted)} {
+		if strings.Contains(out.String(), leak) {
+			t.Errorf("%q is in:\n%s", leak, out.String())
+		}
+	}
+	if !strings.Contains(out.String(), masked) {
+		t.Errorf("no mask in:\n%s", out.String())
+	}
+}
+
+func TestAddressesAreMasked(t *testing.T) {
+	for raw, want := range map[string]string{
+		"":                           "",
+		"postgres://h/d":             "postgres://h/d",
+		"postgres://u@h:5/d":         "postgres://u@h:5/d",
+		"postgres://u:hunter2@h:5/d": "postgres://u:******@h:5/d",
+		"postgres://u:@h/d":          "postgres://u:******@h/d",
+		"redis://:hunter2@h:1/0":     "redis://:******@h:1/0",
+		"postgres://h/d?sslmode=x&password=hunter2&a=b": "postgres://h/d?sslmode=x&password=******&a=b",
+		"postgres://h/d?sslpassword=hunter2":            "postgres://h/d?sslpassword=******",
+		"postgres://h/d?sslkey=/key.pem":                "postgres://h/d?sslkey=/key.pem",
+		"postgres://h/d?pass%77ord=hunter2":             "postgres://h/d?pass%77ord=******",
+		"pulsar://h?token=hunter2":                      "pulsar://h?token=******",
+		"postgres://u:hun#ter2@h/d":                     "postgres://******",
+		"postgres://u:12#hunter2@h/d":                   "postgres://******",
+		"postgres://u:12?hunter2@h/d":                   "postgres://******",
+		"postgres://u:12/hunter2@h/d":                   "postgres://******",
+		"postgres://u:hunter2@h1:1,h2:2/d":              "postgres://u:******@h1:1,h2:2/d",
+		"postgres://u:hun%ter2@h/d":                     "postgres://******",
+		"u:hunter2@h":                                   masked,
+		"host=h password=hunter2":                       masked,
+		"u:hunter2@://":                                 masked,
+	} {
+		if got := maskURL(raw); got != want {
+			t.Errorf("maskURL(%q) = %s, want %s", raw, got, want)
+		}
+	}
+}
+
+// A secret may stand at the wrong place, in the wrong form or in broken YAML; no error and no printed configuration shows it.
+func TestNoOutputHoldsASecret(t *testing.T) {
+	for name, text := range map[string]string{
+		"right places":       "database: {url: 'postgres://u:hunter2@h/d?password=hunter2'}\nsinks: {redis: {url: 'redis://:hunter2@h', password: hunter2}, pulsar: {url: 'pulsar://h', token: hunter2}}\nroutes: [{to: [{sink: redis, destination: x}]}]\n",
+		"address as section": "database: postgres://u:hunter2@h/d\nsinks: {redis: 'redis://:hunter2@h', pulsar: hunter2}\n",
+		"sinks as text":      "sinks: redis://:hunter2@h\nroutes: redis://:hunter2@h\n",
+		"broken address":     "database: {url: 'postgres://u:hunter2%@h/d'}\nsinks: {redis: {url: 'hunter2'}, pulsar: {url: 'pulsar:hunter2'}}\n",
+		"secret as a list":   "sinks: {redis: {url: [hunter2], password: {hunter2: 1}}}\n",
+		"secret as a block":  "sinks: {redis: {url: 'redis://h'}}\ndatabase:\n  url: |\n    postgres://u:hunter2@h/d\n",
+		"open quote":         "database:\n  url: \"postgres://u:hunter2@h/d\nsinks: {}\n",
+		"colon in value":     "sinks:\n  redis:\n    password: hunter2: x\n",
+		"tab":                "sinks:\n\tredis: hunter2\n",
+		"bad anchor":         "sinks: {redis: {password: *hunter2}}\n",
+		"bad indent":         "sinks:\n  redis:\n    password: a\n   hunter2\n",
+		"two kinds of token": "sinks: {pulsar: {url: 'pulsar://h', token: hunter2, token_file: f, create: true}}\n",
+		"tag":                "sinks: {redis: {password: !!int hunter2}}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			cfg, sources, err := load(t, text, Options{})
+			if err != nil {
+				fmt.Fprintf(&out, "%v %+v %#v", err, err, err)
+			} else {
+				y, yErr := cfg.YAML(sources)
+				j, jErr := cfg.JSON()
+				fmt.Fprintf(&out, "%s%s%v%v%+v", y, j, yErr, jErr, cfg)
+			}
+			if strings.Contains(out.String(), planted) {
+				t.Errorf("the secret is in:\n%s", out.String())
+			}
+		})
+	}
+}
