@@ -119,6 +119,36 @@ func TestSettleOfManyRowsTakesSeveralStatements(t *testing.T) {
 	}
 }
 
+// Of several statements the first one's snapshot counts: a later one may see a transaction that the first could not.
+func TestSnapshotOfSeveralStatementsIsTheFirst(t *testing.T) {
+	f := setup(t, migrations.Options{})
+	table := f.describe(outbox.Config{})
+	locked := f.insert(f.conn, 1)
+	tx, xid := f.begin(f.connect())
+	unseen := f.insert(tx, 1)
+	holder, _ := f.begin(f.connect())
+	if _, err := holder.Exec(t.Context(), `SELECT 1 FROM outbox FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		snapshot outbox.Snapshot
+		err      error
+	}
+	settled := make(chan result, 1)
+	go func() {
+		rows := append([][]byte{locked[0]}, slices.Repeat(unseen, 6000)...)
+		s, err := table.Settle(t.Context(), f.conn, f.lease, rows)
+		settled <- result{s, err}
+	}()
+	f.waitUntilBlocked(f.connect(), f.conn.PgConn().PID())
+	if err := errors.Join(tx.Commit(t.Context()), holder.Commit(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-settled; r.err != nil || r.snapshot.Visible(xid) {
+		t.Errorf("the transaction that the first statement could not see is visible: %v, %v", r.snapshot.Visible(xid), r.err)
+	}
+}
+
 // An event can arrive before its row is visible: settling matches nothing, and the row must not be forgotten.
 func TestEventWhoseRowIsNotVisibleIsNotSettled(t *testing.T) {
 	f := setup(t, migrations.Options{})
