@@ -68,14 +68,14 @@ func (r *reader) find(y ast.Node, name string) []pair {
 func (l *loader) sinksOfFlags(types map[string]string, places map[string]Source) {
 	for _, f := range l.options.Flags {
 		parts := strings.Split(f.Path, ".")
-		if len(parts) < 3 || parts[0] != "sinks" {
+		if len(parts) < 2 || parts[0] != "sinks" {
 			continue
 		}
 		source := Source{Layer: LayerFlag, Name: f.Name}
 		if _, known := places[parts[1]]; !known {
 			places[parts[1]] = source
 		}
-		if parts[2] == "type" {
+		if len(parts) == 3 && parts[2] == "type" {
 			types[parts[1]], places[parts[1]] = f.Value, source
 		}
 	}

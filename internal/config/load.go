@@ -111,7 +111,11 @@ func (l *loader) readFlags() tree {
 	t := tree{}
 	for _, f := range l.options.Flags {
 		source := Source{Layer: LayerFlag, Name: f.Name}
-		if n := l.lookup(source, f.Path); n != nil {
+		switch n := l.lookup(source, f.Path); {
+		case n == nil: // reported
+		case n.kind == kindSection:
+			l.sectionValue(t, n, f.Path, source, f.Value)
+		default:
 			l.value(t, n, f.Path, source, f.Value)
 		}
 	}
@@ -120,30 +124,47 @@ func (l *loader) readFlags() tree {
 
 // value reads one setting that was given as text, into t.
 func (l *loader) value(t tree, n *node, path string, source Source, text string) {
-	var v any
 	if n.kind == kindList {
-		r := &reader{place: source, kinds: l.kinds, sources: Sources{}}
-		if body := r.resolve(r.parseYAML([]byte(text))); body != nil {
-			v = r.list(n, path, body)
-		}
+		l.listValue(t, n, path, source, text)
+		return
+	}
+	v, err := n.parse(text)
+	if err == nil {
+		err = n.checkRange(v)
+	}
+	if err != nil {
+		l.problem(source, path, "%v", err)
+		return
+	}
+	l.sources[path] = source
+	t.put(path, v)
+}
+
+// listValue reads a list that was given as YAML text, into t. It replaces the list of the layers below.
+func (l *loader) listValue(t tree, n *node, path string, source Source, text string) {
+	r := &reader{place: source, kinds: l.kinds, sources: Sources{}}
+	body := r.resolve(r.parseYAML([]byte(text)))
+	var items []any
+	if body != nil {
+		items = r.list(n, path, body)
+	}
+	if len(r.problems) > 0 {
 		l.problems = append(l.problems, r.problems...)
-		if len(r.problems) > 0 {
-			return
-		}
-	} else {
-		parsed, err := n.parse(text)
-		if err == nil {
-			err = n.checkRange(parsed)
-		}
-		if err != nil {
-			l.problem(source, path, "%v", err)
-			return
-		}
-		v = parsed
+		return
 	}
 	l.sources.drop(path)
 	l.sources[path] = source
-	t.put(path, v)
+	t.put(path, items)
+}
+
+// sectionValue reads a section that was given as YAML text ("sinks.stdout={}"), into t. It is laid over those of the layers below.
+func (l *loader) sectionValue(t tree, n *node, path string, source Source, text string) {
+	r := &reader{place: source, kinds: l.kinds, sources: l.sources}
+	settings := r.section(n, path, r.resolve(r.parseYAML([]byte(text))))
+	l.problems = append(l.problems, r.problems...)
+	for name, v := range settings {
+		t.put(join(path, name), v)
+	}
 }
 
 // lookup finds the setting of a path that a flag names, or reports it and returns nil.
@@ -154,7 +175,7 @@ func (l *loader) lookup(source Source, path string) *node {
 		return nil
 	}
 	n := schema
-	if parts[0] == "sinks" && len(parts) == 3 {
+	if parts[0] == "sinks" && len(parts) > 1 {
 		if l.kinds[parts[1]] == "" {
 			return nil // reported where kinds were determined
 		}
@@ -166,10 +187,6 @@ func (l *loader) lookup(source Source, path string) *node {
 			l.problem(source, path, "is not a setting%s", didYouMean(path, l.paths()))
 			return nil
 		}
-	}
-	if n.kind == kindSection {
-		l.problem(source, path, "is a section: name one of its settings: %s", strings.Join(n.childNames(), ", "))
-		return nil
 	}
 	return n
 }

@@ -113,7 +113,7 @@ func TestVariableReachesSinkWhoseNameHasUnderscores(t *testing.T) {
 database: {url: postgres://localhost/shop}
 sinks:
   redis-eu: {url: redis://eu:6379/0}
-  back_up: {type: redis, url: redis://b:6379/0}
+  back_up: {type: redis, url: rediss://b:6379/0}
 routes: [{to: [{sink: redis-eu, destination: x}]}]
 `
 	cfg, _ := mustLoad(t, text, Options{Environ: []string{
@@ -139,6 +139,18 @@ func TestListInVariableReplacesTheFiles(t *testing.T) {
 	}
 	if got := sources.Of("routes[1].to[0].sink").String(); got != "OUTBOXD_ROUTES" {
 		t.Errorf("source is %s", got)
+	}
+}
+
+func TestFlagSetsWholeSection(t *testing.T) {
+	cfg, sources := mustLoad(t, "database: {url: postgres://localhost/shop}\nbatch: {max_bytes: 2MiB}\n", Options{
+		Flags: []Flag{{"--set", "sinks.stdout", "{}"}, {"--set", "batch", "{max_messages: 7}"}},
+	})
+	if cfg.Sinks["stdout"].Stdout == nil || cfg.Routes[0].To[0] != (Target{"stdout", "{tenant}/{topic}"}) {
+		t.Errorf("got %+v", cfg)
+	}
+	if cfg.Batch != (Batch{7, 2 << 20}) || sources.Of("batch.max_messages").String() != "--set" {
+		t.Errorf("got %+v from %v", cfg.Batch, sources.Of("batch.max_messages"))
 	}
 }
 
@@ -178,7 +190,7 @@ func TestExampleIsValid(t *testing.T) {
 
 // What `outboxd config` prints is a file that means the same.
 func TestPrintedConfigurationLoadsAgain(t *testing.T) {
-	cfg, sources := mustLoad(t, Example+"http: {addr: \"\"}\n", Options{Flags: []Flag{{"--set", "sinks.redis.maxlen", "5"}}})
+	cfg, sources := mustLoad(t, Example+"http: {addr: \"\"}\n", Options{Flags: []Flag{{"--set", "sinks.redis.maxlen", "5000"}}})
 	text, err := cfg.YAML(sources)
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +199,7 @@ func TestPrintedConfigurationLoadsAgain(t *testing.T) {
 	if want, got := cfg, again; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if !strings.Contains(string(text), "maxlen: 5 # --set") {
+	if !strings.Contains(string(text), "maxlen: 5000 # --set") {
 		t.Errorf("no source in:\n%s", text)
 	}
 }

@@ -6,6 +6,11 @@ import (
 	"testing"
 )
 
+const pulsar = `
+database: {url: postgres://localhost/shop}
+sinks: {pulsar: {url: pulsar://localhost:6650}}
+`
+
 // Each case is one fault in an otherwise good configuration, with the exact line that a person reads.
 func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -77,7 +82,7 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"unknown flag path": {text: minimal, flags: []Flag{{"--set", "batch.max_mesages", "5"}},
 			want: "--set: batch.max_mesages: is not a setting (did you mean batch.max_messages?)"},
 		"flag names a section": {text: minimal, flags: []Flag{{"--set", "batch", "5"}},
-			want: "--set: batch: is a section: name one of its settings: max_messages, max_bytes"},
+			want: "--set: batch: wants a section, got the number 5"},
 		"port out of range": {text: minimal, environ: []string{"METRICS_PORT=99999"},
 			want: `METRICS_PORT: http.addr: ":99999" is not host:port with a port up to 65535: write it like :9090 or 127.0.0.1:9090`},
 		"list in a variable": {text: minimal, environ: []string{"OUTBOXD_ROUTES=[{to: 5}]"},
@@ -108,8 +113,22 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 			want: "DATABASE_URL: database.url: has the wrong scheme: begin it with postgres:// or postgresql://"},
 		"unescaped password": {text: minimal, environ: []string{"DATABASE_URL=postgres://a:hun%ter2@h/d"},
 			want: "DATABASE_URL: database.url: is not an address: write postgres://host:port, and characters like @ / # ? % in a password as %40 %2F %23 %3F %25"},
-		"one half of a certificate": {text: minimal, environ: []string{"OUTBOXD_SINKS_REDIS_TLS_CERT_FILE=a.pem"},
+		"one half of a certificate": {text: minimal, environ: []string{"OUTBOXD_SINKS_REDIS_TLS_CERT_FILE=a.pem", "REDIS_URL=rediss://h"},
 			want: "outboxd.yaml:3:9: sinks.redis.tls: has only one of cert_file and key_file: give both or none"},
+		"TLS without effect": {text: minimal, environ: []string{"OUTBOXD_SINKS_REDIS_TLS_INSECURE=true"},
+			want: "outboxd.yaml:3:9: sinks.redis.tls: is given, but the connection is not secured: begin the url with rediss"},
+		"stream shorter than a batch": {text: minimal, environ: []string{"OUTBOXD_SINKS_REDIS_MAXLEN=999"},
+			want: "OUTBOXD_SINKS_REDIS_MAXLEN: sinks.redis.maxlen: 999 would cut off the batch that a restart goes by: choose 0, or 1000 and more"},
+		"password in Pulsar's address": {text: pulsar, environ: []string{"PULSAR_SERVICE_URL=pulsar://u:p@h:1"},
+			want: "PULSAR_SERVICE_URL: sinks.pulsar.url: must hold no credentials: use token, token_file, or username and password"},
+		"two tokens": {text: pulsar, environ: []string{"OUTBOXD_SINKS_PULSAR_TOKEN=a", "OUTBOXD_SINKS_PULSAR_TOKEN_FILE=b"},
+			want: "OUTBOXD_SINKS_PULSAR_TOKEN_FILE: sinks.pulsar.token_file: is given beside token: keep one"},
+		"token and user": {text: pulsar, environ: []string{"OUTBOXD_SINKS_PULSAR_TOKEN=a", "OUTBOXD_SINKS_PULSAR_USERNAME=b", "OUTBOXD_SINKS_PULSAR_PASSWORD=b"},
+			want: "OUTBOXD_SINKS_PULSAR_USERNAME: sinks.pulsar.username: is given beside a token: keep one way to authenticate"},
+		"user without password": {text: pulsar, environ: []string{"OUTBOXD_SINKS_PULSAR_USERNAME=b"},
+			want: "OUTBOXD_SINKS_PULSAR_USERNAME: sinks.pulsar.username: needs password, and password needs username: give both or none"},
+		"timeout below stall": {text: pulsar, environ: []string{"OUTBOXD_SINKS_PULSAR_TIMEOUT=1s"},
+			want: "OUTBOXD_SINKS_PULSAR_TIMEOUT: sinks.pulsar.timeout: 1s is not longer than ack_stall (1s): raise it"},
 		"create without admin": {text: minimal + "routes: [{to: [{sink: redis, destination: x}]}]\n",
 			environ: []string{"PULSAR_SERVICE_URL=pulsar://h:1", "OUTBOXD_SINKS_PULSAR_CREATE=true"},
 			want:    "OUTBOXD_SINKS_PULSAR_CREATE: sinks.pulsar.create: needs sinks.pulsar.admin_url: set it, or create tenants and namespaces yourself"},

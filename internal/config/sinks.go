@@ -26,12 +26,12 @@ type Sink struct {
 // Redis is a Redis server, Sentinel group or Cluster.
 type Redis struct {
 	Type            string   `yaml:"type" enum:"redis,pulsar,stdout" doc:"redis. Needed only where the sink's name does not say it."`
-	URL             URL      `yaml:"url" env:"REDIS_URL" required:"true" doc:"redis://user:password@host:port/db, or rediss:// for TLS."`
+	URL             URL      `yaml:"url" env:"REDIS_URL" required:"true" doc:"redis://user:password@host:6379/0; redis+sentinel://host1:26379,host2:26379/MASTER/0; redis+cluster://host1:6379,host2:6379; unix:///path/to/socket. With rediss in the place of redis the connection is secured by TLS."`
 	Username        string   `yaml:"username" doc:"ACL user, where the URL names none."`
 	Password        Secret   `yaml:"password" doc:"Password, where the URL holds none."`
-	TLS             TLS      `yaml:"tls" doc:"TLS settings, for rediss://."`
+	TLS             TLS      `yaml:"tls" doc:"TLS settings, for the addresses that begin with rediss."`
 	Fenced          bool     `yaml:"fenced" default:"true" doc:"Append by a script that refuses when somebody else has appended. false uses MULTI/EXEC: faster, but a cut-off instance's last batch may land late."`
-	MaxLen          int      `yaml:"maxlen" default:"0" min:"0" max:"1000000000" doc:"Trim each stream to about so many entries; 0 keeps all."`
+	MaxLen          int      `yaml:"maxlen" default:"0" min:"0" max:"1000000000" doc:"Trim each stream to about so many entries, at least 1000; 0 keeps all."`
 	MaxMessageBytes Size     `yaml:"max_message_bytes" default:"64MiB" min:"1KiB" max:"512MiB" doc:"A larger message is rejected without being sent. Redis's own limit is proto-max-bulk-len."`
 	Timeout         Duration `yaml:"timeout" default:"10s" min:"100ms" max:"10m" doc:"How long one command or batch may take."`
 }
@@ -39,16 +39,18 @@ type Redis struct {
 // Pulsar is an Apache Pulsar cluster.
 type Pulsar struct {
 	Type            string   `yaml:"type" enum:"redis,pulsar,stdout" doc:"pulsar. Needed only where the sink's name does not say it."`
-	URL             URL      `yaml:"url" env:"PULSAR_SERVICE_URL" required:"true" doc:"pulsar://host:port, or pulsar+ssl:// for TLS."`
+	URL             URL      `yaml:"url" env:"PULSAR_SERVICE_URL" required:"true" doc:"pulsar://host:6650, or pulsar+ssl://host:6651 for TLS; several hosts are separated by commas."`
 	Token           Secret   `yaml:"token" doc:"JSON web token of the client."`
 	TokenFile       string   `yaml:"token_file" doc:"File that holds the token; it is read again at each connection."`
+	Username        string   `yaml:"username" doc:"User for basic authentication, where there is no token."`
+	Password        Secret   `yaml:"password" doc:"Password for basic authentication."`
 	TLS             TLS      `yaml:"tls" doc:"TLS settings, for pulsar+ssl:// and https://."`
 	Compression     string   `yaml:"compression" default:"none" enum:"none,lz4,zstd" doc:"How batches are compressed."`
-	MaxProducers    int      `yaml:"max_producers" default:"200" min:"1" max:"10000" doc:"Producers that stay open; beyond that the one that was idle longest is closed."`
+	MaxProducers    int      `yaml:"max_producers" default:"200" min:"1" max:"10000" doc:"Producers that stay open; beyond that the one that was idle longest is closed. Choose more than the topics (partitions counted) in use at a time."`
 	MaxMessageBytes Size     `yaml:"max_message_bytes" default:"0" min:"0" max:"512MiB" doc:"A larger message is rejected without being sent; 0 asks the broker for its limit."`
-	PendingBytes    Size     `yaml:"pending_bytes" default:"32MiB" min:"1MiB" max:"4GiB" doc:"Bytes that wait for an acknowledgement, over all topics."`
+	PendingBytes    Size     `yaml:"pending_bytes" default:"32MiB" min:"1MiB" max:"4GiB" doc:"Bytes that wait for an acknowledgement, over all topics. The client holds each about three times."`
 	AckStall        Duration `yaml:"ack_stall" default:"1s" min:"100ms" max:"1m" doc:"When no acknowledgement has come for so long, the producer is closed and the topic's end is read."`
-	Timeout         Duration `yaml:"timeout" default:"30s" min:"100ms" max:"10m" doc:"How long connecting, making a producer or publishing a batch may take."`
+	Timeout         Duration `yaml:"timeout" default:"30s" min:"100ms" max:"10m" doc:"How long connecting, making a producer or publishing a batch may take; longer than ack_stall."`
 	AdminURL        URL      `yaml:"admin_url" doc:"Address of the admin REST API, http://host:8080; needed by create."`
 	Create          bool     `yaml:"create" default:"false" doc:"Create tenants and namespaces that are missing. Needs admin_url."`
 }

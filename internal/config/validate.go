@@ -161,35 +161,6 @@ func (l *loader) checkAddr(path, addr string) {
 	}
 }
 
-func (l *loader) checkSink(path string, s Sink) {
-	switch {
-	case s.Redis != nil:
-		l.checkURL(path+".url", s.Redis.URL, "redis", "rediss")
-		l.checkTLS(path+".tls", s.Redis.TLS)
-	case s.Pulsar != nil:
-		l.checkPulsar(path, s.Pulsar)
-	}
-}
-
-func (l *loader) checkPulsar(path string, p *Pulsar) {
-	l.checkURL(path+".url", p.URL, "pulsar", "pulsar+ssl")
-	l.checkTLS(path+".tls", p.TLS)
-	if !p.AdminURL.Empty() {
-		l.checkURL(path+".admin_url", p.AdminURL, "http", "https")
-	} else if p.Create {
-		l.wrong(path+".create", "needs %s.admin_url: set it, or create tenants and namespaces yourself", path)
-	}
-	if !p.Token.Empty() && p.TokenFile != "" {
-		l.wrong(path+".token_file", "is given beside token: keep one")
-	}
-}
-
-func (l *loader) checkTLS(path string, t TLS) {
-	if (t.CertFile == "") != (t.KeyFile == "") {
-		l.wrong(path, "has only one of cert_file and key_file: give both or none")
-	}
-}
-
 func (l *loader) checkTogether(cfg *Config) {
 	if cfg.OnSent == "mark" && cfg.Database.Columns.Status == "" {
 		l.wrong("on_sent", "mark needs a status column, and database.columns.status is empty: choose delete or keep")
