@@ -1,0 +1,135 @@
+package redis
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxMessageBytes = 64 << 20
+	DefaultTimeout         = 10 * time.Second
+	DefaultMaxStreams      = 50_000
+)
+
+// serverBulkLimit is Redis's default proto-max-bulk-len, and the most that a message may be configured to have.
+const serverBulkLimit = 512 << 20
+
+// Config says where Redis is and how it is written to.
+type Config struct {
+	// URL is the address, in one of these forms. A comma separates several hosts; user and password may be left out; a
+	// reserved character in them is percent-encoded.
+	//
+	//	redis://user:password@host:6379/0
+	//	unix://user:password@/path/to/socket?db=0
+	//	redis+sentinel://user:password@host1:26379,host2:26379/MASTER/0
+	//	redis+cluster://user:password@host1:6379,host2:6379
+	//
+	// With rediss in the place of redis the connection is secured by TLS, to the sentinels too. User and
+	// password of the sentinels themselves are the parameters sentinel_username and sentinel_password.
+	URL string
+
+	Username string // ACL user, where the URL names none
+	Password string // password, where the URL holds none
+
+	// TLS applies to rediss, rediss+sentinel and rediss+cluster.
+	TLS TLS
+
+	// Unfenced appends by MULTI/EXEC instead of a script that compares the end of the stream. It costs the server a third less,
+	// but a late batch of a cut connection or a cut-off instance may land behind what was read as the end.
+	Unfenced bool
+
+	// MaxLen trims each stream to about so many entries with every batch; 0 keeps all. It must leave a whole batch
+	// (sink.MaxBatch) in place, because the tail is what a restart goes by.
+	MaxLen int
+
+	// MaxMessageBytes is the size from which on a message is rejected without being sent; 0 means 64 MiB. The
+	// server's own proto-max-bulk-len is respected as well, where the user may read it (CONFIG GET).
+	MaxMessageBytes int
+
+	// Timeout bounds each call, connecting included; 0 means 10 s.
+	Timeout time.Duration
+
+	// MaxStreams is how many streams' ends are remembered (about 200 bytes each); 0 means 50,000. The
+	// tail of one that was forgotten is read again before the next publish.
+	MaxStreams int
+
+	// PoolSize is the largest number of connections to a server; 0 means ten for each CPU.
+	PoolSize int
+}
+
+// TLS is how the connection is secured.
+type TLS struct {
+	CAFile     string // PEM file of the authorities to trust, instead of the system's
+	CertFile   string // PEM file of the client's certificate
+	KeyFile    string // PEM file of the client's key
+	ServerName string // name that the server's certificate must bear, where it is not the host of the URL
+	Insecure   bool   // accept any certificate
+}
+
+// WithDefaults returns c with the defaults in the place of zero values.
+func (c Config) WithDefaults() Config {
+	if c.MaxMessageBytes == 0 {
+		c.MaxMessageBytes = DefaultMaxMessageBytes
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = DefaultMaxStreams
+	}
+	return c
+}
+
+// Validate returns every problem of c, joined. It reads no file and calls nobody. c has its defaults.
+func (c Config) Validate() error {
+	var problems []error
+	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	a, err := parseURL(c.URL)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	if c.TLS != (TLS{}) && err == nil && !a.tls {
+		add("tls is set but the URL does not ask for it: use rediss, rediss+sentinel or rediss+cluster")
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		add("tls: cert_file and key_file belong together: set both or none")
+	}
+	if c.MaxLen < 0 || c.MaxLen > 0 && c.MaxLen < sink.MaxBatch {
+		add("maxlen is %d: want 0, or at least %d so that a batch stays whole", c.MaxLen, sink.MaxBatch)
+	}
+	if c.MaxMessageBytes < 1 || c.MaxMessageBytes > serverBulkLimit {
+		add("max_message_bytes is %d: want 1 to %d", c.MaxMessageBytes, serverBulkLimit)
+	}
+	if c.Timeout < time.Millisecond {
+		add("timeout is %s: want at least 1ms", c.Timeout)
+	}
+	if c.MaxStreams < 1 || c.PoolSize < 0 {
+		add("max streams is %d and pool size %d: want positive numbers", c.MaxStreams, c.PoolSize)
+	}
+	return errors.Join(problems...)
+}
+
+// load reads the files and returns the settings of a connection.
+func (t TLS) load() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure} //nolint:gosec // the user's choice
+	if t.CAFile != "" {
+		pool, err := readAuthorities(t.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = pool
+	}
+	if t.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the client's certificate and key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}

@@ -1,0 +1,109 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	redis "github.com/redis/go-redis/v9"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+// Sink appends to Redis Streams. It is a sink.Sink; the package comment says what it guarantees.
+type Sink struct {
+	cfg    Config
+	client *client
+	ends   *ends
+	calls  sync.Pool // of *call
+
+	maxLen    any          // string, as an argument
+	bulkLimit atomic.Int64 // proto-max-bulk-len; 0 until it was asked for
+}
+
+var _ sink.Sink = (*Sink)(nil)
+
+// New returns a sink. It reads the certificates that cfg names and connects to nothing: a server that does not answer
+// shows in Tail, Probe and Publish. The error holds every problem of cfg.
+func New(cfg Config) (*Sink, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("redis sink: %w", err)
+	}
+	c, err := open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("redis sink: %w", err)
+	}
+	s := &Sink{cfg: cfg, client: c, ends: newEnds(cfg.MaxStreams), maxLen: strconv.Itoa(cfg.MaxLen)}
+	s.calls.New = func() any { return &call{index: make(map[string]int)} }
+	return s, nil
+}
+
+// Close closes all connections. ctx is not used: nothing is waited for.
+func (s *Sink) Close(context.Context) error {
+	if err := s.client.close(); err != nil {
+		return fmt.Errorf("close redis sink: %w", err)
+	}
+	return nil
+}
+
+// Probe asks the server for what it would refuse a batch for: the type of the key, the user's rights, memory, a replica.
+// It sends an XADD with an id that no entry can have, which every server checks last.
+func (s *Sink) Probe(ctx context.Context, destination string) error {
+	ctx, done := s.begin(ctx)
+	defer done()
+	node, err := s.client.node(ctx, destination)
+	if err != nil {
+		return s.fail("probe", destination, err)
+	}
+	pipe := node.Pipeline()
+	length := pipe.XLen(ctx, destination)
+	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
+	var compare *redis.Cmd
+	if !s.cfg.Unfenced {
+		compare = pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "never", "0")
+	}
+	_, execErr := pipe.Exec(ctx)
+	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"))
+	if compare != nil {
+		err = firstError(err, ignore(ignore(compare.Err(), "FENCED"), "NOSCRIPT"))
+	}
+	if err == nil && add.Err() == nil {
+		err = execErr // the connection was refused: no command has a result
+	}
+	if err != nil {
+		s.client.moved(ctx)
+		return s.fail("probe", destination, err)
+	}
+	return nil
+}
+
+// begin bounds ctx by the timeout, and makes its cancellation felt. done ends the call.
+func (s *Sink) begin(ctx context.Context) (bounded context.Context, done func()) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	stop := s.client.conns.watch(ctx)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ignore returns err, or nil when it holds the text.
+func ignore(err error, text string) error {
+	if err != nil && strings.Contains(err.Error(), text) {
+		return nil
+	}
+	return err
+}

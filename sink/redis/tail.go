@@ -1,0 +1,177 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	redis "github.com/redis/go-redis/v9"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/sink"
+)
+
+const (
+	// firstRead is how many entries are looked at before their size is known.
+	firstRead = 10
+	// readBytes is about how many bytes of entries one script goes through, so that it does not hold up the server.
+	readBytes = 4 << 20
+)
+
+// Tail remembers where the stream ends, so that a batch that went out before can no longer land behind a
+// later one, then reads the entries before that end. n may be 0: then nothing is read.
+func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entry, error) {
+	ctx, done := s.begin(ctx)
+	defer done()
+	s.askBulkLimit(ctx, destination)
+	var entries []sink.Entry
+	from, end, size := "+", "", 0
+	for count := min(n, firstRead); ; count = nextRead(n-len(entries), len(entries), size) {
+		reply, err := s.readTail(ctx, destination, from, count)
+		if err != nil {
+			return nil, s.fail("read the tail of", destination, err)
+		}
+		if end == "" {
+			end = reply.end
+		}
+		entries = append(entries, reply.entries...)
+		size += reply.size
+		if len(reply.entries) < count || len(entries) >= n {
+			break
+		}
+		var ok bool
+		if from, ok = before(reply.oldest); !ok {
+			break
+		}
+	}
+	if s.cfg.Unfenced {
+		end = anyEnd
+	}
+	s.ends.put(destination, end)
+	slices.Reverse(entries)
+	return entries, nil
+}
+
+// nextRead returns how many of the remaining entries to read at once, going by the size of those that were read.
+func nextRead(remaining, read, size int) int {
+	if read == 0 {
+		return remaining
+	}
+	return max(1, min(remaining, readBytes/max(1, size/read)))
+}
+
+// askBulkLimit asks for proto-max-bulk-len, once. Where that is not allowed, Redis's default is assumed.
+func (s *Sink) askBulkLimit(ctx context.Context, destination string) {
+	const setting = "proto-max-bulk-len"
+	if s.bulkLimit.Load() > 0 {
+		return
+	}
+	node, err := s.client.node(ctx, destination)
+	if err != nil {
+		return // the read that follows reports it
+	}
+	values, err := node.ConfigGet(ctx, setting).Result()
+	if err != nil {
+		if _, known, _ := s.classify(err); known || !isNetwork(err) {
+			s.bulkLimit.Store(serverBulkLimit)
+		}
+		return
+	}
+	if limit, err := strconv.ParseInt(values[setting], 10, 64); err == nil && limit > 0 {
+		s.bulkLimit.Store(limit)
+		return
+	}
+	s.bulkLimit.Store(serverBulkLimit)
+}
+
+// tailReply is one reply of the script.
+type tailReply struct {
+	end     string // the stream's last-generated-id
+	oldest  string // id of the last of entries
+	entries []sink.Entry
+	size    int // bytes of the entries' values
+}
+
+func (s *Sink) readTail(ctx context.Context, destination, from string, count int) (tailReply, error) {
+	node, err := s.client.node(ctx, destination)
+	if err != nil {
+		return tailReply{}, &connectError{err}
+	}
+	reply, err := node.Do(ctx, argEvalSHA, tailScript.sha, argOne, destination, from, count).Slice()
+	if resendable(err) {
+		var process func(context.Context, redis.Cmder) error = node.Process
+		if s.client.cluster != nil {
+			process = s.client.cluster.Process
+		}
+		cmd := redis.NewCmd(ctx, argEval, tailScript.source, argOne, destination, from, count)
+		_ = process(ctx, cmd) // the command holds the error
+		reply, err = cmd.Slice()
+	}
+	if err != nil {
+		return tailReply{}, err
+	}
+	return parseTail(reply)
+}
+
+func parseTail(reply []any) (t tailReply, err error) {
+	if len(reply) == 0 {
+		return t, fmt.Errorf("unexpected empty reply")
+	}
+	t.end, _ = reply[0].(string)
+	if t.end == "" {
+		return t, fmt.Errorf("unexpected end of stream %v", reply[0])
+	}
+	for _, item := range reply[1:] {
+		var fields [6]string
+		values, _ := item.([]any)
+		if len(values) != len(fields) {
+			return t, fmt.Errorf("unexpected entry of %d fields", len(values))
+		}
+		for i, value := range values {
+			fields[i], _ = value.(string)
+		}
+		size, err := strconv.Atoi(fields[1])
+		if err != nil {
+			return t, fmt.Errorf("unexpected size of entry %s: %w", fields[0], err)
+		}
+		t.size += size
+		t.oldest = fields[0]
+		t.entries = append(t.entries, entry(fields[2], fields[3], fields[4], fields[5]))
+	}
+	return t, nil
+}
+
+// entry returns what the fields say. Fields that are none of ours, or have the name but not the form, leave zeros: somebody
+// else's entry must not stop the stream.
+func entry(id, position, frontier, replay string) sink.Entry {
+	p, err := event.ParsePosition(position)
+	if err != nil {
+		return sink.Entry{}
+	}
+	e := sink.Entry{ID: id, Position: p}
+	if f, err := event.ParsePosition(frontier); err == nil {
+		e.Frontier = f
+	}
+	if r, err := strconv.Atoi(replay); err == nil && r > 0 {
+		e.Replay = r
+	}
+	return e
+}
+
+// before returns the greatest id below id, for a range without its end: Redis 5 has no exclusive ranges. It is false for the
+// least id.
+func before(id string) (string, bool) {
+	ms, seq, ok := strings.Cut(id, "-")
+	m, err := strconv.ParseUint(ms, 10, 64)
+	n, err2 := strconv.ParseUint(seq, 10, 64)
+	if !ok || err != nil || err2 != nil || m == 0 && n == 0 {
+		return "", false
+	}
+	if n > 0 {
+		return fmt.Sprintf("%d-%d", m, n-1), true
+	}
+	return fmt.Sprintf("%d-%d", m-1, uint64(math.MaxUint64)), true
+}

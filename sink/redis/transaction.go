@@ -1,0 +1,67 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+
+	redis "github.com/redis/go-redis/v9"
+)
+
+// transaction makes MULTI, an XADD for each message, EXEC: what fails while it is queued lands not at all.
+func (s *Sink) transaction(c *call, st *stream) {
+	ctx := context.Background()
+	st.cmds = make([]redis.Cmder, 0, st.count+2)
+	st.cmds = append(st.cmds, redis.NewCmd(ctx, argMulti))
+	i := st.first
+	for n := range st.count {
+		from := len(c.args)
+		c.args = append(c.args, argXAdd, st.name)
+		if s.cfg.MaxLen > 0 && n == st.count-1 { // once a batch is enough
+			c.args = append(c.args, argMaxLen, argAbout, s.maxLen)
+		}
+		c.args = append(c.args, argAny)
+		c.args = appendFields(c.args, &c.batch[i])
+		st.cmds = append(st.cmds, redis.NewCmd(ctx, c.args[from:len(c.args):len(c.args)]...))
+		i = c.next[i]
+	}
+	st.cmds = append(st.cmds, redis.NewCmd(ctx, argExec))
+}
+
+// readTransaction takes the replies. EXEC says what became of each XADD; when it was aborted, the first command
+// that could not be queued says why.
+func (st *stream) readTransaction(execErr error) {
+	last := len(st.cmds) - 1
+	exec := st.cmds[last].(*redis.Cmd)
+	replies, executed := exec.Val().([]any)
+	if exec.Err() != nil || !executed || len(replies) != st.count {
+		st.err = firstError(append(errorsOf(st.cmds[:last]), exec.Err(), execErr)...)
+		if st.err == nil {
+			st.err = fmt.Errorf("unexpected reply %T to EXEC", exec.Val())
+		}
+		return
+	}
+	for i, reply := range replies {
+		err, failed := reply.(error)
+		switch {
+		case failed && st.err == nil:
+			st.err, st.ok = err, i
+		case !failed && st.err != nil: // a later one landed: only the tail can tell
+			st.err = fmt.Errorf("message %d of the batch failed alone: %s", st.ok, st.err.Error())
+			return
+		}
+	}
+	if st.err == nil {
+		st.end, st.ok = anyEnd, st.count
+	}
+}
+
+// anyEnd stands for the end of a stream where no end is compared: it says that the tail was read.
+const anyEnd = "*"
+
+func errorsOf(cmds []redis.Cmder) []error {
+	errs := make([]error, 0, len(cmds)+2)
+	for _, cmd := range cmds {
+		errs = append(errs, cmd.Err())
+	}
+	return errs
+}
