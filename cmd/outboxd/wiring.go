@@ -1,35 +1,127 @@
 package main
 
 import (
+	"fmt"
+
+	"github.com/outboxd/outboxd/decode"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/route"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/sink/format"
 	"github.com/outboxd/outboxd/wal"
 )
 
-// walConfig says what the replication connection reads. create lets it make a missing publication and slot.
+// relayConfig says what the log lane is made of; the caller adds the log and the registry. create lets it make a
+// missing publication and slot.
+func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (relay.Config, error) {
+	router, err := newRouter(cfg)
+	if err != nil {
+		return relay.Config{}, err
+	}
+	newEncoder, err := newEncoders(cfg)
+	if err != nil {
+		return relay.Config{}, err
+	}
+	return relay.Config{
+		WAL:     walConfig(cfg, create),
+		Schema:  cfg.Database.Schema,
+		Outbox:  outboxConfig(cfg),
+		Columns: columns(cfg),
+		Holder:  holder(),
+
+		Router:       router,
+		DropUnrouted: cfg.Unrouted == "drop",
+		Sinks:        sinks,
+		NewEncoder:   newEncoder,
+		AtLeastOnce:  cfg.Delivery == "at_least_once",
+
+		BatchMessages:  cfg.Batch.MaxMessages,
+		BatchBytes:     int(cfg.Batch.MaxBytes),
+		Concurrency:    cfg.Concurrency,
+		PublishTimeout: publishTimeout(cfg),
+		RetryBase:      cfg.Retry.Base.Std(),
+		RetryMax:       cfg.Retry.Max.Std(),
+
+		MemoryBudget:       int64(cfg.Memory.Budget),
+		StatusInterval:     cfg.StatusInterval.Std(),
+		CheckpointInterval: cfg.CheckpointInterval.Std(),
+		ShutdownTimeout:    cfg.ShutdownTimeout.Std(),
+	}, nil
+}
+
+// walConfig says what the replication connection reads.
 func walConfig(cfg *config.Config, create bool) wal.Config {
 	schema, table := tableName(cfg)
 	return wal.Config{
 		URL:    cfg.Database.URL.Reveal(),
 		Schema: schema, Table: table,
-		Columns: columnNames(cfg.Database.Columns),
+		Columns: columns(cfg).Names(),
 		Slot:    cfg.Database.Slot, Publication: cfg.Database.Publication,
 		Create: create, Failover: cfg.Database.Failover,
 		StatusInterval: cfg.StatusInterval.Std(),
 	}
 }
 
-// columnNames returns the columns that the table must have, each once.
-func columnNames(c config.Columns) []string {
-	var names []string
-	seen := map[string]bool{"": true}
-	for _, name := range []string{
-		c.ID, c.TenantID, c.Topic, c.AggregateType, c.AggregateID, c.OccurredAt,
-		c.SchemaID, c.SchemaVersion, c.Payload, c.Metadata, c.Status,
-	} {
-		if !seen[name] {
-			names = append(names, name)
-			seen[name] = true
+// columns names the outbox table's columns for the decoder.
+func columns(cfg *config.Config) decode.Columns { return decode.Columns(cfg.Database.Columns) }
+
+// outboxConfig says how delivered rows are settled.
+func outboxConfig(cfg *config.Config) outbox.Config {
+	schema, table := tableName(cfg)
+	d := &cfg.Database
+	return outbox.Config{
+		Schema: schema, Table: table,
+		Columns:  outbox.Columns{ID: d.Columns.ID, Status: d.Columns.Status},
+		Statuses: outbox.Statuses{New: d.Statuses.New, Sent: d.Statuses.Sent},
+		OnSent:   outbox.OnSent(cfg.OnSent),
+	}
+}
+
+// newRouter makes the routes.
+func newRouter(cfg *config.Config) (*route.Router, error) {
+	kinds := make(map[string]route.Kind, len(cfg.Sinks))
+	for name, s := range cfg.Sinks {
+		kinds[name] = routeKind(s)
+	}
+	rules := make([]route.Rule, len(cfg.Routes))
+	for i, r := range cfg.Routes {
+		rules[i].Match = route.Match(r.Match)
+		for _, to := range r.To {
+			rules[i].To = append(rules[i].To, route.Target(to))
 		}
 	}
-	return names
+	router, err := route.New(rules, kinds)
+	if err != nil {
+		return nil, fmt.Errorf("routes: %w", err)
+	}
+	return router, nil
+}
+
+// routeKind says which names the sink's destinations may have.
+func routeKind(s config.Sink) route.Kind {
+	switch s.Kind {
+	case config.KindRedis:
+		return route.Redis
+	case config.KindPulsar:
+		return route.Pulsar
+	default:
+		return route.Stdout
+	}
+}
+
+// newEncoders returns what makes an encoder for each goroutine, after making one to see that it can be made.
+func newEncoders(cfg *config.Config) (func() *format.Encoder, error) {
+	make := func() (*format.Encoder, error) { return format.New(cfg.Format, format.Options{Source: cfg.Source}) }
+	if _, err := make(); err != nil {
+		return nil, fmt.Errorf("format: %w", err)
+	}
+	return func() *format.Encoder {
+		e, err := make()
+		if err != nil {
+			panic(fmt.Sprintf("format %s could be made before: %v", cfg.Format, err))
+		}
+		return e
+	}, nil
 }

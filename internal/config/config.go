@@ -38,7 +38,7 @@ type Database struct {
 // Columns maps what outboxd needs to the columns of the table.
 type Columns struct {
 	ID            string `yaml:"id" default:"id" doc:"Primary key of the event; must not be empty."`
-	TenantID      string `yaml:"tenant_id" default:"tenant_id" doc:"Tenant, part of the key that order is kept for."`
+	TenantID      string `yaml:"tenant_id" default:"tenant_id" doc:"Tenant, part of the key that order is kept for; must not be empty."`
 	Topic         string `yaml:"topic" default:"topic" doc:"Topic, what routes match; must not be empty."`
 	AggregateType string `yaml:"aggregate_type" default:"aggregate_type" doc:"Type of the aggregate, part of the key."`
 	AggregateID   string `yaml:"aggregate_id" default:"aggregate_id" doc:"Id of the aggregate, part of the key. An event without one is a key of its own."`

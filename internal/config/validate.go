@@ -67,6 +67,7 @@ func (l *loader) checkDatabase(d *Database) {
 		l.wrong("database.table", "%v: write it like public.outbox", err)
 	}
 	l.checkNotEmpty("database.columns.id", d.Columns.ID, "every event needs its id")
+	l.checkNotEmpty("database.columns.tenant_id", d.Columns.TenantID, "every event needs a tenant")
 	l.checkNotEmpty("database.columns.topic", d.Columns.Topic, "every event needs a topic")
 	l.checkNotEmpty("database.columns.payload", d.Columns.Payload, "every event needs a body")
 	l.checkStatuses(d)

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/sink/pulsar"
+	"github.com/outboxd/outboxd/sink/redis"
+	"github.com/outboxd/outboxd/sink/stdout"
+)
+
+// openSinks opens the sinks that a route names; when one fails the others are closed again.
+func openSinks(cfg *config.Config, out io.Writer, log zerolog.Logger) (map[string]sink.Sink, error) {
+	sinks := map[string]sink.Sink{}
+	for _, r := range cfg.Routes {
+		for _, to := range r.To {
+			if sinks[to.Sink] != nil {
+				continue
+			}
+			s, err := openSink(cfg.Sinks[to.Sink], out, log.With().Str("sink", to.Sink).Logger())
+			if err != nil {
+				err = fmt.Errorf("open sink %s: %w", to.Sink, err)
+				return nil, errors.Join(err, closeSinks(context.Background(), sinks))
+			}
+			sinks[to.Sink] = s
+		}
+	}
+	return sinks, nil
+}
+
+func openSink(c config.Sink, out io.Writer, log zerolog.Logger) (sink.Sink, error) {
+	switch {
+	case c.Redis != nil:
+		return redis.New(redisConfig(c.Redis))
+	case c.Pulsar != nil:
+		return pulsar.New(pulsarConfig(c.Pulsar), log)
+	default:
+		return stdout.New(out), nil
+	}
+}
+
+// closeSinks closes them all and returns every error.
+func closeSinks(ctx context.Context, sinks map[string]sink.Sink) error {
+	var failed []error
+	for name, s := range sinks {
+		if err := s.Close(ctx); err != nil {
+			failed = append(failed, fmt.Errorf("close sink %s: %w", name, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// publishTimeout is the longest that a used sink may take for one call; each sink keeps its own beneath it.
+func publishTimeout(cfg *config.Config) time.Duration {
+	longest := time.Second
+	for _, s := range cfg.Sinks {
+		switch {
+		case s.Redis != nil:
+			longest = max(longest, s.Redis.Timeout.Std())
+		case s.Pulsar != nil:
+			longest = max(longest, s.Pulsar.Timeout.Std())
+		}
+	}
+	return longest
+}
+
+func redisConfig(c *config.Redis) redis.Config {
+	return redis.Config{
+		URL: c.URL.Reveal(), Username: c.Username, Password: c.Password.Reveal(), TLS: redis.TLS(c.TLS),
+		Unfenced: !c.Fenced, MaxLen: c.MaxLen, MaxMessageBytes: int(c.MaxMessageBytes), Timeout: c.Timeout.Std(),
+	}
+}
+
+func pulsarConfig(c *config.Pulsar) pulsar.Config {
+	return pulsar.Config{
+		URL: c.URL.Reveal(), Token: c.Token.Reveal(), TokenFile: c.TokenFile,
+		Username: c.Username, Password: c.Password.Reveal(), TLS: pulsar.TLS(c.TLS),
+		Compression: c.Compression, MaxProducers: c.MaxProducers, MaxMessageBytes: int64(c.MaxMessageBytes),
+		PendingBytes: int64(c.PendingBytes), AckStall: c.AckStall.Std(), Timeout: c.Timeout.Std(),
+		AdminURL: c.AdminURL.Reveal(), Create: c.Create,
+	}
+}
