@@ -1,0 +1,123 @@
+package pulsar
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type pulsarClient = client.Client
+
+const (
+	// keepAlive is how often a connection is pinged; one that has brought nothing for two to three times as long is closed
+	// by the client, which is what frees everything that waits on a silent broker.
+	keepAlive = 5 * time.Second
+	// operationTimeout is how long the client itself repeats a lookup.
+	operationTimeout = 10 * time.Second
+	// clientSilence is how long no call may come back before the client is replaced.
+	clientSilence = 4 * keepAlive
+)
+
+func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authentication) client.ClientOptions {
+	return client.ClientOptions{
+		URL:                     s.cfg.URL,
+		Authentication:          authentication,
+		TLSConfig:               tlsConfig,
+		ConnectionTimeout:       min(s.cfg.Timeout, operationTimeout),
+		OperationTimeout:        min(s.cfg.Timeout, operationTimeout),
+		KeepAliveInterval:       keepAlive,
+		MaxConnectionsPerBroker: 1,  // order between a producer's close and the next one's begin needs no more
+		MemoryLimitBytes:        -1, // Sink.pending is the limit; the client's own would block in the middle of an entry
+		Logger:                  clientLogger{log: s.log, heard: s.heard},
+		MetricsCardinality:      client.MetricsCardinalityNone,
+		MetricsRegisterer:       prometheus.NewRegistry(), // not the process's default one
+		Description:             "outboxd",
+	}
+}
+
+// call runs f, which takes no context, and returns when it ends or ctx does. When ctx ends first, f's late
+// result goes to dispose (nil where there is nothing to dispose of).
+func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), dispose func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return none, errClosed
+	}
+	c := s.client
+	var claimed atomic.Bool // by the one of the two that ends first
+	ended := make(chan result, 1)
+	s.background.Go(func() {
+		value, err := f(c)
+		s.noteAnswer(c)
+		if claimed.CompareAndSwap(false, true) {
+			ended <- result{value, err}
+		} else if err == nil && dispose != nil {
+			dispose(value)
+		}
+	})
+	s.mu.Unlock()
+
+	select {
+	case r := <-ended:
+		return r.value, r.err
+	case <-ctx.Done():
+		if !claimed.CompareAndSwap(false, true) {
+			r := <-ended
+			return r.value, r.err
+		}
+		s.replaceSilentClient(c)
+		return none, fmt.Errorf("%w: no answer from Pulsar", ctx.Err())
+	}
+}
+
+func (s *Sink) noteAnswer(c pulsarClient) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == c {
+		s.answered = time.Now()
+	}
+}
+
+// replaceSilentClient makes a new client when calls into c have not come back for so long that it must be stuck: an
+// unreachable broker makes them fail, not hang. The producers of the old one are lost.
+func (s *Sink) replaceSilentClient(c pulsarClient) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.client != c || time.Since(s.answered) < clientSilence {
+		return
+	}
+	fresh, err := client.NewClient(s.options)
+	if err != nil {
+		s.log.Error().Err(err).Msg("replace the silent pulsar client")
+		return
+	}
+	s.log.Warn().Dur("silent", time.Since(s.answered)).Msg("replace the silent pulsar client")
+	s.client, s.answered = fresh, time.Now()
+	for _, p := range s.producers.all() {
+		p.markLost(errors.New("the client was replaced"))
+	}
+	s.background.Go(c.Close)
+}
+
+// sleep waits for d or until ctx ends, and tells whether it slept.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,132 @@
+package pulsar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+var (
+	// ErrTailUnread is the refusal of a destination that has no producer of ours: its tail was not read yet, its producer was
+	// closed after an unknown fate or to make room for another, or its connection was lost meanwhile.
+	ErrTailUnread = errors.New("the destination's tail must be read first")
+
+	errLost    = errors.New("connection of the producer was lost")
+	errStalled = errors.New("no acknowledgement came")
+	errClosed  = errors.New("the sink is closed")
+)
+
+// Parts of error texts. The client gives most of the broker's errors as plain text "server error: NAME: ...".
+var unavailableTexts = []string{
+	"TopicNotFound", "TopicTerminated", "TopicMigrated", "IncompatibleSchema",
+	"ProducerBlockedQuotaExceeded", "ProducerFenced", "ProducerBusy",
+	"AuthenticationError", "AuthorizationError", "NotAllowed", "Invalid topic", "InvalidTopicName",
+	"connection error", "connection refused", "no such host", "x509:", "tls:",
+}
+
+var rejectedTexts = []string{"exceeds MaxMessageSize"}
+
+// classOf returns the class of the client's error.
+func classOf(err error) sink.Class {
+	if e, ok := errors.AsType[*sink.Error](err); ok {
+		return e.Class
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		switch e.Result() { //nolint:exhaustive // the others are told by their texts, or are to be retried
+		case client.MessageTooBig, client.InvalidMessage, client.SchemaFailure, client.AddToBatchFailed:
+			return sink.Rejected
+		}
+	}
+	text := err.Error()
+	switch {
+	case containsAny(text, rejectedTexts):
+		return sink.Rejected
+	case containsAny(text, unavailableTexts):
+		return sink.Unavailable
+	default:
+		return sink.Retry
+	}
+}
+
+func containsAny(text string, parts []string) bool {
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMissing tells whether the broker says that the topic, its namespace or its tenant does not exist: it has one name for
+// all three.
+func isMissing(err error) bool { return err != nil && strings.Contains(err.Error(), "TopicNotFound") }
+
+// isHeld tells whether another producer has the topic.
+func isHeld(err error) bool {
+	return containsAny(err.Error(), []string{"ProducerFenced", "ProducerBusy"})
+}
+
+// asError classifies the error of a call that sends no message, so leaves nothing behind. It adds what the client
+// says of a failed connection in its log only.
+func (s *Sink) asError(err error) error {
+	if err == nil {
+		return nil
+	}
+	class := classOf(err)
+	if problem := s.heard.problem(); problem != "" && noAnswer(err) {
+		class = sink.Unavailable
+		err = fmt.Errorf("%w: %s", err, s.scrub(problem))
+	}
+	return &sink.Error{Class: class, FateKnown: true, Err: err}
+}
+
+// noAnswer tells whether the call ended without the broker having answered.
+func noAnswer(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "connection error")
+}
+
+// scrub removes the credentials from a text, in case that a broker repeats them.
+func (s *Sink) scrub(text string) string {
+	secrets := []string{s.cfg.Token, s.cfg.Password}
+	if token, err := s.cfg.token(); err == nil {
+		secrets = append(secrets, token)
+	}
+	for _, secret := range secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[hidden]")
+		}
+	}
+	return text
+}
+
+// failure is how the messages of one destination ended: the first landed, the next doubtful share err, the rest was not attempted.
+type failure struct {
+	landed, doubtful int
+	err              *sink.Error
+}
+
+func known(class sink.Class, err error) *sink.Error {
+	return &sink.Error{Class: class, FateKnown: true, Err: err}
+}
+
+func unknown(err error) *sink.Error { return &sink.Error{Class: sink.Retry, Err: err} }
+
+// fill writes the results of one destination, whose messages stand at the given places of the batch.
+func (f failure) fill(results []error, at []int) {
+	rest := &sink.Error{Class: sink.Retry, FateKnown: f.err.FateKnown, Err: sink.ErrNotAttempted}
+	for i, place := range at {
+		switch {
+		case i < f.landed:
+			results[place] = nil
+		case i < f.landed+f.doubtful:
+			results[place] = f.err
+		default:
+			results[place] = rest
+		}
+	}
+}

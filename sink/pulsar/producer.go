@@ -1,0 +1,232 @@
+package pulsar
+
+import (
+	"container/list"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"time"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
+	"github.com/apache/pulsar-client-go/pulsar/backoff"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+// producer is the exclusive producer of one destination. While it lives, and its connection does, nobody else
+// writes to the topic.
+type producer struct {
+	client.Producer
+	topic    string
+	lost     context.Context // done when the connection was lost: the broker may have given the topic to another
+	markLost context.CancelCauseFunc
+
+	busy       bool          // a Publish uses it; guarded by Sink.mu
+	largest    int64         // bytes of its largest entry, which the client keeps a buffer of; guarded by Sink.mu
+	recentness *list.Element // in producers.recent
+}
+
+// producers is the set of those that are open, and of those that are closing. It is guarded by Sink.mu.
+type producers struct {
+	open     map[string]*producer
+	recent   *list.List // of *producer, the one used last in front
+	closing  map[string]chan struct{}
+	buffered int64 // sum of producer.largest
+}
+
+func newProducers() producers {
+	return producers{open: make(map[string]*producer), recent: list.New(), closing: make(map[string]chan struct{})}
+}
+
+func (ps *producers) len() int { return len(ps.open) }
+
+func (ps *producers) all() []*producer {
+	all := make([]*producer, 0, len(ps.open))
+	for _, p := range ps.open {
+		all = append(all, p)
+	}
+	return all
+}
+
+func (ps *producers) add(p *producer) {
+	ps.open[p.topic] = p
+	p.recentness = ps.recent.PushFront(p)
+}
+
+func (ps *producers) remove(p *producer) {
+	if ps.open[p.topic] != p {
+		return
+	}
+	delete(ps.open, p.topic)
+	ps.recent.Remove(p.recentness)
+	ps.buffered -= p.largest
+}
+
+// acquire returns the destination's producer for one Publish.
+func (s *Sink) acquire(destination string) (*producer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.producers.open[destination]
+	switch {
+	case s.closed:
+		return nil, errClosed
+	case p == nil:
+		return nil, fmt.Errorf("publish to %s: %w", destination, ErrTailUnread)
+	case p.lost.Err() != nil:
+		s.retireLocked(p)
+		return nil, fmt.Errorf("publish to %s: %w: %w", destination, ErrTailUnread, context.Cause(p.lost))
+	}
+	p.busy = true
+	s.producers.recent.MoveToFront(p.recentness)
+	return p, nil
+}
+
+// release gives the producer back after a Publish, and closes others when there are too many.
+func (s *Sink) release(p *producer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.busy = false
+	s.evictLocked()
+}
+
+// evictLocked closes the producers that were idle longest while there are too many of them or of their buffers.
+func (s *Sink) evictLocked() {
+	for e := s.producers.recent.Back(); e != nil && e != s.producers.recent.Front(); {
+		if s.producers.len() <= s.cfg.MaxProducers && s.producers.buffered <= 4*s.cfg.PendingBytes {
+			return
+		}
+		p := e.Value.(*producer) //nolint:forcetypeassert // nothing else is in the list
+		e = e.Prev()
+		if !p.busy {
+			s.log.Debug().Str("topic", p.topic).Msg("close the producer that was idle longest")
+			s.retireLocked(p)
+		}
+	}
+}
+
+// noteEntry remembers the size of the producer's largest entry.
+func (s *Sink) noteEntry(p *producer, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if size > p.largest {
+		s.producers.buffered += size - p.largest
+		p.largest = size
+	}
+}
+
+func (s *Sink) retire(p *producer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retireLocked(p)
+}
+
+// retireLocked closes the producer in the background: closing asks the broker, and waits for an answer.
+func (s *Sink) retireLocked(p *producer) {
+	s.producers.remove(p)
+	closed := make(chan struct{})
+	s.producers.closing[p.topic] = closed
+	s.background.Go(func() {
+		p.Close()
+		p.markLost(errClosed)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.producers.closing[p.topic] == closed {
+			delete(s.producers.closing, p.topic)
+		}
+		close(closed)
+	})
+}
+
+// retireOwn closes our producer of the topic, if there is one, and waits until none is closing.
+func (s *Sink) retireOwn(ctx context.Context, topic string) error {
+	s.mu.Lock()
+	if p := s.producers.open[topic]; p != nil {
+		s.retireLocked(p)
+	}
+	closing := s.producers.closing[topic]
+	s.mu.Unlock()
+	if closing == nil {
+		return nil
+	}
+	select {
+	case <-closing:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close our own producer: %w: no answer from Pulsar", ctx.Err())
+	}
+}
+
+// never is later than any process lives: the client has timers that cannot be turned off.
+const never = 365 * 24 * time.Hour
+
+// create makes an exclusive producer, or fails when another producer has the topic.
+func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
+	lost, markLost := context.WithCancelCause(context.Background())
+	options := s.producerOptions(topic, func() { markLost(errLost) })
+	made, err := call(ctx, s, func(c pulsarClient) (client.Producer, error) { return c.CreateProducer(options) }, client.Producer.Close)
+	if err != nil {
+		markLost(err)
+		return nil, err
+	}
+	return &producer{Producer: made, topic: topic, lost: lost, markLost: markLost}, nil
+}
+
+// producerOptions returns options with which the client sends what it is given as one batch, once: the limits of a
+// batch are out of reach, its timer never fires, and a lost connection is not made again. lost is called when that happens.
+func (s *Sink) producerOptions(topic string, lost func()) client.ProducerOptions {
+	reconnect := uint(0)
+	return client.ProducerOptions{
+		Topic:              topic,
+		Name:               s.name + randomName(),
+		ProducerAccessMode: client.ProducerAccessModeExclusive,
+		CompressionType:    compressionType(s.cfg.Compression),
+
+		MaxPendingMessages:      sink.MaxBatch,
+		BatchingMaxMessages:     sink.MaxBatch,
+		BatchingMaxSize:         1 << 30,
+		BatchingMaxPublishDelay: never,
+		SendTimeout:             -1, // sendEntry watches
+
+		// The client makes a backoff policy at the beginning of each reconnection, before it looks at the number of attempts. It is
+		// the only sign of a lost connection that it gives: with 0 attempts what is pending would wait for ever.
+		MaxReconnectToBroker: &reconnect,
+		BackOffPolicyFunc: func() backoff.Policy {
+			lost()
+			return backoff.NewDefaultBackoff()
+		},
+		PartitionsAutoDiscoveryInterval: never,
+		DisableMultiSchema:              true,
+	}
+}
+
+func compressionType(name string) client.CompressionType {
+	switch name {
+	case CompressionLZ4:
+		return client.LZ4
+	case CompressionZSTD:
+		return client.ZSTD
+	case CompressionZLib:
+		return client.ZLib
+	default:
+		return client.NoCompression
+	}
+}
+
+// producerNamePrefix says who holds a topic, in the error that another producer gets: "outboxd-HOST-PID-".
+func producerNamePrefix() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("outboxd-%s-%d-", host, os.Getpid())
+}
+
+// randomName makes each producer's name its own: a broker refuses two of one name, and keeps the last sequence id
+// of each where it removes duplicates.
+func randomName() string {
+	b := make([]byte, 6)
+	_, _ = rand.Read(b) // never fails, as crypto/rand says
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,154 @@
+package pulsar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+// busyStall is how many times AckStall one entry may take while others are acknowledged.
+const busyStall = 3
+
+// sendEntry sends the messages as one broker entry of at most size bytes and waits for its acknowledgement. It returns how
+// many landed for certain: all, unless there is an error.
+func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Message, size int) (int, *sink.Error) {
+	bytes := min(int64(size), s.cfg.PendingBytes)
+	if err := s.pending.Acquire(ctx, bytes); err != nil {
+		return 0, known(sink.Retry, fmt.Errorf("wait for memory: %w", err))
+	}
+	defer s.pending.Release(bytes)
+	s.noteEntry(p, int64(size))
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.lost, func() { cancel(context.Cause(p.lost)) })()
+	defer s.watchStall(cancel)()
+
+	e := newEntry(messages)
+	err := e.send(ctx, p)
+	if err == nil {
+		s.lastAck.Store(time.Now().UnixNano())
+		return len(messages), nil
+	}
+	return 0, sendError(ctx, err, len(messages))
+}
+
+// sendError says what is known after a failed entry. Only one failure proves that nothing left the process: a batch
+// that the client found too large while it serialized it.
+func sendError(ctx context.Context, err error, messages int) *sink.Error {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if containsAny(err.Error(), rejectedTexts) && messages == 1 {
+		return known(sink.Rejected, err)
+	}
+	class := classOf(err)
+	if class == sink.Rejected {
+		class = sink.Retry // one of several, and it is not known which
+	}
+	return &sink.Error{Class: class, Err: err}
+}
+
+// watchStall cancels when acknowledgements have stood still for AckStall: all of them, or this one for three times as
+// long. The function that it returns ends the watch.
+func (s *Sink) watchStall(cancel context.CancelCauseFunc) (stop func()) {
+	began := time.Now()
+	var mu sync.Mutex // the timer's function runs before t is set
+	var t *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(s.cfg.AckStall, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		quiet := time.Since(time.Unix(0, max(s.lastAck.Load(), began.UnixNano())))
+		if quiet >= s.cfg.AckStall || time.Since(began) >= busyStall*s.cfg.AckStall {
+			cancel(fmt.Errorf("%w for %s", errStalled, time.Since(began).Round(time.Millisecond)))
+			return
+		}
+		t.Reset(s.cfg.AckStall - quiet)
+	})
+	return func() { t.Stop() }
+}
+
+// entry is a batch in the client's form. It owns its bytes: after an unknown fate the client may still read them
+// when the caller's are used again.
+type entry struct {
+	messages []client.ProducerMessage
+
+	mu     sync.Mutex
+	failed error // the first error of any message; guarded by mu
+}
+
+func newEntry(messages []*sink.Message) *entry {
+	var textBytes, bodyBytes int
+	for _, m := range messages {
+		textBytes += m.Size() - len(m.Body)
+		bodyBytes += len(m.Body)
+	}
+	e := &entry{messages: make([]client.ProducerMessage, len(messages))}
+	var texts strings.Builder
+	texts.Grow(textBytes)
+	bodies := make([]byte, 0, bodyBytes)
+	text := func(b []byte) string {
+		from := texts.Len()
+		texts.Write(b)
+		return texts.String()[from:]
+	}
+	for i, m := range messages {
+		from := len(bodies)
+		bodies = append(bodies, m.Body...)
+		properties := make(map[string]string, len(m.Headers))
+		for _, h := range m.Headers {
+			properties[h.Name] = text(h.Value)
+		}
+		e.messages[i] = client.ProducerMessage{
+			Payload:    bodies[from:len(bodies):len(bodies)], // never nil, which would be a tombstone
+			Key:        text(m.Key),
+			Properties: properties,
+			EventTime:  m.EventTime,
+		}
+	}
+	return e
+}
+
+// send hands all messages to the client and waits until the last is acknowledged, which is after the others: they are
+// in one entry. The last is sent with Send, because it is what makes the client send the batch at once.
+func (e *entry) send(ctx context.Context, p client.Producer) error {
+	last := len(e.messages) - 1
+	for i := range last {
+		p.SendAsync(ctx, &e.messages[i], e.done)
+		if err := e.err(); err != nil {
+			return err
+		}
+	}
+	if _, err := p.Send(ctx, &e.messages[last]); err != nil {
+		return errors.Join(e.err(), err)
+	}
+	return e.err()
+}
+
+// done is a message's callback. It may run on the connection's own goroutine and under the client's locks, so it
+// only keeps the error.
+func (e *entry) done(_ client.MessageID, _ *client.ProducerMessage, err error) {
+	if err == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failed == nil {
+		e.failed = err
+	}
+}
+
+func (e *entry) err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.failed
+}
