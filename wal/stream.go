@@ -200,7 +200,11 @@ func (s *Stream) Confirmed() event.LSN { return s.confirmed }
 // Close ends the session: it asks the server to end the stream, waits for that until ctx ends and no longer than two
 // seconds (a server in the middle of a large transaction finishes it first), and closes the connection in any case. When
 // it returns nil the slot is free again; otherwise the server frees it when it notices. It sends no confirmation.
+// Closing again does nothing.
 func (s *Stream) Close(ctx context.Context) error {
+	if s.conn.IsClosed() {
+		return nil
+	}
 	deadlineErr := s.net.SetDeadline(time.Now().Add(closeTimeout))
 	stop := context.AfterFunc(ctx, func() {
 		// It fails only on a closed connection, which is what is wanted.

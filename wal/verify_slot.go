@@ -35,14 +35,25 @@ func (v *verifier) checkSlot(ctx context.Context) error {
 	if slot.Temporary {
 		v.fail(CheckSlot, fmt.Sprintf("slot %q is temporary and ends with the session that made it", slot.Name), "name another slot in the configuration")
 	}
-	if slot.Lost() {
+	switch {
+	case slot.Lost():
 		v.fail(CheckSlotLost, fmt.Sprintf("slot %q was invalidated by the server%s", slot.Name, lostReason(slot)),
 			"SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+") and have it made anew; a larger max_slot_wal_keep_size prevents it")
-	} else if slot.Active {
+	case slot.WALStatus == "unreserved":
+		v.warn("slot %q is about to be lost: the server may remove the WAL it needs at the next checkpoint (max_slot_wal_keep_size)", slot.Name)
+		fallthrough
+	default:
+		v.checkSlotFree(slot)
+	}
+	return nil
+}
+
+// checkSlotFree checks that nobody streams from the slot. A temporary one is always held by the session that made it.
+func (v *verifier) checkSlotFree(slot *Slot) {
+	if slot.Active && !slot.Temporary {
 		v.fail(CheckSlotActive, fmt.Sprintf("slot %q is in use by process %d", slot.Name, slot.ActivePID),
 			fmt.Sprintf("stop the other instance, or SELECT pg_terminate_backend(%d)", slot.ActivePID))
 	}
-	return nil
 }
 
 func lostReason(slot *Slot) string {

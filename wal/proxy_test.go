@@ -1,0 +1,107 @@
+package wal_test
+
+import (
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+)
+
+// proxy stands between a stream and the server and passes the server's bytes on in pieces, as a slow network does.
+type proxy struct {
+	listener net.Listener
+	server   string
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	allowed int // bytes that may pass to the client; negative: any number
+	passed  int
+	conns   []net.Conn
+	done    sync.WaitGroup
+}
+
+// viaProxy routes the replication connection of f through a proxy.
+func viaProxy(t *testing.T, f *fixture) *proxy {
+	t.Helper()
+	to, err := url.Parse(f.cfg.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, server: to.Host, allowed: -1}
+	p.changed = sync.NewCond(&p.mu)
+	to.Host = listener.Addr().String()
+	f.cfg.URL = to.String()
+	p.done.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.server)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, client, server)
+		p.mu.Unlock()
+		p.done.Go(func() { io.Copy(server, client); server.Close() })
+		p.done.Go(func() { p.pass(client, server); client.Close() })
+	}
+}
+
+// pass copies from the server as far as it is allowed to.
+func (p *proxy) pass(client io.Writer, server io.Reader) {
+	buffer := make([]byte, 64<<10)
+	for {
+		p.mu.Lock()
+		for p.allowed >= 0 && p.passed >= p.allowed {
+			p.changed.Wait()
+		}
+		n := len(buffer)
+		if p.allowed >= 0 {
+			n = min(n, p.allowed-p.passed)
+		}
+		p.mu.Unlock()
+		n, err := server.Read(buffer[:n])
+		if err != nil {
+			return
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.passed += n
+		p.mu.Unlock()
+	}
+}
+
+// allow lets n more bytes pass, from now on only as many as were allowed.
+func (p *proxy) allow(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allowed = p.passed + n
+	p.changed.Broadcast()
+}
+
+func (p *proxy) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	for _, conn := range p.conns {
+		conn.Close()
+	}
+	p.allowed = -1
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	p.done.Wait()
+}
