@@ -1,0 +1,18 @@
+// Package checkpoint decides which log position may be confirmed, and keeps it.
+//
+// [Tracker] is pure: transactions enter in commit order, events settle in any order, the safe LSN comes out. The record in the database
+// (Load, NewEpoch, Save) is written before the slot is confirmed; the stream starts at it.
+//
+// # Guarantees
+//
+//   - The safe LSN is the end of the last transaction of an unbroken prefix in which every event is settled: exactly the end
+//     that the server sent with the commit. The beginning of the commit record would replay the transaction, one byte more would
+//     lose the next one where two commits are adjacent.
+//   - It never goes back, and neither does the record.
+//   - A record that a session saves after a later one raised the term changes nothing.
+//
+// # What happens on a failure
+//
+// A call that breaks an invariant of the tracker panics: it would confirm what is not safe. A failed save leaves the record as it was
+// or moved; both are safe, because what it says is settled by then.
+package checkpoint

@@ -1,0 +1,78 @@
+package decode
+
+import (
+	"fmt"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// Kind is the type of a message: its first byte.
+type Kind byte
+
+// The messages of protocol version 1.
+const (
+	Begin          Kind = 'B'
+	Commit         Kind = 'C'
+	Origin         Kind = 'O'
+	Relation       Kind = 'R'
+	Type           Kind = 'Y'
+	Insert         Kind = 'I'
+	Update         Kind = 'U'
+	Delete         Kind = 'D'
+	Truncate       Kind = 'T'
+	LogicalMessage Kind = 'M'
+)
+
+// String returns the message's name in PostgreSQL's documentation.
+func (k Kind) String() string {
+	switch k {
+	case Begin:
+		return "Begin"
+	case Commit:
+		return "Commit"
+	case Origin:
+		return "Origin"
+	case Relation:
+		return "Relation"
+	case Type:
+		return "Type"
+	case Insert:
+		return "Insert"
+	case Update:
+		return "Update"
+	case Delete:
+		return "Delete"
+	case Truncate:
+		return "Truncate"
+	case LogicalMessage:
+		return "Message"
+	default:
+		return fmt.Sprintf("unknown (%q)", byte(k))
+	}
+}
+
+// Message is what Decode found. Only the fields named for its Kind are set.
+type Message struct {
+	Kind   Kind
+	Outbox bool // Relation, Insert, Update, Delete, Truncate: it concerns the outbox table
+
+	Xid        uint32    // Begin
+	CommitLSN  event.LSN // Begin, Commit: where the commit record begins
+	EndLSN     event.LSN // Commit: behind the transaction; the only position of it that may be confirmed
+	CommitTime int64     // Begin, Commit: microseconds since 1970
+
+	// Event is the row, for an Insert of the outbox table. Its fields are slices of the message; Position has no Epoch.
+	Event event.Event
+}
+
+// RowError says that a row of the outbox table is no valid event: a column that must have a value is NULL.
+type RowError struct {
+	Column   string
+	ID       string // empty when the id itself is NULL
+	Position event.Position
+}
+
+func (e *RowError) Error() string {
+	return fmt.Sprintf("event %q at %s: column %q is NULL: have the application fill it, or map another column (database.columns)",
+		e.ID, e.Position, e.Column)
+}
