@@ -21,11 +21,11 @@ var existingOutbox string
 
 func TestUpMakesTheTableOfExistingDeployments(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
-	exec(t, conn, `CREATE SCHEMA existing; SET search_path = existing, public; `+existingOutbox+`; RESET search_path`)
 	report := up(t, conn, migrations.Options{Indexes: migrations.Full})
 	if !report.OutboxCreated {
 		t.Error("Up did not say that it made the table")
 	}
+	exec(t, conn, `CREATE SCHEMA existing; SET search_path = existing, public; `+existingOutbox+`; RESET search_path`)
 	want, got := shape(t, conn, "existing"), shape(t, conn, "public")
 	if got != strings.ReplaceAll(want, "existing.", "public.") {
 		t.Errorf("table made by Up:\n%s\nexisting table:\n%s", got, want)
