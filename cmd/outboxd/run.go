@@ -1,18 +1,100 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+
+	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/relay"
 )
 
-func newRunCommand(_ *app) *cobra.Command {
-	return &cobra.Command{
+const runLong = `Stream the outbox to the sinks until SIGTERM or SIGINT.
+
+The publication and the slot are made when they are missing, unless --no-create. What is in flight when
+the signal comes is finished for shutdown_timeout; a second signal ends the process at once. Either way
+nothing is lost: what was not confirmed is found again at the next start.
+
+While another instance reads the slot, this one stands by and takes over when it ends.`
+
+func newRunCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Stream the outbox to the sinks",
-		Args:  noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("run is not part of this build")
-		},
+		Long:  runLong,
+		Example: `  outboxd run --config outboxd.yaml
+  DATABASE_URL=postgres://localhost/shop REDIS_URL=redis://localhost:6379/0 outboxd run
+  DATABASE_URL=postgres://localhost/shop outboxd run --set 'sinks.stdout={}' | jq .`,
+		Args: noArguments,
 	}
+	noCreate := cmd.Flags().Bool("no-create", false, "make neither the publication nor the slot; fail when they are missing")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, _, err := a.load(cmd, config.NeedAll)
+		if err != nil {
+			return err
+		}
+		return a.run(cmd.Context(), cfg, !*noCreate)
+	}
+	return cmd
+}
+
+// run streams until ctx ends, which it takes as the wish to stop, and not as the order.
+func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err error) {
+	log := a.newLogger(cfg.Log)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	sinks, err := openSinks(cfg, a.out, log)
+	if err != nil {
+		return err
+	}
+	working := context.WithoutCancel(ctx)
+	defer func() { err = errors.Join(err, closeSinks(working, sinks)) }()
+	relayConfig, err := relayConfig(cfg, sinks, create)
+	if err != nil {
+		return err
+	}
+	relayConfig.Log, relayConfig.Registry = log, registry
+	r := relay.New(relayConfig)
+	if cfg.HTTP.Addr != "" {
+		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(r, registry, log), log)
+		if err != nil {
+			return err
+		}
+		defer stopHTTP()
+	}
+	ended := context.AfterFunc(ctx, func() {
+		log.Info().Dur("shutdown_timeout", cfg.ShutdownTimeout.Std()).Msg("stopping: finishing what is in flight")
+		r.Stop()
+	})
+	defer ended()
+	return a.stopped(log, r.Run(working))
+}
+
+// stopped says how the relay ended. Work that was not finished in time is no failure: it is done after the next start.
+func (a *app) stopped(log zerolog.Logger, err error) error {
+	if unfinished, ok := errors.AsType[*relay.UnfinishedError](err); ok {
+		log.Warn().Int("transactions", unfinished.Transactions).Msg("stopped; the rest is delivered after the next start")
+		return nil
+	}
+	if err == nil {
+		log.Info().Msg("stopped; everything received was delivered and confirmed")
+	}
+	return err
+}
+
+// holder names this process for people who look at the lease.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s, process %d", host, os.Getpid())
 }

@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/sink"
+)
+
+// result says how an event left a destination's queue.
+type result int
+
+const (
+	resultDelivered result = iota
+	resultFound            // its tail or the checkpoint says that it is there already
+	resultRejected
+	results
+)
+
+var resultNames = [results]string{"delivered", "found", "rejected"}
+
+// facts is what the relay knows of itself: the source of /metrics, /status and /readyz. Counters are touched once a batch,
+// never once an event, but for receivedEvents and ignoredChanges, which one goroutine owns and which cost an atomic add.
+type facts struct {
+	receivedEvents  atomic.Uint64
+	ignoredChanges  atomic.Uint64
+	droppedUnrouted atomic.Uint64
+	walEnd          atomic.Uint64 // how far the server's log has come, as far as we know
+	receivedLSN     atomic.Uint64 // taken over by the core
+	safeLSN         atomic.Uint64
+	sentLSN         atomic.Uint64 // confirmed to the server
+	oldestCommit    atomic.Int64  // microseconds since 1970, 0: nothing waits
+	sessions        atomic.Uint64
+	budget          atomic.Pointer[budget]
+
+	events    *prometheus.CounterVec
+	failures  *prometheus.CounterVec
+	publish   *prometheus.HistogramVec
+	commitAck *prometheus.HistogramVec
+	settling  prometheus.Histogram
+	rows      prometheus.Counter
+
+	mu      sync.Mutex // guards what follows; held for a few instructions, never across I/O
+	state   State
+	since   time.Time
+	reason  string
+	failing map[*failure]Blocked
+	term    int64
+	epoch   uint32
+}
+
+func (f *facts) received(lsn event.LSN) {
+	if uint64(lsn) > f.receivedLSN.Load() {
+		f.receivedLSN.Store(uint64(lsn))
+	}
+}
+
+func (f *facts) count(sinkName string, r result, n int) {
+	if n > 0 {
+		f.events.WithLabelValues(sinkName, resultNames[r]).Add(float64(n))
+	}
+}
+
+func (f *facts) published(sinkName string, took, sinceCommit time.Duration) {
+	f.publish.WithLabelValues(sinkName).Observe(took.Seconds())
+	f.commitAck.WithLabelValues(sinkName).Observe(sinceCommit.Seconds())
+}
+
+func (f *facts) settled(n int, took time.Duration) {
+	f.rows.Add(float64(n))
+	f.settling.Observe(took.Seconds())
+}
+
+func (f *facts) failed(fail *failure, class sink.Class) {
+	f.failures.WithLabelValues(fail.sink, class.String()).Inc()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failing[fail] = Blocked{
+		Sink: fail.sink, Destination: fail.name, Since: fail.since, Attempts: fail.attempts, Error: fail.err.Error(),
+	}
+}
+
+func (f *facts) recovered(fail *failure) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.failing, fail)
+}
+
+// opened notes that a session is open.
+func (f *facts) opened(term int64, epoch uint32) {
+	f.sessions.Add(1)
+	f.enter(StateActive, "")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.term, f.epoch = term, epoch
+}
+
+func (f *facts) enter(s State, reason string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state, f.reason, f.since = s, reason, time.Now()
+	if s != StateActive {
+		clear(f.failing)
+	}
+}
+
+// blocked returns what fails at the moment, the longest first.
+func (f *facts) blocked() []Blocked {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]Blocked, 0, len(f.failing))
+	for _, b := range f.failing {
+		all = append(all, b)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Since.Before(all[j].Since) })
+	return all
+}

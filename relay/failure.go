@@ -1,0 +1,74 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+func fateKnown(err error) bool  { return sink.FateKnown(err) }
+func isRejected(err error) bool { return sink.ClassOf(err) == sink.Rejected }
+
+// fail notes that a destination's work failed and when it is tried again: after a time that grows, with jitter.
+func (c *core) fail(f *failure, err error) {
+	now := time.Now()
+	if f.attempts == 0 {
+		f.since = now
+		f.backoff = backoff.NewExponentialBackOff()
+		f.backoff.InitialInterval = c.cfg.RetryBase
+		f.backoff.MaxInterval = c.cfg.RetryMax
+		c.cfg.Log.Warn().Str("sink", f.sink).Str("destination", f.name).Str("class", sink.ClassOf(err).String()).
+			Err(err).Msg("destination fails; its events wait")
+	}
+	f.attempts++
+	f.err = err
+	f.retryAt = now.Add(f.backoff.NextBackOff())
+	c.failing[f] = struct{}{}
+	c.facts.failed(f, sink.ClassOf(err))
+}
+
+// succeed ends a failure.
+func (c *core) succeed(f *failure) {
+	if f.attempts == 0 {
+		return
+	}
+	c.cfg.Log.Info().Str("sink", f.sink).Str("destination", f.name).Int("attempts", f.attempts).
+		Dur("failed_for", time.Since(f.since)).Msg("destination works again")
+	f.attempts, f.err, f.retryAt = 0, nil, time.Time{}
+	delete(c.failing, f)
+	c.facts.recovered(f)
+}
+
+// retryFailed puts what failed and is due back in line.
+func (c *core) retryFailed(now time.Time) {
+	for f := range c.failing {
+		if f.waits() && !now.Before(f.retryAt) {
+			f.retryAt = time.Time{}
+			f.retry()
+		}
+	}
+}
+
+// untilNextWake is how long the core may wait for others.
+func (c *core) untilNextWake() time.Duration {
+	now := time.Now()
+	wait := time.Hour
+	consider := func(at time.Time) { wait = min(wait, max(at.Sub(now), 0)) }
+	for f := range c.failing {
+		if f.waits() {
+			consider(f.retryAt)
+		}
+	}
+	if !c.settling && len(c.settleQueue) > 0 {
+		consider(c.settleDue)
+	}
+	if !c.settling && c.wantsSave() {
+		consider(c.saveDue)
+	}
+	if c.draining {
+		consider(c.drainBy)
+	}
+	return wait
+}

@@ -1,0 +1,78 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+const namespace = "outboxd"
+
+// latencyBuckets span a quick acknowledgement on one machine to a broker that is about to be given up, in seconds.
+var latencyBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+
+// newFacts makes the facts and registers their metrics.
+func newFacts(registry prometheus.Registerer) *facts {
+	factory := promauto.With(registry)
+	f := &facts{
+		failing: make(map[*failure]Blocked),
+		since:   time.Now(),
+		events: factory.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "events_total",
+			Help: "Events that left the log lane, by sink and result: delivered; found (its destination held it already); rejected.",
+		}, []string{"sink", "result"}),
+		failures: factory.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "destination_failures_total",
+			Help: "Failed attempts at a destination, by sink and class: retry, unavailable.",
+		}, []string{"sink", "class"}),
+		publish: factory.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "publish_seconds", Buckets: latencyBuckets,
+			Help: "Time of one publish, from encoding to the acknowledgement of the whole batch.",
+		}, []string{"sink"}),
+		commitAck: factory.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "commit_to_ack_seconds", Buckets: latencyBuckets,
+			Help: "Time from the commit of a batch's oldest event, by the database's clock, to the broker's acknowledgement.",
+		}, []string{"sink"}),
+		settling: factory.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "settle_seconds", Buckets: latencyBuckets,
+			Help: "Time of one statement that marks or deletes delivered rows.",
+		}),
+		rows: factory.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "settled_rows_total", Help: "Outbox rows that were marked or deleted after delivery.",
+		}),
+	}
+	f.registerFuncs(factory)
+	return f
+}
+
+// registerFuncs registers what is read when it is asked for.
+func (f *facts) registerFuncs(factory promauto.Factory) {
+	gauge := func(name, help string, value func() float64) {
+		factory.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
+	}
+	counter := func(name, help string, value func() uint64) {
+		factory.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help},
+			func() float64 { return float64(value()) })
+	}
+	counter("received_events_total", "Inserts received from the log.", f.receivedEvents.Load)
+	counter("ignored_changes_total", "Changes received and ignored: other statuses, other tables, updates, deletes.", f.ignoredChanges.Load)
+	counter("dropped_unrouted_total", "Events that no route matches, dropped as configured (unrouted: drop).", f.droppedUnrouted.Load)
+	counter("sessions_total", "Replication sessions that were opened.", f.sessions.Load)
+	gauge("in_flight_bytes", "Memory taken of the budget for events in flight.", func() float64 { return float64(f.inFlightBytes()) })
+	gauge("lag_bytes", "Log that the server has and that is not safely delivered, as far as is known.", func() float64 { return float64(f.lagBytes()) })
+	gauge("lag_seconds", "Age of the oldest event that is received and not delivered; 0 when there is none.", func() float64 { return f.lag().Seconds() })
+	gauge("confirmed_lsn_bytes", "The position confirmed to the server, in bytes from the beginning of the log.", func() float64 { return float64(f.sentLSN.Load()) })
+	gauge("failing_destinations", "Destinations that fail at the moment.", func() float64 { return float64(len(f.blocked())) })
+	for _, s := range allStates {
+		factory.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "session_state", ConstLabels: prometheus.Labels{"state": string(s)},
+			Help: "1 for the state that the relay is in, 0 for the others.",
+		}, func() float64 {
+			if f.currentState() == s {
+				return 1
+			}
+			return 0
+		})
+	}
+}

@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/sink/format"
+)
+
+type jobKind int
+
+const (
+	jobResolve jobKind = iota // ask for a destination's partitions
+	jobTail                   // fence a destination and read its tail
+	jobPublish                // append a batch
+	jobKinds
+)
+
+// span is one destination's part of a batch: items[from:to].
+type span struct {
+	destination *destination
+	from, to    int
+}
+
+// job is a call of a sink. The core makes it, a publisher runs it and gives it back with its results.
+type job struct {
+	kind   jobKind
+	sink   *sinkLane
+	target *target // resolve
+
+	items []lane.Item[*entry] // publish
+	spans []span
+	errs  []error // publish: one per item
+
+	names   []string       // resolve: the partitions
+	highest event.Position // tail: the highest that it holds
+	err     error          // resolve and tail
+}
+
+// publisher runs the jobs of one channel, one at a time.
+type publisher struct {
+	jobs        <-chan *job
+	results     chan<- *job
+	encoder     *format.Encoder
+	timeout     time.Duration
+	facts       *facts
+	atLeastOnce bool // tails are not read
+
+	messages []sink.Message
+}
+
+func (p *publisher) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case j := <-p.jobs:
+			p.do(ctx, j)
+			p.results <- j // has room for every job
+		}
+	}
+}
+
+func (p *publisher) do(ctx context.Context, j *job) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	switch j.kind {
+	case jobResolve:
+		j.names, j.err = j.sink.partitioner.Partitions(ctx, j.target.name)
+		if j.err == nil && len(j.names) == 0 {
+			j.err = fmt.Errorf("look up partitions of %s: none", j.target.name)
+		}
+	case jobTail:
+		j.highest, j.err = p.tail(ctx, j)
+	case jobPublish:
+		p.publish(ctx, j)
+	}
+}
+
+// tail fences the destination and returns the highest position that its tail speaks of. The last entry is enough for the
+// frontier: entries of the log lane stand in position order.
+func (p *publisher) tail(ctx context.Context, j *job) (event.Position, error) {
+	n := 1
+	if p.atLeastOnce {
+		n = 0
+	}
+	entries, err := j.sink.sink.Tail(ctx, j.spans[0].destination.name, n)
+	if err != nil {
+		return event.Position{}, fmt.Errorf("read the tail: %w", err)
+	}
+	var highest event.Position
+	for _, e := range entries {
+		if e.Position.After(highest) {
+			highest = e.Position
+		}
+		if e.Frontier.After(highest) {
+			highest = e.Frontier
+		}
+	}
+	return highest, nil
+}
+
+// publish encodes and publishes a batch. An event that cannot be encoded is rejected, and those of its destination behind
+// it are not attempted.
+func (p *publisher) publish(ctx context.Context, j *job) {
+	started := time.Now()
+	j.errs = append(j.errs[:0], make([]error, len(j.items))...)
+	p.messages = p.messages[:0]
+	p.encoder.Reset()
+	for _, s := range j.spans {
+		p.encode(j, s)
+	}
+	if len(p.messages) > 0 {
+		p.place(j, j.sink.sink.Publish(ctx, p.messages))
+	}
+	oldest := j.items[0].Value.commitTime
+	clear(p.messages)
+	p.facts.published(j.sink.name, time.Since(started), time.Since(time.UnixMicro(oldest)))
+}
+
+func (p *publisher) encode(j *job, s span) {
+	for i := s.from; i < s.to; i++ {
+		m, err := p.encoder.Message(&j.items[i].Value.event, s.destination.name, event.Position{}, 0)
+		if err != nil {
+			j.errs[i] = &sink.Error{Class: sink.Rejected, FateKnown: true, Err: fmt.Errorf("encode: %w", err)}
+			for ; i+1 < s.to; i++ {
+				j.errs[i+1] = sink.ErrNotAttempted
+			}
+			return
+		}
+		p.messages = append(p.messages, m)
+	}
+}
+
+// place puts the sink's results at the items that were sent: those without an error so far. A result of unknown fate before
+// an event that could not be encoded comes first, so the rejection waits for its turn.
+func (p *publisher) place(j *job, results []error) {
+	if results == nil {
+		return
+	}
+	next := 0
+	for i := range j.items {
+		if j.errs[i] == nil {
+			j.errs[i] = results[next]
+			next++
+		}
+	}
+}

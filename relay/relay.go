@@ -1,0 +1,186 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/decode"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/route"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/sink/format"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// Config is what a relay is made of. Everything without a stated default must be set.
+type Config struct {
+	WAL     wal.Config     // the replication connection, the slot, the publication, the table
+	Schema  string         // of outboxd's own tables
+	Outbox  outbox.Config  // how delivered rows are settled
+	Columns decode.Columns // names of the outbox table's columns
+	Holder  string         // who holds the lease: host name and process
+
+	Router       *route.Router
+	DropUnrouted bool                 // drop events that no route matches instead of stopping
+	Sinks        map[string]sink.Sink // by name; the caller closes them after Run
+	NewEncoder   func() *format.Encoder
+	AtLeastOnce  bool // tails are not read: a crash repeats what was in flight
+
+	BatchMessages  int           // in one publish, 1 to sink.MaxBatch
+	BatchBytes     int           // in one publish; a single larger event goes alone
+	Concurrency    int           // publishes at once, per sink
+	PublishTimeout time.Duration // of one call of a sink
+	RetryBase      time.Duration // first wait after a failure; doubles each time, with jitter
+	RetryMax       time.Duration // longest wait
+
+	MemoryBudget       int64 // bytes of events in flight
+	StatusInterval     time.Duration
+	CheckpointInterval time.Duration
+	ShutdownTimeout    time.Duration // for what is in flight when Run is asked to stop
+
+	Log      zerolog.Logger
+	Registry prometheus.Registerer
+}
+
+// StoppedError says which event stops the stream, because it can never be delivered as it is. Nothing is confirmed past
+// it, so nothing is lost; the stream goes on when the cause is gone.
+type StoppedError struct {
+	ID          string
+	Position    event.Position
+	Tenant      string
+	Topic       string
+	Destination string // "SINK NAME"; empty when the event has none
+	Cause       error
+}
+
+func (e *StoppedError) Error() string {
+	if e.Destination == "" {
+		return fmt.Sprintf("event %s (tenant %s, topic %s) at %s: %v", e.ID, e.Tenant, e.Topic, e.Position, e.Cause)
+	}
+	return fmt.Sprintf("event %s (tenant %s, topic %s) at %s: %s: %v", e.ID, e.Tenant, e.Topic, e.Position, e.Destination, e.Cause)
+}
+
+// Unwrap returns the sink's, the router's or the encoder's error.
+func (e *StoppedError) Unwrap() error { return e.Cause }
+
+// UnfinishedError says that a stop could not finish everything in time. Nothing is lost: it is delivered after the next start.
+type UnfinishedError struct{ Transactions int }
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("%d transactions were not delivered before the shutdown timeout", e.Transactions)
+}
+
+// errStopped ends a session because Run was asked to stop.
+var errStopped = errors.New("stopped")
+
+// Relay is the log lane: it streams the outbox to the sinks, one session after the other.
+type Relay struct {
+	cfg      Config
+	facts    *facts
+	stopping chan struct{}
+	lastStop string // the last stop that was logged
+}
+
+// New returns a relay that does nothing until Run.
+func New(cfg Config) *Relay {
+	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry), stopping: make(chan struct{})}
+	r.facts.enter(StateConnecting, "starting")
+	return r
+}
+
+// Stop asks Run to finish what is in flight, for ShutdownTimeout at the longest, and to return. It must be called once at most.
+func (r *Relay) Stop() { close(r.stopping) }
+
+const (
+	sessionRetryBase = 200 * time.Millisecond
+	sessionRetryMax  = 15 * time.Second
+	healthySession   = 30 * time.Second // a session that lasted so long starts the waits anew
+	standbyPoll      = 500 * time.Millisecond
+)
+
+// Run streams until Stop (nil, or *UnfinishedError when the time was too short), until ctx ends (its cause; what is in flight is cut off), or until it finds what only a person can mend: a
+// failed check (*wal.CheckError), a lost slot, a replaced server. Everything else ends a session, and the next one starts after
+// a wait: broken connections, restarts of the server, an event that cannot be delivered.
+func (r *Relay) Run(ctx context.Context) error {
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax
+	for {
+		started := time.Now()
+		err := r.runSession(ctx)
+		switch {
+		case r.isStopping():
+			return r.stopError(err)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case fatal(err):
+			return err
+		}
+		if time.Since(started) > healthySession {
+			waits.Reset()
+		}
+		wait := waits.NextBackOff()
+		if errors.Is(err, wal.ErrSlotActive) {
+			wait = standbyPoll
+		}
+		r.report(err, wait)
+		select {
+		case <-time.After(wait):
+		case <-r.stopping:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (r *Relay) isStopping() bool {
+	select {
+	case <-r.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// stopError is what remains to be said of a session that ended while Run was asked to stop.
+func (r *Relay) stopError(err error) error {
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if _, ok := errors.AsType[*UnfinishedError](err); ok {
+		return err
+	}
+	r.cfg.Log.Warn().Err(err).Msg("the session ended before it was asked to stop; the rest is delivered after the next start")
+	return nil
+}
+
+// report logs why a session ended, and shows it in the status until the next one is open.
+func (r *Relay) report(err error, wait time.Duration) {
+	stopped, isStop := errors.AsType[*StoppedError](err)
+	switch {
+	case isStop:
+		r.facts.enter(StateStopped, err.Error())
+		if r.lastStop == err.Error() {
+			return
+		}
+		r.lastStop = err.Error()
+		r.cfg.Log.Error().Str("id", stopped.ID).Stringer("position", stopped.Position).Str("tenant", stopped.Tenant).
+			Str("topic", stopped.Topic).Str("destination", stopped.Destination).Err(stopped.Cause).
+			Msg("an event cannot be delivered; the stream waits at it and nothing is confirmed past it")
+	case errors.Is(err, wal.ErrSlotActive):
+		if r.facts.currentState() != StateStandby {
+			r.cfg.Log.Info().Err(err).Msg("another instance reads the slot; standing by")
+		}
+		r.facts.enter(StateStandby, err.Error())
+	default:
+		r.facts.enter(StateConnecting, err.Error())
+		r.cfg.Log.Warn().Err(err).Dur("again_in", wait).Msg("session ended; opening the next one")
+	}
+}

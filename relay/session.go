@@ -1,0 +1,202 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/decode"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/route"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/wal"
+)
+
+const (
+	resolvesAtOnce = 4 // per sink
+	tailsAtOnce    = 8 // per sink
+	handovers      = 4 // on their way from the receiver to the core
+	spareChunks    = 64
+	closeTimeout   = 3 * time.Second
+)
+
+// session is one life of the stream: connections, a term, and the memory of what is in flight. Its goroutines end together.
+type session struct {
+	relay   *Relay
+	control *pgx.Conn // opens the session, then watches for the server's shutdown
+	tables  *pgx.Conn // the settler's
+	stream  *wal.Stream
+	table   *outbox.Table
+	lease   event.Lease
+	record  checkpoint.Record
+}
+
+// runSession opens a session and works in it until it ends; the error says why.
+func (r *Relay) runSession(ctx context.Context) error {
+	s := &session{relay: r}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	r.facts.opened(s.lease.Term, s.record.Epoch)
+	r.cfg.Log.Info().Uint32("epoch", s.record.Epoch).Int64("term", s.lease.Term).
+		Stringer("from", s.record.Confirmed).Msg("streaming")
+	return s.work(ctx)
+}
+
+// close ends the connections; what they had to say was said before.
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if s.stream != nil {
+		s.logClose("replication", s.stream.Close(ctx))
+	}
+	if s.tables != nil {
+		s.logClose("table", s.tables.Close(ctx))
+	}
+	if s.control != nil {
+		s.logClose("control", s.control.Close(ctx))
+	}
+}
+
+func (s *session) logClose(connection string, err error) {
+	if err != nil {
+		s.relay.cfg.Log.Debug().Err(err).Str("connection", connection).Msg("closed in disorder")
+	}
+}
+
+// work runs the session's goroutines: it ends when the core or any other has ended, and returns when all have.
+func (s *session) work(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	var all sync.WaitGroup
+	part := func(run func(context.Context) error) {
+		all.Go(func() {
+			if err := run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	var confirmed atomic.Uint64
+	confirmed.Store(uint64(s.record.Confirmed))
+	receiver, core := s.assemble(&confirmed)
+	part(receiver.run)
+	part(s.watch)
+	part(s.settler(core).run)
+	for _, p := range s.publishers(core) {
+		part(p.run)
+	}
+	err := core.run(ctx)
+	if err == nil {
+		err = errStopped
+	}
+	cancel(err) // the receiver confirms what the core allowed last, then all end
+	all.Wait()
+	return err
+}
+
+// assemble makes the receiver and the core, and the channels between them.
+func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
+	cfg := &s.relay.cfg
+	var (
+		handed   = make(chan *handover, handovers)
+		idle     = make(chan *handover, handovers)
+		chunks   = make(chan *chunk, spareChunks)
+		draining = make(chan struct{})
+		budget   = newBudget(cfg.MemoryBudget)
+		facts    = s.relay.facts
+		now      = time.Now()
+	)
+	facts.budget.Store(budget)
+	r := &receiver{
+		stream: s.stream, decoder: decode.New(cfg.WAL.Schema, cfg.WAL.Table, cfg.Columns), budget: budget,
+		out: handed, idle: idle, chunks: chunks, facts: facts, interval: cfg.StatusInterval, freshStatus: s.freshStatus(),
+		confirmed: confirmed, draining: draining,
+	}
+	c := &core{
+		cfg: cfg, facts: facts, budget: budget, tracker: checkpoint.NewTracker(s.record.Confirmed),
+		start: event.Position{Epoch: s.record.Epoch, Commit: s.record.Confirmed},
+		in:    handed, idle: idle, chunks: chunks,
+		requests: make(chan *settlement, 1), settled: make(chan *settlement, 1),
+		confirm: func(lsn event.LSN) { confirmed.Store(uint64(lsn)) },
+		keep:    cfg.Outbox.OnSent == outbox.Keep, stopping: s.relay.stopping, stopReceiving: func() { close(draining) },
+		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
+		saved: s.record.Confirmed, saveDue: now,
+	}
+	for name, broker := range cfg.Sinks {
+		c.sinks[name] = newSinkLane(name, broker, cfg.Concurrency)
+	}
+	c.makeResults()
+	return r, c
+}
+
+// freshStatus is the status of a row that the log lane delivers; nil when the table has no status column.
+func (s *session) freshStatus() []byte {
+	if s.relay.cfg.Columns.Status == "" {
+		return nil
+	}
+	return []byte(s.relay.cfg.Outbox.Statuses.New)
+}
+
+func newSinkLane(name string, broker sink.Sink, publishes int) *sinkLane {
+	s := &sinkLane{name: name, sink: broker}
+	s.partitioner, _ = broker.(sink.Partitioner)
+	s.concurrency = [jobKinds]int{jobResolve: resolvesAtOnce, jobTail: tailsAtOnce, jobPublish: publishes}
+	for kind, n := range s.concurrency {
+		s.jobs[kind] = make(chan *job, n)
+	}
+	return s
+}
+
+// publishers makes the publishers of every sink.
+func (s *session) publishers(c *core) []*publisher {
+	cfg := &s.relay.cfg
+	var all []*publisher
+	for _, lane := range c.sinks {
+		for kind, n := range lane.concurrency {
+			for range n {
+				all = append(all, &publisher{
+					jobs: lane.jobs[kind], results: c.results, encoder: cfg.NewEncoder(), timeout: cfg.PublishTimeout,
+					facts: s.relay.facts, atLeastOnce: cfg.AtLeastOnce,
+				})
+			}
+		}
+	}
+	return all
+}
+
+func (s *session) settler(c *core) *settler {
+	return &settler{
+		conn: s.tables, table: s.table, lease: s.lease, requests: c.requests, done: c.settled, log: s.relay.cfg.Log,
+	}
+}
+
+// watch waits for the control connection to break. A server that shuts down ends ordinary connections at once, but waits for the
+// replication connection to confirm everything, which it may never do while a broker is down.
+func (s *session) watch(ctx context.Context) error {
+	for {
+		_, err := s.control.WaitForNotification(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("control connection: %w", err)
+		}
+	}
+}
+
+// fatal tells whether only a person can mend the cause of err.
+func fatal(err error) bool {
+	for _, failed := range wal.CheckErrors(err) {
+		if failed.Check != wal.CheckSlotActive {
+			return true
+		}
+	}
+	return errors.Is(err, wal.ErrSlotLost) || errors.Is(err, wal.ErrReplaced) || errors.Is(err, ErrSlotLost) || errors.Is(err, event.ErrNotMigrated)
+}

@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+)
+
+const (
+	settleInterval = 50 * time.Millisecond // how long delivered events gather before their rows are settled
+	settleAtOnce   = 1000                  // so many are settled without waiting
+	settleMost     = 5000                  // in one statement
+)
+
+// settlement is one round of the settler: rows to settle, then a checkpoint to write. The core makes it, the settler gives it back.
+type settlement struct {
+	entries  []*entry
+	ids      [][]byte
+	save     event.LSN // zero: none
+	snapshot outbox.Snapshot
+	took     time.Duration
+	err      error
+}
+
+// settler runs settlements, one at a time, on a connection of its own.
+type settler struct {
+	conn     *pgx.Conn
+	table    *outbox.Table
+	lease    event.Lease
+	requests <-chan *settlement
+	done     chan<- *settlement
+	log      zerolog.Logger
+}
+
+func (s *settler) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-s.requests:
+			started := time.Now()
+			r.err = s.settle(ctx, r)
+			r.took = time.Since(started)
+			s.done <- r // has room for the only one
+		}
+	}
+}
+
+// settle settles the rows, then writes the checkpoint. What another session's lock or a deadlock refused is tried again here:
+// only confirming waits for it, not delivery.
+func (s *settler) settle(ctx context.Context, r *settlement) error {
+	try := func() (struct{}, error) {
+		err := s.once(ctx, r)
+		if err != nil && !outbox.Retryable(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}
+	notify := func(err error, wait time.Duration) {
+		s.log.Warn().Err(err).Dur("again_in", wait).Msg("settling the outbox rows is held up; confirming waits")
+	}
+	_, err := backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
+	return err
+}
+
+func (s *settler) once(ctx context.Context, r *settlement) (err error) {
+	if len(r.ids) > 0 {
+		if r.snapshot, err = s.table.Settle(ctx, s.conn, s.lease, r.ids); err != nil {
+			return err
+		}
+	}
+	if r.save == 0 {
+		return nil
+	}
+	return checkpoint.Save(ctx, s.conn, s.lease, r.save)
+}
+
+// requestSettlement gives the settler its next round when it is free and something is due.
+func (c *core) requestSettlement(now time.Time) {
+	if c.settling {
+		return
+	}
+	r := &settlement{}
+	if n := len(c.settleQueue); n >= settleAtOnce || n > 0 && (c.draining || !now.Before(c.settleDue)) {
+		n = min(n, settleMost)
+		r.entries = append(r.entries, c.settleQueue[:n]...)
+		c.settleQueue = append(c.settleQueue[:0], c.settleQueue[n:]...)
+		for _, e := range r.entries {
+			r.ids = append(r.ids, e.event.ID)
+		}
+	}
+	c.saveNow = c.saveNow && c.tracker.Safe() > c.saved
+	if c.wantsSave() && (c.draining || c.saveNow || !now.Before(c.saveDue)) {
+		r.save = c.tracker.Safe()
+		c.saveDue = now.Add(c.cfg.CheckpointInterval)
+		c.progress, c.saveNow = false, false
+	}
+	if len(r.ids) == 0 && r.save == 0 {
+		return
+	}
+	c.settling = true
+	c.requests <- r
+}
+
+// wantsSave tells whether the checkpoint is worth writing: events have passed, the server asks, or the log has run far.
+func (c *core) wantsSave() bool {
+	safe := c.tracker.Safe()
+	return safe > c.saved && (c.progress || c.saveNow || safe-c.saved >= idleSave)
+}
+
+// settlementDone takes a round's result. An event whose transaction the statement could not see yet is settled again.
+func (c *core) settlementDone(r *settlement) error {
+	c.settling = false
+	if r.err != nil {
+		return r.err
+	}
+	again := 0
+	for _, e := range r.entries {
+		if r.snapshot.Visible(e.event.Xid) {
+			c.settle(e)
+			continue
+		}
+		c.settleQueue = append(c.settleQueue, e)
+		again++
+	}
+	if len(c.settleQueue) > 0 {
+		c.settleDue = time.Now().Add(settleInterval)
+	}
+	if len(r.entries) > 0 {
+		c.facts.settled(len(r.entries)-again, r.took)
+	}
+	if r.save > 0 {
+		c.saved = r.save
+		c.confirm(r.save)
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/sink"
+)
+
+// failure is what goes wrong at a destination, and when to try again.
+type failure struct {
+	sink     string
+	name     string // the destination's
+	err      error
+	since    time.Time
+	attempts int
+	retryAt  time.Time
+	backoff  *backoff.ExponentialBackOff
+	retry    func() // puts the work back where it is dispatched from
+}
+
+// target is what a route's destination stands for: one destination, or one per partition.
+type target struct {
+	sink       *sinkLane
+	name       string
+	partitions []*destination // none until they are known
+	resolving  bool
+	waiting    []*entry // events that came before the partitions were known
+	failure    failure
+}
+
+func newTarget(s *sinkLane, name string, start event.Position) *target {
+	t := &target{sink: s, name: name}
+	t.failure = failure{sink: s.name, name: name, retry: t.resolve}
+	if s.partitioner == nil {
+		t.split([]string{name}, start)
+	}
+	return t
+}
+
+// split makes the destinations of the target's partitions.
+func (t *target) split(names []string, start event.Position) {
+	t.resolving = false
+	t.partitions = make([]*destination, len(names))
+	for i, name := range names {
+		d := &destination{sink: t.sink, name: name, lane: lane.New[*entry](start)}
+		d.failure = failure{sink: t.sink.name, name: name, retry: d.enqueue}
+		t.partitions[i] = d
+	}
+}
+
+// push queues the event at its destination, or disposes of it where it has been already.
+func (t *target) push(c *core, e *entry) {
+	if t.partitions == nil {
+		t.waiting = append(t.waiting, e)
+		if !t.resolving {
+			t.resolving = true
+			t.resolve()
+		}
+		return
+	}
+	d := t.partitions[0]
+	if n := len(t.partitions); n > 1 {
+		c.keyBuf = e.event.AppendKey(c.keyBuf[:0])
+		d = t.partitions[t.sink.partitioner.Partition(c.keyBuf, n)]
+	}
+	if !d.lane.Push(lane.Item[*entry]{Position: e.event.Position, Size: e.event.Size(), Value: e}) {
+		c.facts.count(t.sink.name, resultFound, 1)
+		c.disposed(e)
+		return
+	}
+	d.enqueue()
+}
+
+func (t *target) resolve() { t.sink.unresolved = append(t.sink.unresolved, t) }
+
+// destination is one place with an order of its own: a stream, a topic, a partition.
+type destination struct {
+	sink    *sinkLane
+	name    string
+	lane    *lane.Destination[*entry]
+	failure failure
+	queued  bool // it stands in one of the sink's lists
+	dead    bool // an event stopped the stream here
+}
+
+func (d *destination) label() string { return d.sink.name + " " + d.name }
+
+// enqueue puts the destination in line for what it needs next, if it needs anything and may have it.
+func (d *destination) enqueue() {
+	if d.queued || d.dead || d.lane.Waiting() == 0 || d.failure.waits() {
+		return
+	}
+	switch d.lane.State() {
+	case lane.Unread:
+		d.sink.unread = append(d.sink.unread, d)
+	case lane.Ready:
+		d.sink.ready = append(d.sink.ready, d)
+	case lane.Reading, lane.Publishing:
+		return
+	}
+	d.queued = true
+}
+
+// waits tells whether the failure holds the destination back for now.
+func (f *failure) waits() bool { return !f.retryAt.IsZero() }
+
+// sinkLane is one sink with the work that waits for it.
+type sinkLane struct {
+	name        string
+	sink        sink.Sink
+	partitioner sink.Partitioner // nil when it has none
+	concurrency [jobKinds]int
+	busy        [jobKinds]int
+	jobs        [jobKinds]chan *job
+	spare       []*job
+
+	unresolved []*target
+	unread     []*destination
+	ready      []*destination
+}
+
+// active tells whether anything is in flight or could be.
+func (s *sinkLane) active() bool {
+	return s.busy != [jobKinds]int{} || len(s.ready)+len(s.unread)+len(s.unresolved) > 0
+}
+
+// dispatch hands out jobs as far as publishers are free. A channel of jobs has room for all of them, so it never blocks.
+func (s *sinkLane) dispatch(ctx context.Context, cfg *Config) {
+	for len(s.unresolved) > 0 && s.busy[jobResolve] < s.concurrency[jobResolve] {
+		t := s.unresolved[0]
+		s.unresolved = s.unresolved[1:]
+		s.start(&job{kind: jobResolve, sink: s, target: t})
+	}
+	for len(s.unread) > 0 && s.busy[jobTail] < s.concurrency[jobTail] {
+		d := s.unread[0]
+		s.unread = s.unread[1:]
+		d.queued = false
+		d.lane.Read()
+		s.start(&job{kind: jobTail, sink: s, spans: []span{{destination: d}}})
+	}
+	for len(s.ready) > 0 && s.busy[jobPublish] < s.concurrency[jobPublish] {
+		s.start(s.nextBatch(cfg))
+	}
+}
+
+func (s *sinkLane) start(j *job) {
+	s.busy[j.kind]++
+	s.jobs[j.kind] <- j
+}
+
+// nextBatch takes from the destinations in line what one publish may hold. A destination that failed goes alone, so that it
+// holds nobody up.
+func (s *sinkLane) nextBatch(cfg *Config) *job {
+	j := s.spareJob()
+	size := 0
+	for len(s.ready) > 0 && len(j.items) < cfg.BatchMessages && size < cfg.BatchBytes {
+		d := s.ready[0]
+		suspect := d.failure.attempts > 0
+		if suspect && len(j.spans) > 0 {
+			break
+		}
+		s.ready = s.ready[1:]
+		d.queued = false
+		from := len(j.items)
+		j.items = d.lane.Take(j.items, cfg.BatchMessages-from, cfg.BatchBytes-size)
+		for _, item := range j.items[from:] {
+			size += item.Size
+		}
+		j.spans = append(j.spans, span{destination: d, from: from, to: len(j.items)})
+		if suspect {
+			break
+		}
+	}
+	return j
+}
+
+func (s *sinkLane) spareJob() *job {
+	if n := len(s.spare); n > 0 {
+		j := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return j
+	}
+	return &job{kind: jobPublish, sink: s}
+}
+
+// reuse keeps a publish's memory for the next one.
+func (s *sinkLane) reuse(j *job) {
+	if j.kind != jobPublish {
+		return
+	}
+	clear(j.items)
+	clear(j.errs)
+	clear(j.spans)
+	j.items, j.errs, j.spans, j.err = j.items[:0], j.errs[:0], j.spans[:0], nil
+	s.spare = append(s.spare, j)
+}
