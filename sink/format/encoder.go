@@ -1,0 +1,172 @@
+package format
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/sink"
+)
+
+// The names of the formats.
+const (
+	Raw                   = "raw"
+	Bento                 = "bento"
+	CloudEvents           = "cloudevents"
+	CloudEventsStructured = "cloudevents_structured"
+)
+
+// defaultSource is the source of a cloud event that names none: the attribute is required.
+const defaultSource = "/outboxd"
+
+// maxKeptBytes is how much memory an Encoder keeps over a Reset.
+const maxKeptBytes = 4 << 20
+
+// ErrNoID says that an event has no id.
+var ErrNoID = errors.New("the event has no id: map a column that is never NULL")
+
+// Names returns the names of the formats, the default first.
+func Names() []string { return []string{Raw, Bento, CloudEvents, CloudEventsStructured} }
+
+// Options are settings that the formats share.
+type Options struct {
+	// Source is the source of an event whose event_metadata names none: an absolute path or URI. Empty means null in bento and
+	// /outboxd in cloud events.
+	Source string
+}
+
+// Encoder makes messages of events. It is not safe for concurrent use; each goroutine has its own.
+type Encoder struct {
+	format string
+	source string
+
+	headers []sink.Header
+	buf     []byte
+}
+
+// New returns an encoder for the format of that name.
+func New(name string, o Options) (*Encoder, error) {
+	for _, known := range Names() {
+		if name == known {
+			return &Encoder{format: name, source: o.Source}, nil
+		}
+	}
+	return nil, fmt.Errorf("unknown format %q: want %s", name, strings.Join(Names(), ", "))
+}
+
+// Reset takes back the memory of all messages made so far: their bytes are valid no more.
+func (e *Encoder) Reset() {
+	clear(e.headers) // they point into the events
+	e.headers, e.buf = e.headers[:0], e.buf[:0]
+	if cap(e.buf) > maxKeptBytes {
+		e.buf = nil
+	}
+}
+
+// Message returns the event as a message for the destination. frontier is the header of that name, left out when zero; replay is
+// how often the event was asked for again, left out when 0. The message's bytes belong partly to ev and partly to
+// the encoder: they stay valid as long as ev's do and until Reset. The error is ErrNoID.
+func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Position, replay int) (sink.Message, error) {
+	if len(ev.ID) == 0 {
+		return sink.Message{}, ErrNoID
+	}
+	m := sink.Message{Destination: destination}
+	if t, ok := ev.OccurredTime(); ok {
+		m.EventTime = t
+	}
+	m.Key = e.made(func(b []byte) []byte { return ev.AppendKey(b) })
+	first := len(e.headers)
+	md := parseMetadata(ev.Metadata)
+	e.columns(ev)
+	e.positions(ev, frontier, replay)
+	e.metadata(&md)
+	switch e.format {
+	case Bento:
+		m.Body = e.made(func(b []byte) []byte { return e.appendBento(b, ev, &md) })
+	case CloudEvents:
+		e.cloudHeaders(ev, &md, m.Key)
+		m.Body = ev.Payload
+	case CloudEventsStructured:
+		e.header("content-type", []byte("application/cloudevents+json"))
+		m.Body = e.made(func(b []byte) []byte { return e.appendCloudEvent(b, ev, &md, m.Key) })
+	default:
+		m.Body = ev.Payload
+	}
+	if m.Body == nil {
+		m.Body = []byte{}
+	}
+	m.Headers = e.headers[first:len(e.headers):len(e.headers)]
+	return m, nil
+}
+
+// made returns the bytes that fill appends to the encoder's memory.
+func (e *Encoder) made(fill func([]byte) []byte) []byte {
+	from := len(e.buf)
+	e.buf = fill(e.buf)
+	return e.buf[from:len(e.buf):len(e.buf)]
+}
+
+func (e *Encoder) header(name string, value []byte) {
+	e.headers = append(e.headers, sink.Header{Name: name, Value: value})
+}
+
+// column adds a header unless the column is NULL.
+func (e *Encoder) column(name string, value []byte) {
+	if value != nil {
+		e.header(name, value)
+	}
+}
+
+func (e *Encoder) columns(ev *event.Event) {
+	e.column(sink.HeaderID, ev.ID)
+	e.column("tenant_id", ev.TenantID)
+	e.column("topic", ev.Topic)
+	e.column("aggregate_type", ev.AggregateType)
+	e.column("aggregate_id", ev.AggregateID)
+	if ev.OccurredAt != nil {
+		e.header("occurred_at", e.made(ev.AppendOccurredRFC3339))
+	}
+	e.column("schema_id", ev.SchemaID)
+	e.column("schema_version", ev.SchemaVersion)
+}
+
+func (e *Encoder) positions(ev *event.Event, frontier event.Position, replay int) {
+	e.header(sink.HeaderPosition, e.made(ev.Position.AppendTo))
+	if !frontier.IsZero() {
+		e.header(sink.HeaderFrontier, e.made(frontier.AppendTo))
+	}
+	if replay > 0 {
+		e.header(sink.HeaderReplay, e.made(func(b []byte) []byte { return strconv.AppendInt(b, int64(replay), 10) }))
+	}
+}
+
+func (e *Encoder) metadata(md *metadata) {
+	if md.traceparent.Exists() {
+		e.header("traceparent", e.made(func(b []byte) []byte { return append(b, md.traceparent.Str...) }))
+	}
+	if md.tracestate.Exists() {
+		e.header("tracestate", e.made(func(b []byte) []byte { return append(b, md.tracestate.Str...) }))
+	}
+	switch {
+	case md.verbatim != nil:
+		e.header("metadata", md.verbatim)
+	case md.rest > 0:
+		e.header("metadata", e.made(md.appendRest))
+	}
+}
+
+// appendPayload appends the payload as a JSON value.
+func appendPayload(b, payload []byte) []byte {
+	switch {
+	case payload == nil:
+		return append(b, "null"...)
+	case gjson.ValidBytes(payload):
+		return append(b, payload...)
+	default:
+		return gjson.AppendJSONString(b, string(payload))
+	}
+}
