@@ -109,16 +109,19 @@ func (a *app) variable(name string) string {
 	return ""
 }
 
-// terminal tells whether w is a terminal that a person looks at.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// terminal tells whether stream, one of the process's three, is a terminal with a person at it.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
 }
 
-// colours tells whether what is written to w may be coloured. See https://no-color.org.
+// colours tells whether what is written to w may be coloured.
 func (a *app) colours(w io.Writer) bool {
-	return terminal(w) && a.variable("NO_COLOR") == "" && a.variable("TERM") != "dumb"
+	return terminal(w) && wantsColours(a.variable("NO_COLOR"), a.variable("TERM"))
 }
+
+// wantsColours tells whether the environment allows colours on a terminal. See https://no-color.org.
+func wantsColours(noColour, term string) bool { return noColour == "" && term != "dumb" }
 
 // usageError is wrong usage: exit code 2.
 type usageError struct{ text string }

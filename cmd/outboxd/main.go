@@ -30,7 +30,7 @@ func main() {
 // interruption is the cause of a context that a signal cancelled.
 type interruption struct{ signal os.Signal }
 
-func (i interruption) Error() string { return "interrupted by " + i.signal.String() }
+func (i interruption) Error() string { return "stopped by signal: " + i.signal.String() }
 
 // contextWithSignals returns a context that the first SIGTERM or SIGINT cancels; the second ends the process. Its goroutine lives as
 // long as the process.

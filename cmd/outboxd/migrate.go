@@ -183,7 +183,11 @@ script also makes the publication and gives that role the least rights that "run
 
 // roleOptions says what the running role needs with this configuration.
 func roleOptions(cfg *config.Config, name string) migrations.Role {
-	return migrations.Role{Name: name, OnSent: cfg.OnSent, Publication: cfg.Database.Publication}
+	r := migrations.Role{Name: name, OnSent: cfg.OnSent, Publication: cfg.Database.Publication}
+	if d := config.Default().Database.Columns; cfg.Database.Columns != d && cfg.Database.Columns.Status != "" {
+		r.UpdateColumns = []string{cfg.Database.Columns.Status} // a table of another shape may lack the others
+	}
+	return r
 }
 
 // migrationOptions names the schema and the table. An empty indexes stands for the default.

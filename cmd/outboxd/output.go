@@ -63,7 +63,7 @@ func (a *app) print(format string, args ...any) error {
 
 // confirm asks a person on the terminal to type word. Without a terminal the answer is no, with the flag that says yes.
 func (a *app) confirm(question, word string) error {
-	if !terminal(a.err) {
+	if !terminal(a.in) {
 		return fmt.Errorf("%s: nobody to ask: confirm with --yes", question)
 	}
 	if _, err := fmt.Fprintf(a.err, "%s. Type %s to go on: ", question, word); err != nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/relay"
-	"github.com/outboxd/outboxd/route"
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/format"
 	"github.com/outboxd/outboxd/wal"
@@ -16,9 +15,9 @@ import (
 // relayConfig says what the log lane is made of; the caller adds the log and the registry. create lets it make a
 // missing publication and slot.
 func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (relay.Config, error) {
-	router, err := newRouter(cfg)
+	router, err := cfg.Router()
 	if err != nil {
-		return relay.Config{}, err
+		return relay.Config{}, fmt.Errorf("routes: %w", err)
 	}
 	newEncoder, err := newEncoders(cfg)
 	if err != nil {
@@ -76,38 +75,6 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 		Columns:  outbox.Columns{ID: d.Columns.ID, Status: d.Columns.Status},
 		Statuses: outbox.Statuses{New: d.Statuses.New, Sent: d.Statuses.Sent},
 		OnSent:   outbox.OnSent(cfg.OnSent),
-	}
-}
-
-// newRouter makes the routes.
-func newRouter(cfg *config.Config) (*route.Router, error) {
-	kinds := make(map[string]route.Kind, len(cfg.Sinks))
-	for name, s := range cfg.Sinks {
-		kinds[name] = routeKind(s)
-	}
-	rules := make([]route.Rule, len(cfg.Routes))
-	for i, r := range cfg.Routes {
-		rules[i].Match = route.Match(r.Match)
-		for _, to := range r.To {
-			rules[i].To = append(rules[i].To, route.Target(to))
-		}
-	}
-	router, err := route.New(rules, kinds)
-	if err != nil {
-		return nil, fmt.Errorf("routes: %w", err)
-	}
-	return router, nil
-}
-
-// routeKind says which names the sink's destinations may have.
-func routeKind(s config.Sink) route.Kind {
-	switch s.Kind {
-	case config.KindRedis:
-		return route.Redis
-	case config.KindPulsar:
-		return route.Pulsar
-	default:
-		return route.Stdout
 	}
 }
 

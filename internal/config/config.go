@@ -10,7 +10,7 @@ type Config struct {
 	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
 	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
-	Source             string          `yaml:"source" default:"outboxd" doc:"The source attribute of CloudEvents and of the bento envelope."`
+	Source             string          `yaml:"source" doc:"The source of an event whose metadata names none, an absolute path or URI. Empty means /outboxd in CloudEvents and null in bento."`
 	Batch              Batch           `yaml:"batch" doc:"How much goes to a destination at once. A batch takes what is waiting; it never waits to become full."`
 	Concurrency        int             `yaml:"concurrency" default:"4" min:"1" max:"64" doc:"Batches that may be on their way to one sink at the same time, each of other destinations."`
 	Memory             Memory          `yaml:"memory" doc:"The limit of what is held in memory."`
@@ -101,5 +101,5 @@ type Match struct {
 // Target is one destination template of one sink.
 type Target struct {
 	Sink        string `yaml:"sink" required:"true" doc:"Name of a sink."`
-	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic} and {aggregate_type}."`
+	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic} and {aggregate_type}; a brace is written twice."`
 }

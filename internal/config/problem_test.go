@@ -154,9 +154,11 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"route without destinations": {text: minimal + "routes:\n  - match: {topic: a}\n",
 			want: "outboxd.yaml:5:5: routes[0].to: is missing: add it"},
 		"placeholder": {text: minimal + "routes: [{to: [{sink: redis, destination: \"x:{tenannt}\"}]}]\n",
-			want: "outboxd.yaml:4:43: routes[0].to[0].destination: {tenannt} is no placeholder (did you mean {tenant}?): known are {tenant}, {topic}, {aggregate_type}"},
+			want: `outboxd.yaml:4:43: routes[0].to[0].destination: destination "x:{tenannt}": unknown placeholder {tenannt}: there are {tenant}, {topic} and {aggregate_type}`},
+		"route that is never reached": {text: minimal + "routes:\n  - to: [{sink: redis, destination: x}]\n  - to: [{sink: redis, destination: y}]\n",
+			want: "outboxd.yaml:4:1: routes: route 2: route 1 matches everything, so this one is never reached: put it before"},
 		"open brace": {text: minimal + "routes: [{to: [{sink: redis, destination: \"x:{tenant\"}]}]\n",
-			want: `outboxd.yaml:4:43: routes[0].to[0].destination: "x:{tenant" has a brace without its partner: close it or remove it`},
+			want: `outboxd.yaml:4:43: routes[0].to[0].destination: destination "x:{tenant": "{" without "}" behind it: write "{{" for a brace`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := load(t, c.text, Options{Environ: c.environ, Flags: c.flags})

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/outboxd/outboxd/route"
 )
 
 // checkRoutes fills in the route that is meant when there is none, and checks the others.
@@ -32,6 +34,7 @@ func (l *loader) checkRoutes(cfg *Config) {
 			l.checkTarget(fmt.Sprintf("%s.to[%d]", path, j), to)
 		}
 	}
+	l.checkOrder(cfg)
 }
 
 func defaultRoute(sink, kind string) Route {
@@ -41,23 +44,55 @@ func defaultRoute(sink, kind string) Route {
 	}
 }
 
-// placeholders are what a destination may be made of.
-var placeholders = []string{"{tenant}", "{topic}", "{aggregate_type}"}
-
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
-
 func (l *loader) checkTarget(path string, to Target) {
 	known := slices.Sorted(maps.Keys(l.kinds))
 	if !slices.Contains(known, to.Sink) {
 		l.wrong(path+".sink", "there is no sink %q%s: configured are %s", to.Sink, didYouMean(to.Sink, known), strings.Join(known, ", "))
+		return
 	}
-	l.checkNotEmpty(path+".destination", to.Destination, "name the stream or topic")
-	for _, found := range placeholder.FindAllString(to.Destination, -1) {
-		if !slices.Contains(placeholders, found) {
-			l.wrong(path+".destination", "%s is no placeholder%s: known are %s", found, didYouMean(found, placeholders), strings.Join(placeholders, ", "))
+	kind := l.kinds[to.Sink]
+	if kind == "" {
+		return // reported with the sink
+	}
+	if err := destinationFault(to.Destination, route.Kind(kind)); err != nil {
+		l.wrong(path+".destination", "%v", err)
+	}
+}
+
+// destinationFault returns what the router finds wrong with a destination, without the number of the route.
+func destinationFault(destination string, kind route.Kind) error {
+	_, err := route.New([]route.Rule{{To: []route.Target{{Sink: "sink", Destination: destination}}}}, map[string]route.Kind{"sink": kind})
+	if joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
+		return errors.Unwrap(joined.Unwrap()[0])
+	}
+	return err
+}
+
+// checkOrder reports what is wrong between the routes, once each of them is right.
+func (l *loader) checkOrder(cfg *Config) {
+	if slices.ContainsFunc(l.problems, func(p Problem) bool { return strings.HasPrefix(p.Setting, "routes") }) {
+		return
+	}
+	if _, err := cfg.Router(); err != nil {
+		l.wrong("routes", "%v", err)
+	}
+}
+
+// Router makes the router of the configured routes. It fails only on routes that Load has not checked.
+func (c *Config) Router() (*route.Router, error) {
+	kinds := make(map[string]route.Kind, len(c.Sinks))
+	for name, s := range c.Sinks {
+		kinds[name] = route.Kind(s.Kind)
+	}
+	rules := make([]route.Rule, len(c.Routes))
+	for i, r := range c.Routes {
+		rules[i].Match = route.Match(r.Match)
+		for _, to := range r.To {
+			rules[i].To = append(rules[i].To, route.Target(to))
 		}
 	}
-	if strings.ContainsAny(placeholder.ReplaceAllString(to.Destination, ""), "{}") {
-		l.wrong(path+".destination", "%q has a brace without its partner: close it or remove it", to.Destination)
-	}
+	return route.New(rules, kinds)
 }

@@ -26,7 +26,6 @@ func (l *loader) check(cfg *Config) {
 	if cfg.HTTP.Addr != "" {
 		l.checkAddr("http.addr", cfg.HTTP.Addr)
 	}
-	l.checkNotEmpty("source", cfg.Source, "name what the events come from, as a URI reference")
 }
 
 // wrong reports a problem of a setting, unless it has one already.
