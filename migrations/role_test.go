@@ -20,17 +20,30 @@ import (
 
 func TestRoleWithTheScriptsRightsCanRun(t *testing.T) {
 	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Delete, outbox.Keep} {
-		t.Run(string(onSent), func(t *testing.T) {
-			database := testenv.Postgres(t).Database(t)
-			owner := connect(t, database)
-			up(t, owner, migrations.Options{})
-			name := uniqueRole(t, owner)
-			r := migrations.Role{Name: name, OnSent: string(onSent)}
-			exec(t, owner, roleScript(t, migrations.Options{}, r))
-			exec(t, owner, roleScript(t, migrations.Options{}, r)) // it may be run again
-			run(t, owner, asRole(t, database, name), onSent)
+		t.Run(string(onSent), func(t *testing.T) { runAsRole(t, testenv.Postgres(t), onSent) })
+	}
+}
+
+func TestOldestAndNewestPostgres(t *testing.T) {
+	for _, version := range []string{"12", "18"} {
+		t.Run(version, func(t *testing.T) {
+			runAsRole(t, testenv.NewPostgres(t, testenv.PostgresOptions{Version: version}), outbox.Mark)
 		})
 	}
+}
+
+// runAsRole makes the tables and the role by script, and runs as the role.
+func runAsRole(t *testing.T, server *testenv.PostgresServer, onSent outbox.OnSent) {
+	database := server.Database(t)
+	owner := connect(t, database)
+	exec(t, owner, script(t, migrations.Options{Indexes: migrations.Full}))
+	if r := up(t, owner, migrations.Options{}); len(r.Steps) != 0 || r.OutboxCreated {
+		t.Errorf("Up after the script did %+v, want nothing", r)
+	}
+	role := migrations.Role{Name: uniqueRole(t, owner), OnSent: string(onSent)}
+	exec(t, owner, roleScript(t, migrations.Options{}, role))
+	exec(t, owner, roleScript(t, migrations.Options{}, role)) // it may be run again
+	run(t, owner, asRole(t, database, role.Name), onSent)
 }
 
 // run does with the role's connections what outboxd does: check, raise the term, make the slot, record, stream, settle, save.
