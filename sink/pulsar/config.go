@@ -19,6 +19,7 @@ const (
 
 // Defaults of Config.
 const (
+	DefaultName         = "outboxd"
 	DefaultMaxProducers = 200
 	DefaultPendingBytes = 32 << 20
 	DefaultAckStall     = time.Second
@@ -30,6 +31,10 @@ type Config struct {
 	// URL is the service URL, pulsar://host:port, or pulsar+ssl://host:port for TLS. Several hosts are separated by commas.
 	// It holds no credentials.
 	URL string
+
+	// Name is what the outboxds of one outbox have in common: the beginning of their producers' names. Whoever produces to a
+	// destination under the same name is an older instance, and is cut off; others are waited for. Default: outboxd.
+	Name string
 
 	// Token is the client's JSON web token; TokenFile is a file that holds it, read again at each connection. At most
 	// one of them is set. Default: none.
@@ -86,6 +91,9 @@ type TLS struct {
 
 // WithDefaults returns c with every unset field at its default.
 func (c Config) WithDefaults() Config {
+	if c.Name == "" {
+		c.Name = DefaultName
+	}
 	if c.Compression == "" {
 		c.Compression = CompressionNone
 	}
@@ -169,6 +177,7 @@ func (c Config) validateLimits() error {
 		name string
 		bad  bool
 	}{
+		{"name must not contain @", strings.Contains(c.Name, nameEnd)},
 		{"max_producers must be at least 1", c.MaxProducers < 1},
 		{"max_message_bytes must not be negative", c.MaxMessageBytes < 0},
 		{"pending_bytes must be at least 1", c.PendingBytes < 1},

@@ -71,6 +71,12 @@ func isHeld(err error) bool {
 	return containsAny(err.Error(), []string{"ProducerFenced", "ProducerBusy"})
 }
 
+// holder returns the name of the exclusive producer that has the topic, "" when the broker does not say it.
+func holder(err error) string {
+	_, name, _ := strings.Cut(err.Error(), "existing exclusive producer: ")
+	return name
+}
+
 // asError classifies the error of a call that sends no message, so leaves nothing behind. It adds what the client
 // says of a failed connection in its log only.
 func (s *Sink) asError(err error) error {

@@ -33,11 +33,17 @@ type producers struct {
 	open     map[string]*producer
 	recent   *list.List // of *producer, the one used last in front
 	closing  map[string]chan struct{}
-	buffered int64 // sum of producer.largest
+	cut      map[string]bool // topics whose last producer of ours was cut off: what it sent may still be landing
+	buffered int64           // sum of producer.largest
 }
 
 func newProducers() producers {
-	return producers{open: make(map[string]*producer), recent: list.New(), closing: make(map[string]chan struct{})}
+	return producers{
+		open:    make(map[string]*producer),
+		recent:  list.New(),
+		closing: make(map[string]chan struct{}),
+		cut:     make(map[string]bool),
+	}
 }
 
 func (ps *producers) len() int { return len(ps.open) }
@@ -125,6 +131,9 @@ func (s *Sink) retire(p *producer) {
 // retireLocked closes the producer in the background: closing asks the broker, and waits for an answer.
 func (s *Sink) retireLocked(p *producer) {
 	s.producers.remove(p)
+	if p.lost.Err() != nil {
+		s.producers.cut[p.topic] = true
+	}
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
 	s.background.Go(func() {
@@ -214,13 +223,16 @@ func compressionType(name string) client.CompressionType {
 	}
 }
 
-// producerNamePrefix says who holds a topic, in the error that another producer gets: "outboxd-HOST-PID-".
-func producerNamePrefix() string {
+// nameEnd stands between Config.Name and the rest of a producer's name.
+const nameEnd = "@"
+
+// producerNamePrefix says who holds a topic, in the error that another producer gets: "outboxd@HOST:PID:".
+func producerNamePrefix(name string) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown-host"
 	}
-	return fmt.Sprintf("outboxd-%s-%d-", host, os.Getpid())
+	return fmt.Sprintf("%s%s%s:%d:", name, nameEnd, host, os.Getpid())
 }
 
 // randomName makes each producer's name its own: a broker refuses two of one name, and keeps the last sequence id

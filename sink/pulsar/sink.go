@@ -60,7 +60,7 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 		log:       log,
 		heard:     &overheard{},
 		admin:     &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Second}},
-		name:      producerNamePrefix(),
+		name:      producerNamePrefix(cfg.Name),
 		pending:   semaphore.NewWeighted(cfg.PendingBytes),
 		producers: newProducers(),
 		answered:  time.Now(),

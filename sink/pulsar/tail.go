@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
@@ -13,8 +15,8 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
-// Tail makes the destination ours, then reads its last n messages. It waits, until ctx or Config.Timeout ends, for another
-// producer to let go of the topic; then the error is Unavailable and names it.
+// Tail makes the destination ours, then reads its last n messages. A producer of the same Config.Name that holds the topic is
+// cut off. For another one it waits, until ctx or Config.Timeout ends; then the error is Unavailable and names it.
 //
 // A destination whose last n messages lie in several ledgers is read back by publish time. What Pulsar has
 // trimmed is not there: a topic without retention keeps only what some subscription still needs.
@@ -48,11 +50,12 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 		s.retireLocked(p)
 		return nil, err
 	}
+	delete(s.producers.cut, destination)
 	s.evictLocked()
 	return entries, nil
 }
 
-// fence makes a new exclusive producer. When it has one, an older producer is closed at the broker, and nothing that it
+// fence makes a new exclusive producer. When it has one, every older producer is closed at the broker, and nothing that it
 // still sends is accepted.
 func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
 	if err := s.retireOwn(ctx, t.String()); err != nil {
@@ -65,6 +68,7 @@ func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
 	if len(names) != 1 || names[0] != t.String() {
 		return nil, known(sink.Unavailable, fmt.Errorf("the topic has %d partitions, each of which is a destination of its own", len(names)))
 	}
+	tookOver := false
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		p, err := s.create(ctx, t.String())
 		if err == nil {
@@ -73,10 +77,46 @@ func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
 		if !isHeld(err) {
 			return nil, fmt.Errorf("make a producer: %w", err)
 		}
+		if ours := strings.HasPrefix(holder(err), s.cfg.Name+nameEnd); ours && !tookOver {
+			if err := s.cutOff(ctx, t.String()); err != nil {
+				return nil, err
+			}
+			tookOver = true
+			continue
+		}
 		if !sleep(ctx, wait) {
 			return nil, fmt.Errorf("another producer holds the topic (is another outboxd running?): %w", err)
 		}
 	}
+}
+
+// cutOff cuts off an older instance of ourselves.
+func (s *Sink) cutOff(ctx context.Context, topic string) error {
+	s.mu.Lock()
+	s.producers.cut[topic] = true
+	s.mu.Unlock()
+	return s.takeOver(ctx, topic)
+}
+
+// settled is how long the end of a topic must stand still after a producer was cut off. The broker waits for what it
+// is writing when a producer is closed, but not when its connection breaks or another cuts it off.
+const settled = 200 * time.Millisecond
+
+// lastID returns the id of the topic's last message, once nothing is being written any more.
+func (s *Sink) lastID(ctx context.Context, topic string, r *openReader) (client.MessageID, error) {
+	s.mu.Lock()
+	cut := s.producers.cut[topic]
+	s.mu.Unlock()
+	last, err := readerCall(ctx, r, client.Reader.GetLastMessageID)
+	for cut && err == nil && sleep(ctx, settled) {
+		before := last
+		last, err = readerCall(ctx, r, client.Reader.GetLastMessageID)
+		cut = err == nil && (!sameEntry(before, last) || before.BatchIdx() != last.BatchIdx())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get the last message id: %w", err)
+	}
+	return last, ctx.Err()
 }
 
 // readTail reads the last n messages. Nobody else writes meanwhile, because the producer is exclusive.
@@ -87,9 +127,8 @@ func (s *Sink) readTail(ctx context.Context, topic string, n int) ([]sink.Entry,
 		return nil, err
 	}
 	defer end.Close()
-	t.last, err = call(ctx, s, func(pulsarClient) (client.MessageID, error) { return end.GetLastMessageID() }, nil)
-	if err != nil {
-		return nil, fmt.Errorf("get the last message id: %w", err)
+	if t.last, err = s.lastID(ctx, topic, end); err != nil {
+		return nil, err
 	}
 	if t.last.EntryID() < 0 {
 		return nil, nil
@@ -130,13 +169,30 @@ func (t *tailReader) open(ctx context.Context, o client.ReaderOptions) (*openRea
 	return &openReader{Reader: r, sink: t.sink}, nil
 }
 
-// openReader is a reader that is closed in the background: closing asks the broker.
+// openReader is a reader that is closed in the background, because closing asks the broker, and after the call that was
+// begun last: the client leaves a call without an answer when its reader is closed meanwhile.
 type openReader struct {
 	client.Reader
 	sink *Sink
+	turn sync.Mutex // held by each call, which may outlive the context of who made it
 }
 
-func (r *openReader) Close() { r.sink.background.Go(r.Reader.Close) }
+// readerCall runs f, which takes no context.
+func readerCall[T any](ctx context.Context, r *openReader, f func(client.Reader) (T, error)) (T, error) {
+	return call(ctx, r.sink, func(pulsarClient) (T, error) {
+		r.turn.Lock()
+		defer r.turn.Unlock()
+		return f(r.Reader)
+	}, nil)
+}
+
+func (r *openReader) Close() {
+	r.sink.background.Go(func() {
+		r.turn.Lock()
+		defer r.turn.Unlock()
+		r.Reader.Close()
+	})
+}
 
 // readLedger reads back inside the last message's ledger: its last entry first, then as many as seem to be needed by what
 // the last ones held.
@@ -177,8 +233,8 @@ func (t *tailReader) readByTime(ctx context.Context, r *openReader) error {
 		if long > 0 && long-short <= 10*time.Millisecond {
 			step, limit = long, 0 // that many messages in one moment: read them
 		}
-		seek := func(pulsarClient) (struct{}, error) { return struct{}{}, r.SeekByTime(origin.Add(-step)) }
-		if _, err := call(ctx, t.sink, seek, nil); err != nil {
+		seek := func(r client.Reader) (struct{}, error) { return struct{}{}, r.SeekByTime(origin.Add(-step)) }
+		if _, err := readerCall(ctx, r, seek); err != nil {
 			return fmt.Errorf("seek by publish time: %w", err)
 		}
 		complete, err := t.read(ctx, r, limit)
