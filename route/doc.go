@@ -1,19 +1,35 @@
-// Package route says which destinations an event has: globs over tenant and topic, the first rule that matches wins, and a
-// destination's name is made of a template. It is pure: the standard library only, no I/O.
+// Package route says where an event goes: from its tenant and topic to sinks and full destination names. It is pure: the standard library
+// only, no goroutine, no clock, no I/O.
 //
-// # Templates
+// # Rules
 //
-// {tenant}, {topic} and {aggregate_type} stand for the event's values; "{{" and "}}" are braces. Values are put in as they are or
-// rejected, never rewritten. A value is rejected when it would leave its place:
+// The first [Rule] whose globs match tenant and topic wins; "*" stands for any run of characters, also none, "?" for one character; an
+// empty glob stands for all. A rule has one or more targets. A destination is a template with the placeholders {tenant}, {topic} and
+// {aggregate_type}; "outbox:{tenant}:{topic}" makes "outbox:acme:orders".
 //
-//   - it is empty or NULL, or holds control characters, or braces;
-//   - it holds the text that follows its placeholder: in "outbox:{tenant}:{topic}" a tenant "a:b" could not be told from tenant "a". With that,
-//     two events with different values never share a name made of one template;
-//   - the broker's own rules forbid it: on Pulsar a slash or white space anywhere, in a tenant or namespace all but letters, digits and
-//     "-=:._", and a topic that looks like a partition of another ("-partition-3" at its end).
+// # A value stays in its place
 //
-// # What happens on a failure
+// A name is made of the values as they are. What does not fit is rejected, never rewritten or escaped: a rewritten name
+// could be another tenant's. Of a value it is demanded that
 //
-// New reports every fault of the rules at once, each with the route's number and the mend. Route returns [ErrUnrouted] or a [NameError];
-// what becomes of the event is the caller's decision.
+//   - it is not NULL and not empty, is UTF-8, and has only printable characters and no braces (which mark the
+//     part of a Redis Cluster key that is hashed);
+//   - it ends where the template's next literal begins for the first time. In "outbox:{tenant}:{topic}" the tenant "a:b" is rejected, because
+//     with the topic "c" it would share a stream with the tenant "a" and the topic "b:c". The topic may contain a colon;
+//   - a tenant contains no literal that stands between two placeholders in any template of the same sink: the tenant "a:b" is
+//     rejected by "outbox:{tenant}" too where another target writes to "outbox:{tenant}:{topic}";
+//   - the sink's own rules allow it. Pulsar: letters, digits and -_=:. in a tenant or namespace; no slash and no space in a topic; no part "." or ".."; no
+//     topic that addresses a partition ("-partition-0") or that the broker uses itself ("__change_events").
+//
+// So within one template different values never make the same name. Between templates the literals keep names apart, and that is the
+// configuration's matter: "all" and "{tenant}" meet at the tenant "all", and two rules may lead to one destination on purpose.
+//
+// # Errors
+//
+// [New] refuses what could never work: an unknown sink or placeholder, a brace without its partner, two placeholders
+// without a literal between, a rule without a target or behind one that matches all it matches, a name that is no topic of Pulsar. Each error
+// names the place in the configuration ("routes[0].to[1]") and the mend.
+//
+// [Router.Route] returns [ErrUnrouted] when no rule matches, and a [NameError] when a value does not fit. The caller must not
+// publish the event anywhere then, also where only one of several targets is at fault.
 package route

@@ -1,39 +1,62 @@
 package route
 
-// match tells whether the glob covers the whole text: "*" is any run of bytes, "?" any one byte. An empty glob covers everything.
-func match(glob, text string) bool {
-	if glob == "" {
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// glob is a pattern: "*" stands for any run of characters, also none, "?" for one character.
+type glob string
+
+// newGlob returns the pattern in its shortest form.
+func newGlob(pattern string) glob {
+	if pattern == "" {
+		pattern = "*"
+	}
+	for strings.Contains(pattern, "**") {
+		pattern = strings.ReplaceAll(pattern, "**", "*")
+	}
+	return glob(pattern)
+}
+
+// match tells whether the pattern stands for all of s. It goes back to the last star only, which is enough: what
+// a star before that could take instead, the last one can take as well.
+func (g glob) match(s []byte) bool {
+	if g == "*" {
 		return true
 	}
-	g, t := 0, 0
-	star, retry := -1, 0 // the last star, and where its run ends at the next try
-	for t < len(text) {
+	pattern, star, retry := 0, -1, 0
+	for at := 0; at < len(s); {
+		width := 1
 		switch {
-		case g < len(glob) && glob[g] == '*':
-			star, retry = g, t
-			g++
-		case g < len(glob) && (glob[g] == '?' || glob[g] == text[t]):
-			g++
-			t++
+		case pattern < len(g) && g[pattern] == '*':
+			star, retry = pattern, at
+			pattern++
+			continue
+		case pattern < len(g) && g[pattern] == '?':
+			_, width = utf8.DecodeRune(s[at:])
+			pattern++
+		case pattern < len(g) && g[pattern] == s[at]:
+			pattern++
 		case star >= 0:
-			retry++
-			g, t = star+1, retry
+			_, skipped := utf8.DecodeRune(s[retry:])
+			retry += skipped
+			pattern, at, width = star+1, retry, 0
 		default:
 			return false
 		}
+		at += width
 	}
-	for g < len(glob) && glob[g] == '*' {
-		g++
+	for pattern < len(g) && g[pattern] == '*' {
+		pattern++
 	}
-	return g == len(glob)
+	return pattern == len(g)
 }
 
-// coversAll tells whether the glob covers every text.
-func coversAll(glob string) bool {
-	for i := range len(glob) {
-		if glob[i] != '*' {
-			return false
-		}
-	}
-	return true
+// covers tells whether the first pair of globs matches whatever the second matches, as far as that is plain: they are alike or
+// match everything.
+func covers(earlier, later Match) bool {
+	return coversGlob(newGlob(earlier.Tenant), newGlob(later.Tenant)) && coversGlob(newGlob(earlier.Topic), newGlob(later.Topic))
 }
+
+func coversGlob(earlier, later glob) bool { return earlier == "*" || earlier == later }

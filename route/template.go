@@ -8,125 +8,121 @@ import (
 	"github.com/outboxd/outboxd/event"
 )
 
-// placeholder is a value of the event.
-type placeholder int
+// placeholder is what a template takes from an event.
+type placeholder string
 
 const (
-	tenant placeholder = iota
-	topic
-	aggregateType
+	tenant        placeholder = "tenant"
+	topic         placeholder = "topic"
+	aggregateType placeholder = "aggregate_type"
 )
 
-var placeholders = map[string]placeholder{"tenant": tenant, "topic": topic, "aggregate_type": aggregateType}
-
-func (p placeholder) String() string { return [...]string{"tenant", "topic", "aggregate_type"}[p] }
-
-func (p placeholder) of(e *event.Event) []byte {
+func (p placeholder) value(ev *event.Event) []byte {
 	switch p {
 	case tenant:
-		return e.TenantID
+		return ev.TenantID
 	case topic:
-		return e.Topic
+		return ev.Topic
 	default:
-		return e.AggregateType
+		return ev.AggregateType
 	}
 }
 
-// part is a placeholder and the literal text behind it.
-type part struct {
-	value   placeholder
-	literal string
-	prefix  string // everything before the value in the template; tells which part of a name it is in
-}
-
-// template is a destination's name with placeholders.
+// template is a destination's name with places for values: head, then each place with the literal behind it.
 type template struct {
-	text  string
-	start string // the literal text before the first placeholder
-	parts []part
-	kind  Kind
+	head   string
+	places []slot
 }
 
-func parseTemplate(text string, kind Kind) (*template, error) {
-	t := &template{text: text, kind: kind}
-	literal := &t.start
-	for rest := text; rest != ""; {
-		switch {
-		case strings.HasPrefix(rest, "{{"), strings.HasPrefix(rest, "}}"):
-			*literal += rest[:1]
-			rest = rest[2:]
-		case rest[0] == '}':
-			return nil, errors.New(`"}" without "{" before it: write "}}" for a brace`)
-		case rest[0] == '{':
-			name, after, ok := strings.Cut(rest[1:], "}")
-			if !ok {
-				return nil, errors.New(`"{" without "}" behind it: write "{{" for a brace`)
-			}
-			value, known := placeholders[name]
-			if !known {
-				return nil, fmt.Errorf("unknown placeholder {%s}: there are {tenant}, {topic} and {aggregate_type}", name)
-			}
-			if n := len(t.parts); n > 0 && t.parts[n-1].literal == "" {
-				return nil, fmt.Errorf("{%s} and {%s} stand side by side, so names could not be told apart: put a separator between", t.parts[n-1].value, value)
-			}
-			t.parts = append(t.parts, part{value: value, prefix: text[:len(text)-len(rest)]})
-			literal = &t.parts[len(t.parts)-1].literal
-			rest = after
-		default:
-			*literal += rest[:1]
-			rest = rest[1:]
+type slot struct {
+	placeholder placeholder
+	after       string // empty behind the last place only
+}
+
+// parseTemplate reads a template.
+func parseTemplate(text string) (template, error) {
+	if text == "" {
+		return template{}, errors.New("it is empty: name the stream or topic")
+	}
+	var t template
+	literal := &t.head
+	for text != "" {
+		open := strings.IndexAny(text, "{}")
+		if open < 0 {
+			*literal = text
+			break
+		}
+		*literal = text[:open]
+		if text[open] == '}' {
+			return template{}, errors.New("a closing brace has no partner: remove it")
+		}
+		name, rest, ok := strings.Cut(text[open+1:], "}")
+		if !ok {
+			return template{}, fmt.Errorf("the brace before %q is not closed: close it", name)
+		}
+		p := placeholder(name)
+		if p != tenant && p != topic && p != aggregateType {
+			return template{}, fmt.Errorf("{%s} is no placeholder: known are {tenant}, {topic} and {aggregate_type}", name)
+		}
+		if len(t.places) > 0 && *literal == "" {
+			return template{}, fmt.Errorf("nothing stands between {%s} and {%s}, so different values could make the same name: "+
+				"put a separator there", t.places[len(t.places)-1].placeholder, p)
+		}
+		t.places = append(t.places, slot{placeholder: p})
+		literal = &t.places[len(t.places)-1].after
+		text = rest
+	}
+	return t, nil
+}
+
+// String returns the template as it is written.
+func (t template) String() string {
+	return t.render(func(p placeholder) string { return "{" + string(p) + "}" })
+}
+
+// render returns the template with a value in each place.
+func (t template) render(value func(placeholder) string) string {
+	var b strings.Builder
+	b.WriteString(t.head)
+	for _, s := range t.places {
+		b.WriteString(value(s.placeholder))
+		b.WriteString(s.after)
+	}
+	return b.String()
+}
+
+// literals are all pieces of text between and around the places.
+func (t template) literals() []string {
+	all := []string{t.head}
+	for _, s := range t.places {
+		all = append(all, s.after)
+	}
+	return all
+}
+
+// separators are the literals that stand between two places.
+func (t template) separators() []string {
+	var all []string
+	for i, s := range t.places {
+		if i < len(t.places)-1 {
+			all = append(all, s.after)
 		}
 	}
-	if text == "" {
-		return nil, errors.New("the destination is empty")
-	}
-	return t, kind.checkTemplate(t)
+	return all
 }
 
-// uses tells whether the template has the placeholder.
-func (t *template) uses(p placeholder) bool {
-	for _, one := range t.parts {
-		if one.value == p {
+func (t template) uses(p placeholder) bool {
+	for _, s := range t.places {
+		if s.placeholder == p {
 			return true
 		}
 	}
 	return false
 }
 
-// name puts the event's values into the template.
-func (t *template) name(e *event.Event) (string, error) {
-	var b strings.Builder
-	b.WriteString(t.start)
-	for _, p := range t.parts {
-		raw := p.value.of(e)
-		if raw == nil {
-			return "", fmt.Errorf("%s is NULL, and the destination %q needs it", p.value, t.text)
-		}
-		value := string(raw)
-		if err := t.check(p, value); err != nil {
-			return "", fmt.Errorf("%s %q does not fit into the destination %q: %w", p.value, value, t.text, err)
-		}
-		b.WriteString(value)
-		b.WriteString(p.literal)
-	}
-	return b.String(), nil
-}
-
-// check tells whether the value stays in its place.
-func (t *template) check(p part, value string) error {
-	if value == "" {
-		return errors.New("it is empty")
-	}
-	for _, r := range value {
-		if r < ' ' || r == 0x7F {
-			return errors.New("it holds a control character")
-		}
-	}
-	if strings.ContainsAny(value, "{}") {
-		return errors.New("it holds a brace")
-	}
-	if p.literal != "" && strings.Index(value+p.literal, p.literal) != len(value) {
-		return fmt.Errorf("it holds or ends in a part of %q, which follows it", p.literal)
-	}
-	return t.kind.checkValue(p, value)
+// endsBefore tells whether a value that is followed by separator ends where the separator appears for the first time. This is what
+// makes the name of a template readable in one way only: each value but the last ends at the first
+// separator, and the last is the rest. "a:" before "::" fails, because ":::" would be read as "" or "a" and ":".
+func endsBefore(value, separator string) bool {
+	return strings.Index(value+separator, separator) == len(value)
 }

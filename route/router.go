@@ -1,0 +1,184 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// Match is a pair of globs over the tenant id and the topic. An empty glob matches everything.
+type Match struct {
+	Tenant string
+	Topic  string
+}
+
+// Target is one destination template of one sink.
+type Target struct {
+	Sink        string // name of a sink
+	Destination string // with the placeholders {tenant}, {topic} and {aggregate_type}
+}
+
+// Rule sends the events that match to each of its targets.
+type Rule struct {
+	Match Match
+	To    []Target
+}
+
+// Destination is a place that an event goes to.
+type Destination struct {
+	Sink string // name of the sink
+	Name string // full name, as the broker knows it
+}
+
+// ErrUnrouted says that no rule matches an event.
+var ErrUnrouted = errors.New("no route matches: add one that does, or drop such events (unrouted: drop)")
+
+// Router applies rules to events. It is not safe for concurrent use: it remembers what it found.
+type Router struct {
+	rules        []rule
+	byType       bool // a template names the aggregate type
+	remembered   cache
+	keyBuf       []byte
+}
+
+type rule struct {
+	tenant, topic glob
+	targets       []target
+}
+
+// target is a template in its place.
+type target struct {
+	place      string // "routes[0].to[1]"
+	sink       string
+	kind       Kind
+	template   template
+	separators []string // of all templates of the sink: a tenant must not contain them
+}
+
+// New checks the rules and returns their router. kinds are the sinks that exist, by name. The error names every fault.
+func New(rules []Rule, kinds map[string]Kind) (*Router, error) {
+	r := &Router{}
+	var faults []error
+	if len(rules) == 0 {
+		faults = append(faults, errors.New("routes: there is none, so no event could go anywhere: add one"))
+	}
+	for i, each := range rules {
+		compiled, err := compile(i, each, kinds)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		if j := slices.IndexFunc(rules[:i], func(earlier Rule) bool { return covers(earlier.Match, each.Match) }); j >= 0 {
+			faults = append(faults, fmt.Errorf("routes[%d]: it is never reached, because routes[%d] matches all that it matches: "+
+				"put it before that one, or remove it", i, j))
+		}
+		r.rules = append(r.rules, compiled)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	r.connect()
+	return r, nil
+}
+
+func compile(i int, r Rule, kinds map[string]Kind) (rule, error) {
+	compiled := rule{tenant: newGlob(r.Match.Tenant), topic: newGlob(r.Match.Topic)}
+	var faults []error
+	if len(r.To) == 0 {
+		faults = append(faults, fmt.Errorf("routes[%d].to: it is empty: name a sink and a destination", i))
+	}
+	for j, to := range r.To {
+		place := fmt.Sprintf("routes[%d].to[%d]", i, j)
+		if slices.Contains(r.To[:j], to) {
+			faults = append(faults, fmt.Errorf("%s: sink %q and destination %q stand there twice: remove one", place, to.Sink, to.Destination))
+		}
+		t, err := newTarget(place, to, kinds)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		compiled.targets = append(compiled.targets, t)
+	}
+	return compiled, errors.Join(faults...)
+}
+
+func newTarget(place string, to Target, kinds map[string]Kind) (target, error) {
+	kind, ok := kinds[to.Sink]
+	if !ok {
+		known := strings.Join(slices.Sorted(maps.Keys(kinds)), ", ")
+		return target{}, fmt.Errorf("%s.sink: there is no sink %q: configured are %s", place, to.Sink, known)
+	}
+	parsed, err := parseTemplate(to.Destination)
+	if err == nil {
+		err = kind.checkTemplate(parsed)
+	}
+	if err != nil {
+		return target{}, fmt.Errorf("%s.destination: %q: %w", place, to.Destination, err)
+	}
+	return target{place: place, sink: to.Sink, kind: kind, template: parsed}, nil
+}
+
+// connect tells each target what the others of its sink mean to it.
+func (r *Router) connect() {
+	separators := map[string][]string{}
+	for _, one := range r.rules {
+		for _, t := range one.targets {
+			separators[t.sink] = append(separators[t.sink], t.template.separators()...)
+			r.byType = r.byType || t.template.uses(aggregateType)
+		}
+	}
+	for _, one := range r.rules {
+		for i := range one.targets {
+			t := &one.targets[i]
+			t.separators = slices.Compact(slices.Sorted(slices.Values(separators[t.sink])))
+		}
+	}
+}
+
+// Route returns where the event goes, each destination once, in the order of the rule's targets. It returns ErrUnrouted, or a *NameError when a
+// value does not fit into its place at one of the targets. The slice is shared: it must not be changed. A combination of
+// tenant, topic and aggregate type that was seen lately costs no allocation.
+func (r *Router) Route(ev *event.Event) ([]Destination, error) {
+	r.keyBuf = appendCacheKey(r.keyBuf[:0], ev, r.byType)
+	if found, ok := r.remembered.get(r.keyBuf); ok {
+		return found, unroutedIf(found)
+	}
+	found, err := r.route(ev)
+	if err != nil {
+		return nil, err
+	}
+	r.remembered.put(r.keyBuf, found)
+	return found, unroutedIf(found)
+}
+
+// unroutedIf turns "nowhere" into its error. A rule always has a target, so nowhere means that no rule matched.
+func unroutedIf(found []Destination) error {
+	if len(found) == 0 {
+		return ErrUnrouted
+	}
+	return nil
+}
+
+// route does the work; it returns nil when no rule matches.
+func (r *Router) route(ev *event.Event) ([]Destination, error) {
+	for _, one := range r.rules {
+		if !one.tenant.match(ev.TenantID) || !one.topic.match(ev.Topic) {
+			continue
+		}
+		found := make([]Destination, 0, len(one.targets))
+		for i := range one.targets {
+			t := &one.targets[i]
+			name, err := t.name(ev)
+			if err != nil {
+				return nil, err
+			}
+			if d := (Destination{t.sink, name}); !slices.Contains(found, d) {
+				found = append(found, d)
+			}
+		}
+		return found, nil
+	}
+	return nil, nil
+}
