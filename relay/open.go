@@ -85,8 +85,14 @@ func (s *session) prepareSlot(ctx context.Context, record checkpoint.Record, fou
 			return movedError(source.Slot, slot.ConfirmedFlush, record.Confirmed)
 		}
 	}
-	_, err := wal.Setup(ctx, s.control, source)
-	return lostIf(found, err)
+	server, err := wal.Setup(ctx, s.control, source)
+	if err != nil {
+		return lostIf(found, err)
+	}
+	for _, warning := range server.Warnings {
+		s.relay.cfg.Log.Warn().Msg(warning)
+	}
+	return nil
 }
 
 // lostIf gives a missing or invalidated slot its meaning where a checkpoint says that there was one.

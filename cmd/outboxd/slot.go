@@ -10,7 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -114,7 +117,10 @@ func newSlotCreateCommand(a *app) *cobra.Command {
 		Use:   "create",
 		Short: "Make the publication and the slot that are missing",
 		Long: `Make the publication and then the slot, where they are missing, after checking the server, the role and
-the table. "run" does the same, unless it is told not to.`,
+the table. "run" does the same before its first session, unless it is told not to.
+
+Where a slot was lost, this begins anew from now: events that were committed since the last checkpoint
+and not delivered are only in the outbox table.`,
 		Example: `  outboxd slot create --config outboxd.yaml`,
 		Args:    noArguments,
 	}
@@ -125,10 +131,35 @@ the table. "run" does the same, unless it is told not to.`,
 			if err != nil {
 				return err
 			}
+			if server.CreatedSlot {
+				if err := beginEpoch(ctx, conn, cfg, server); err != nil {
+					return err
+				}
+			}
 			return a.printCreated(output.value, cfg, server)
 		})
 	}
 	return cmd
+}
+
+// beginEpoch records that a slot was made anew where there was one before, so that the next session starts with it. A slot that has no
+// record yet gets its first from "run".
+func beginEpoch(ctx context.Context, conn *pgx.Conn, cfg *config.Config, s *wal.Server) error {
+	d := cfg.Database
+	record, found, err := checkpoint.Load(ctx, conn, d.Schema, d.Slot)
+	if errors.Is(err, event.ErrNotMigrated) || err == nil && !found {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lease, err := park.Raise(ctx, conn, d.Schema, d.Slot, holder())
+	if err != nil {
+		return err
+	}
+	record.SystemID, record.Timeline, record.Confirmed = s.SystemID, s.Timeline, s.Slot.ConfirmedFlush
+	_, err = checkpoint.NewEpoch(ctx, conn, lease, record, time.Now())
+	return err
 }
 
 func (a *app) printCreated(output string, cfg *config.Config, s *wal.Server) error {
