@@ -1,0 +1,184 @@
+package testenv
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PostgresOptions say what server to start.
+type PostgresOptions struct {
+	Version  int       // major version, 12 to 18; 0 takes OUTBOXD_TEST_POSTGRES_VERSION, else the newest installed one, else a pinned one
+	Settings []string  // lines of postgresql.conf, such as "wal_sender_timeout = 5s"; they win over this package's
+	Fsync    bool      // whether writes reach the disk before a commit returns; without it only a crash of the machine can lose any
+	Progress io.Writer // told what is downloaded; nil for standard error
+}
+
+// PostgresServer is a running PostgreSQL with trust authentication and the superuser postgres.
+type PostgresServer struct {
+	URL   string // postgres://postgres@127.0.0.1:PORT/postgres?sslmode=disable
+	Major int    // version, as 15
+	Bin   string // folder of initdb, postgres and pg_ctl (and psql, where installed); empty for a server given by URL
+	server
+}
+
+// Postgres returns the server that the tests of this process share.
+func Postgres(t testing.TB) *PostgresServer {
+	t.Helper()
+	return shared.postgres.get(t, "PostgreSQL", func() (*PostgresServer, error) {
+		if given := os.Getenv("OUTBOXD_TEST_POSTGRES_URL"); given != "" {
+			return givenPostgres(given)
+		}
+		return StartPostgres(context.Background(), PostgresOptions{})
+	})
+}
+
+// NewPostgres starts a server of the test's own, for kill -9 and for special settings. The test's end removes it.
+func NewPostgres(t testing.TB, o PostgresOptions) *PostgresServer {
+	t.Helper()
+	s := own(t, "PostgreSQL", func(ctx context.Context) (*PostgresServer, error) { return StartPostgres(ctx, o) })
+	s.owner = t
+	return s
+}
+
+// StartPostgres starts a server for something that is no test. Its caller closes it; Kill, Stop and Start panic where they fail.
+func StartPostgres(ctx context.Context, o PostgresOptions) (*PostgresServer, error) {
+	binaries, err := findPostgres(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return launch(ctx, func(ctx context.Context) (*PostgresServer, error) { return startPostgres(ctx, binaries, o) })
+}
+
+func givenPostgres(given string) (*PostgresServer, error) {
+	p := &PostgresServer{URL: given, server: server{name: "PostgreSQL"}}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, given)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server of OUTBOXD_TEST_POSTGRES_URL: %w", err)
+	}
+	var number int
+	err = conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&number)
+	p.Major = number / 10000
+	return p, cmp.Or(err, conn.Close(ctx))
+}
+
+func startPostgres(ctx context.Context, binaries postgresBinaries, o PostgresOptions) (*PostgresServer, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := postgresAccount()
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFolder("postgres", owner)
+	if err != nil {
+		return nil, err
+	}
+	p := &PostgresServer{
+		URL:   "postgres://postgres@" + address(ports[0]) + "/postgres?sslmode=disable",
+		Major: binaries.major,
+		Bin:   binaries.bin,
+		server: server{
+			name: "PostgreSQL", folder: f, limit: time.Minute,
+			stop: syscall.SIGINT, discard: syscall.SIGQUIT, // fast and immediate shutdown
+		},
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
+	defer cancel()
+	if err := p.create(ctx, owner, ports[0], o); err != nil {
+		return nil, abandon(p, err)
+	}
+	return p, nil
+}
+
+// create makes the data folder and starts the server.
+func (p *PostgresServer) create(ctx context.Context, owner *account, port int, o PostgresOptions) error {
+	if owner != nil && !strings.HasPrefix(p.Bin, "/usr/") {
+		// The cache folder lies in a home that the server's user may not enter.
+		bin, err := p.folder.adopt(filepath.Dir(p.Bin), "postgres")
+		if err != nil {
+			return fmt.Errorf("copy PostgreSQL's programs: %w", err)
+		}
+		p.Bin = filepath.Join(bin, "bin")
+	}
+	program := func(name string, args ...string) command {
+		return command{
+			path: filepath.Join(p.Bin, name), args: args, dir: p.folder.path, owner: owner,
+			env: []string{"HOME=" + p.folder.path, "LC_ALL=C"}, log: p.folder.file(logName),
+		}
+	}
+	data := p.folder.file("data")
+	if err := p.folder.write(logName, "", owner); err != nil {
+		return err
+	}
+	err := p.folder.finish(ctx, program("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"))
+	if err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, p.logTail())
+	}
+	if err := p.configure(data, port, o); err != nil {
+		return fmt.Errorf("configure PostgreSQL: %w", err)
+	}
+	p.command = func() command { return program("postgres", "-D", data) }
+	p.ready = func(ctx context.Context) error { return p.query(ctx, "SELECT 1") }
+	return p.start(ctx)
+}
+
+// configure appends to postgresql.conf, where the last line of a name counts.
+func (p *PostgresServer) configure(data string, port int, o PostgresOptions) error {
+	flush := "off"
+	if o.Fsync {
+		flush = "on"
+	}
+	lines := []string{
+		"",
+		"listen_addresses = '127.0.0.1'",
+		fmt.Sprintf("port = %d", port),
+		"unix_socket_directories = '" + p.folder.path + "'",
+		"dynamic_shared_memory_type = mmap", // files of the data folder, so that a killed server leaves none elsewhere
+		"wal_level = logical",
+		"max_wal_senders = 50",
+		"max_replication_slots = 50",
+		"max_connections = 200",
+		"fsync = " + flush,
+		"full_page_writes = " + flush,
+	}
+	file, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(strings.Join(append(lines, o.Settings...), "\n") + "\n")
+	return cmp.Or(err, file.Close())
+}
+
+// query runs one statement in a session of its own.
+func (p *PostgresServer) query(ctx context.Context, sql string, args ...any) error {
+	conn, err := pgx.Connect(ctx, p.URL)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql, args...)
+	return cmp.Or(err, conn.Close(ctx))
+}
+
+// DatabaseURL returns the URL of a database of the server.
+func (p *PostgresServer) DatabaseURL(name string) string {
+	u, err := url.Parse(p.URL)
+	if err != nil {
+		panic(fmt.Sprintf("testenv: URL of a server: %v", err)) // pgx has connected by it
+	}
+	u.Path = "/" + name
+	return u.String()
+}

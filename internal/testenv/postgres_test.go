@@ -1,0 +1,79 @@
+package testenv_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// connect opens a session that the test's end closes.
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // the server may be gone
+	return conn
+}
+
+func ask[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) T {
+	t.Helper()
+	var answer T
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&answer); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return answer
+}
+
+func TestADatabaseIsDroppedWithItsSlotsAndSessions(t *testing.T) {
+	server := testenv.Postgres(t)
+	admin := connect(t, server.URL)
+	t.Run("test", func(t *testing.T) {
+		conn := connect(t, server.Database(t))
+		ask[string](t, conn, "SELECT slot_name FROM pg_create_logical_replication_slot('left', 'pgoutput')")
+		// The session stays open: its own cleanup would come first.
+		if _, err := pgx.Connect(context.Background(), conn.Config().ConnString()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n := ask[int](t, admin, "SELECT count(*) FROM pg_replication_slots"); n != 0 {
+		t.Errorf("%d slots are left", n)
+	}
+	if n := ask[int](t, admin, "SELECT count(*) FROM pg_database WHERE datname LIKE 'outboxd%'"); n != 0 {
+		t.Errorf("%d databases are left", n)
+	}
+}
+
+func TestAKilledPostgresStartsAgainWithItsData(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"max_wal_senders = 7"}})
+	url := server.Database(t)
+	conn := connect(t, url)
+	if got := ask[string](t, conn, "SHOW max_wal_senders"); got != "7" {
+		t.Errorf("max_wal_senders = %s, want the option's 7", got)
+	}
+	ask[int](t, conn, "WITH made AS (SELECT pg_sleep(0)) SELECT 1 FROM made")
+	if _, err := conn.Exec(t.Context(), "CREATE TABLE kept AS SELECT 42 AS answer"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		server.Kill()
+		if _, err := pgx.Connect(t.Context(), url); err == nil {
+			t.Fatal("the killed server answers")
+		}
+		server.Start()
+		if got := ask[int](t, connect(t, url), "SELECT answer FROM kept"); got != 42 {
+			t.Errorf("read %d, want 42", got)
+		}
+	}
+	server.Stop()
+	server.Start()
+	if got := ask[int](t, connect(t, url), "SELECT answer FROM kept"); got != 42 {
+		t.Errorf("after a clean stop read %d, want 42", got)
+	}
+}

@@ -1,0 +1,172 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// server is what the three kinds have in common: a process in a folder that can be killed and started again.
+type server struct {
+	name    string
+	owner   testing.TB // nil for a server that no test owns
+	folder  *folder    // nil for a server that was given by URL
+	process *process   // nil while it does not run
+	limit   time.Duration
+	command func() command
+	ready   func(ctx context.Context) error // one attempt to use the server
+	stop    syscall.Signal                  // asks for a clean end
+	discard syscall.Signal                  // ends it fast when its data is thrown away
+}
+
+// Kill ends the server with SIGKILL, all its processes at once, and waits until they are gone. The data stays.
+func (s *server) Kill() { s.report("kill", s.kill()) }
+
+// Stop asks the server for a clean end and waits for it, 60 seconds at most; then it is killed, which fails the test. The data stays.
+func (s *server) Stop() { s.report("stop", s.end(s.stop, 60*time.Second)) }
+
+// Start starts a server that was killed or stopped, on the same data and ports, and waits until it is ready.
+func (s *server) Start() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	defer cancel()
+	err := s.start(ctx)
+	if err != nil && s.owner != nil {
+		s.owner.Helper()
+		s.owner.Fatalf("start %s: %v", s.name, err)
+	}
+	s.report("start", err)
+}
+
+// Running reports whether the server's process lives.
+func (s *server) Running() bool { return s.process != nil && !s.process.ended() }
+
+// Close ends the server and removes its data; once is enough, and more does no harm. A server that was given by URL is left alone.
+func (s *server) Close(context.Context) error {
+	if s.folder == nil {
+		return nil
+	}
+	ended := s.end(s.discard, 10*time.Second)
+	if err := s.folder.close(); err != nil {
+		return fmt.Errorf("close %s: %w", s.name, errors.Join(ended, err))
+	}
+	return nil
+}
+
+// report fails the test that owns the server; without one the caller has broken the rule that such a server is only closed.
+func (s *server) report(verb string, err error) {
+	switch {
+	case err == nil:
+	case s.owner == nil:
+		panic(fmt.Sprintf("testenv: %s %s: %v", verb, s.name, err))
+	default:
+		s.owner.Helper()
+		s.owner.Errorf("%s %s: %v", verb, s.name, err)
+	}
+}
+
+func (s *server) kill() error {
+	if s.folder == nil {
+		return errors.New("it was given by URL and is not ours to end")
+	}
+	if s.process == nil {
+		return nil
+	}
+	if err := s.process.kill(); err != nil {
+		return err
+	}
+	p := s.process
+	s.process = nil
+	return s.folder.ended(p)
+}
+
+// end asks with a signal, and kills what is left after the limit.
+func (s *server) end(signal syscall.Signal, limit time.Duration) error {
+	if s.process == nil {
+		return s.kill()
+	}
+	if err := s.process.signal(signal); err != nil {
+		return errors.Join(fmt.Errorf("send %v: %w", signal, err), s.kill())
+	}
+	if !s.process.wait(limit) {
+		return errors.Join(fmt.Errorf("still running %v after %v", limit, signal), s.kill())
+	}
+	p := s.process
+	s.process = nil
+	return s.folder.ended(p)
+}
+
+// start launches the process and waits until the server answers, the process ends or ctx does.
+func (s *server) start(ctx context.Context) error {
+	if s.Running() {
+		return errors.New("it runs already")
+	}
+	if s.process != nil {
+		if err := s.folder.ended(s.process); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.process, err = s.folder.run(s.command()); err != nil {
+		return err
+	}
+	if err := s.waitReady(ctx); err != nil {
+		return errors.Join(fmt.Errorf("%w; end of its log:\n%s", err, s.logTail()), s.kill())
+	}
+	return nil
+}
+
+func (s *server) waitReady(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// Another server may answer on the port of one that ended.
+		if s.process.ended() {
+			if strings.Contains(strings.ToLower(s.logTail()), "address already in use") {
+				return fmt.Errorf("%w (%s)", errPortTaken, s.process.outcome())
+			}
+			return fmt.Errorf("it ended before it was ready: %s", s.process.outcome())
+		}
+		err := s.ready(ctx)
+		if err == nil && !s.process.ended() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready in time: %w", errors.Join(context.Cause(ctx), err))
+		case <-tick.C:
+		}
+	}
+}
+
+const logName = "server.log"
+
+// logTail returns the last lines of the server's log.
+func (s *server) logTail() string {
+	const size = 4 << 10
+	text, err := os.ReadFile(s.folder.file(logName))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-size):])
+}
+
+// launch makes servers until one finds its ports free, three at most.
+func launch[S interface{ Close(context.Context) error }](ctx context.Context, attempt func(context.Context) (S, error)) (S, error) {
+	for tries := 1; ; tries++ {
+		s, err := attempt(ctx)
+		if tries < 3 && errors.Is(err, errPortTaken) {
+			continue
+		}
+		return s, err
+	}
+}
+
+// abandon closes a server that did not start and returns why it did not.
+func abandon(s interface{ Close(context.Context) error }, cause error) error {
+	return errors.Join(cause, s.Close(context.Background()))
+}
