@@ -25,8 +25,8 @@ func TestRoleWithTheScriptsRightsCanRun(t *testing.T) {
 }
 
 func TestOldestAndNewestPostgres(t *testing.T) {
-	for _, version := range []string{"12", "18"} {
-		t.Run(version, func(t *testing.T) {
+	for _, version := range []int{12, 18} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			runAsRole(t, testenv.NewPostgres(t, testenv.PostgresOptions{Version: version}), outbox.Mark)
 		})
 	}
