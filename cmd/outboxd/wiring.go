@@ -17,7 +17,7 @@ import (
 func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (relay.Config, error) {
 	router, err := cfg.Router()
 	if err != nil {
-		return relay.Config{}, fmt.Errorf("routes: %w", err)
+		return relay.Config{}, err
 	}
 	newEncoder, err := newEncoders(cfg)
 	if err != nil {

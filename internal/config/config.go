@@ -101,5 +101,5 @@ type Match struct {
 // Target is one destination template of one sink.
 type Target struct {
 	Sink        string `yaml:"sink" required:"true" doc:"Name of a sink."`
-	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic} and {aggregate_type}; a brace is written twice."`
+	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic} and {aggregate_type}."`
 }

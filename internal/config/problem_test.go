@@ -154,11 +154,11 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"route without destinations": {text: minimal + "routes:\n  - match: {topic: a}\n",
 			want: "outboxd.yaml:5:5: routes[0].to: is missing: add it"},
 		"placeholder": {text: minimal + "routes: [{to: [{sink: redis, destination: \"x:{tenannt}\"}]}]\n",
-			want: `outboxd.yaml:4:43: routes[0].to[0].destination: destination "x:{tenannt}": unknown placeholder {tenannt}: there are {tenant}, {topic} and {aggregate_type}`},
+			want: `outboxd.yaml:4:43: routes[0].to[0].destination: "x:{tenannt}": {tenannt} is no placeholder: known are {tenant}, {topic} and {aggregate_type}`},
 		"route that is never reached": {text: minimal + "routes:\n  - to: [{sink: redis, destination: x}]\n  - to: [{sink: redis, destination: y}]\n",
-			want: "outboxd.yaml:4:1: routes: route 2: route 1 matches everything, so this one is never reached: put it before"},
+			want: "outboxd.yaml:6:5: routes[1]: it is never reached, because routes[0] matches all that it matches: put it before that one, or remove it"},
 		"open brace": {text: minimal + "routes: [{to: [{sink: redis, destination: \"x:{tenant\"}]}]\n",
-			want: `outboxd.yaml:4:43: routes[0].to[0].destination: destination "x:{tenant": "{" without "}" behind it: write "{{" for a brace`},
+			want: `outboxd.yaml:4:43: routes[0].to[0].destination: "x:{tenant": the brace before "tenant" is not closed: close it`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := load(t, c.text, Options{Environ: c.environ, Flags: c.flags})

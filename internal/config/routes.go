@@ -1,7 +1,7 @@
 package config
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,19 +22,10 @@ func (l *loader) checkRoutes(cfg *Config) {
 	}
 	if len(cfg.Routes) == 0 {
 		l.wrong("routes", "are missing: with more than one sink (%s) say which events go where", strings.Join(slices.Sorted(maps.Keys(l.kinds)), ", "))
+		return
 	}
-	for i, r := range cfg.Routes {
-		path := fmt.Sprintf("routes[%d]", i)
-		l.checkNotEmpty(path+".match.tenant", r.Match.Tenant, `write "*" for all`)
-		l.checkNotEmpty(path+".match.topic", r.Match.Topic, `write "*" for all`)
-		if len(r.To) == 0 {
-			l.wrong(path+".to", "is empty: name a sink and a destination")
-		}
-		for j, to := range r.To {
-			l.checkTarget(fmt.Sprintf("%s.to[%d]", path, j), to)
-		}
-	}
-	l.checkOrder(cfg)
+	l.checkTargets(cfg.Routes)
+	l.checkRouter(cfg.Routes)
 }
 
 func defaultRoute(sink, kind string) Route {
@@ -44,41 +35,48 @@ func defaultRoute(sink, kind string) Route {
 	}
 }
 
-func (l *loader) checkTarget(path string, to Target) {
+// checkTargets reports sinks that do not exist, with the nearest that does.
+func (l *loader) checkTargets(routes []Route) {
 	known := slices.Sorted(maps.Keys(l.kinds))
-	if !slices.Contains(known, to.Sink) {
-		l.wrong(path+".sink", "there is no sink %q%s: configured are %s", to.Sink, didYouMean(to.Sink, known), strings.Join(known, ", "))
-		return
-	}
-	kind := l.kinds[to.Sink]
-	if kind == "" {
-		return // reported with the sink
-	}
-	if err := destinationFault(to.Destination, route.Kind(kind)); err != nil {
-		l.wrong(path+".destination", "%v", err)
+	for i, r := range routes {
+		for j, to := range r.To {
+			if !slices.Contains(known, to.Sink) {
+				l.wrong(fmt.Sprintf("routes[%d].to[%d].sink", i, j), "there is no sink %q%s: configured are %s",
+					to.Sink, didYouMean(to.Sink, known), strings.Join(known, ", "))
+			}
+		}
 	}
 }
 
-// destinationFault returns what the router finds wrong with a destination, without the number of the route.
-func destinationFault(destination string, kind route.Kind) error {
-	_, err := route.New([]route.Rule{{To: []route.Target{{Sink: "sink", Destination: destination}}}}, map[string]route.Kind{"sink": kind})
-	if joined, ok := errors.AsType[interface {
-		error
-		Unwrap() []error
-	}](err); ok {
-		return errors.Unwrap(joined.Unwrap()[0])
+// checkRouter reports what the router finds wrong. Its errors begin with the path of the setting, as a problem does.
+func (l *loader) checkRouter(routes []Route) {
+	kinds := map[string]route.Kind{}
+	for name, kind := range l.kinds {
+		kinds[name] = route.Kind(cmp.Or(kind, KindStdout)) // a sink without a kind is reported already
 	}
-	return err
+	_, err := newRouter(routes, kinds)
+	for _, fault := range split(err) {
+		path, text, ok := strings.Cut(fault.Error(), ": ")
+		if !ok || !strings.HasPrefix(path, "routes") {
+			path, text = "routes", fault.Error()
+		}
+		l.wrong(path, "%s", text)
+	}
 }
 
-// checkOrder reports what is wrong between the routes, once each of them is right.
-func (l *loader) checkOrder(cfg *Config) {
-	if slices.ContainsFunc(l.problems, func(p Problem) bool { return strings.HasPrefix(p.Setting, "routes") }) {
-		return
+// split returns the errors that were joined to err, however deep.
+func split(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only a joined error itself, nothing that it wraps
+	if !ok && err != nil {
+		return []error{err}
 	}
-	if _, err := cfg.Router(); err != nil {
-		l.wrong("routes", "%v", err)
+	var all []error
+	if ok {
+		for _, one := range joined.Unwrap() {
+			all = append(all, split(one)...)
+		}
 	}
+	return all
 }
 
 // Router makes the router of the configured routes. It fails only on routes that Load has not checked.
@@ -87,8 +85,12 @@ func (c *Config) Router() (*route.Router, error) {
 	for name, s := range c.Sinks {
 		kinds[name] = route.Kind(s.Kind)
 	}
-	rules := make([]route.Rule, len(c.Routes))
-	for i, r := range c.Routes {
+	return newRouter(c.Routes, kinds)
+}
+
+func newRouter(routes []Route, kinds map[string]route.Kind) (*route.Router, error) {
+	rules := make([]route.Rule, len(routes))
+	for i, r := range routes {
 		rules[i].Match = route.Match(r.Match)
 		for _, to := range r.To {
 			rules[i].To = append(rules[i].To, route.Target(to))
