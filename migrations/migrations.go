@@ -64,7 +64,10 @@ func up(ctx context.Context, conn *pgx.Conn, o Options) (r Report, err error) {
 		return r, newer(o.Schema, before.Version, known)
 	}
 	err = m.Migrate(ctx)
-	after, statusErr := readStatus(context.WithoutCancel(ctx), conn, o)
+	if conn.IsClosed() {
+		return r, err
+	}
+	after, statusErr := readStatus(ctx, conn, o) // also after an error: what was applied stays
 	if statusErr == nil {
 		r.Steps = after.Applied[len(before.Applied):]
 	}
