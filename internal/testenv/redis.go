@@ -20,6 +20,9 @@ type RedisOptions struct {
 	// Settings are lines of redis.conf, such as "appendonly yes", with or without leading dashes; they win over this package's, which
 	// turn persistence off.
 	Settings []string
+
+	// Sentinel runs the server as a sentinel, whose masters the settings name: "sentinel monitor NAME HOST PORT QUORUM".
+	Sentinel bool
 }
 
 // RedisServer is a running Redis.
@@ -80,9 +83,11 @@ func startRedis(ctx context.Context, program string, o RedisOptions) (*RedisServ
 		URL: "redis://" + address(ports[0]) + "/0", Addr: address(ports[0]), Dir: f.path,
 		server: server{name: "Redis", folder: f, limit: 30 * time.Second, stop: syscall.SIGTERM, discard: syscall.SIGKILL},
 	}
-	r.command = func() command {
-		return command{path: program, args: []string{f.file("redis.conf")}, dir: f.path, log: f.file(logName)}
+	args := []string{f.file("redis.conf")}
+	if o.Sentinel {
+		args = append(args, "--sentinel")
 	}
+	r.command = func() command { return command{path: program, args: args, dir: f.path, log: f.file(logName)} }
 	r.ready = func(ctx context.Context) error { return pingRedis(ctx, r.Addr) }
 	ctx, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
