@@ -6,113 +6,138 @@ import (
 	"github.com/outboxd/outboxd/event"
 )
 
-// Tx is a transaction's number in one Tracker, in commit order.
+// Tx stands for a transaction in one Tracker, until it is finished.
 type Tx uint64
 
-// Tracker knows which transactions are finished. It is not safe for concurrent use. Its memory is proportional to the transactions
-// between the safe one and the last.
+// Tracker knows which transactions are unfinished. It is not safe for concurrent use.
+//
+// Only unfinished transactions are held, in a list in commit order. One that is finished leaves the list, and the one before it inherits
+// its end: what that one is waiting for, the finished one would be waiting for as well. So memory is
+// proportional to the unfinished transactions, however many finished ones lie between, and every call takes constant time.
 type Tracker struct {
 	safe  event.LSN
-	first Tx // number of open[head]
-	open  []transaction
-	head  int
-	begun bool // the last of open has no commit yet
+	slots []transaction // slot 0 is the list's root: its next is the oldest, its prev the newest transaction
+	free  uint32        // first of the unused slots, linked by next; 0 when there is none
+	count int           // of unfinished transactions
+	begun uint32        // slot of the transaction that has no commit yet; 0 when there is none
+	last  uint32        // serial number of the transaction that began last
 }
 
-// transaction is one that is not safe yet. A keepalive is one without events.
+// transaction is an unfinished one: its commit is missing, or some of its events are not settled.
 type transaction struct {
-	end       event.LSN // 0 until its commit
-	unsettled int
+	end        event.LSN // what is safe when this one is finished
+	unsettled  int
+	prev, next uint32
+	serial     uint32 // tells the uses of a slot apart; 0 when it is unused
 }
+
+// spareSlots is how many slots are kept when no transaction is open.
+const spareSlots = 1024
 
 // NewTracker returns a tracker to which everything before start is safe.
-func NewTracker(start event.LSN) *Tracker { return &Tracker{safe: start} }
+func NewTracker(start event.LSN) *Tracker {
+	return &Tracker{safe: start, slots: make([]transaction, 1)}
+}
 
-// Begin enters the next transaction. The one before must have been committed.
+// Begin enters the next transaction. It panics when the one before has no commit yet: the server sends them one by one.
 func (t *Tracker) Begin() Tx {
-	if t.begun {
+	if t.begun != 0 {
 		panic("checkpoint: a transaction begins inside another")
 	}
-	t.begun = true
-	return t.enter(transaction{})
-}
-
-// Add says that the open transaction has n more events.
-func (t *Tracker) Add(n int) {
-	t.mustBeOpen("an event")
-	t.open[len(t.open)-1].unsettled += n
-}
-
-// Commit ends the open transaction; end is where the server says that it ends.
-func (t *Tracker) Commit(end event.LSN) {
-	t.mustBeOpen("a commit")
-	t.begun = false
-	t.open[len(t.open)-1].end = end
-	t.advance()
-}
-
-// Settle says that n more events of tx are settled.
-func (t *Tracker) Settle(tx Tx, n int) {
-	if tx < t.first || tx >= t.first+Tx(t.Open()) {
-		panic(fmt.Sprintf("checkpoint: settle an event of transaction %d, which is not open", tx))
+	if t.last++; t.last == 0 {
+		t.last = 1
 	}
-	one := &t.open[t.head+int(tx-t.first)]
+	i := t.takeSlot()
+	newest := t.slots[0].prev
+	t.slots[i] = transaction{prev: newest, serial: t.last}
+	t.slots[newest].next, t.slots[0].prev = i, i
+	t.begun = i
+	t.count++
+	return Tx(t.last)<<32 | Tx(i)
+}
+
+// Add says that the transaction that began last has n more events. It panics when that has its commit.
+func (t *Tracker) Add(n int) {
+	if t.begun == 0 || n < 0 {
+		panic(fmt.Sprintf("checkpoint: add %d events outside a transaction, or less than none", n))
+	}
+	t.slots[t.begun].unsettled += n
+}
+
+// Commit says that the transaction that began last is complete. end is where the server says that it ends (TransactionEndLSN). It
+// panics when no transaction is open.
+func (t *Tracker) Commit(end event.LSN) {
+	i := t.begun
+	if i == 0 {
+		panic("checkpoint: commit outside a transaction")
+	}
+	t.begun = 0
+	t.slots[i].end = end
+	t.finishIfDone(i)
+}
+
+// Settle says that n more events of tx are settled, before or after its commit. It panics when tx is finished or has
+// fewer that are not: something was settled twice, and the safe position cannot be trusted.
+func (t *Tracker) Settle(tx Tx, n int) {
+	i := uint32(tx) //nolint:gosec // the lower half is the slot
+	if i == 0 || int(i) >= len(t.slots) || t.slots[i].serial != uint32(tx>>32) {
+		panic(fmt.Sprintf("checkpoint: settle an event of transaction %d, which is not open", tx>>32))
+	}
+	one := &t.slots[i]
 	if n < 0 || n > one.unsettled {
-		panic(fmt.Sprintf("checkpoint: settle %d events of transaction %d, which has %d", n, tx, one.unsettled))
+		panic(fmt.Sprintf("checkpoint: settle %d events of transaction %d, which has %d", n, tx>>32, one.unsettled))
 	}
 	one.unsettled -= n
-	if tx == t.first {
-		t.advance()
-	}
+	t.finishIfDone(i)
 }
 
-// Keepalive says that everything up to walEnd was received. Inside an open transaction it says nothing: the commit
-// will say more.
+// Keepalive says that everything up to walEnd was received. It counts as an empty transaction: it is safe when everything before is.
+// Inside an open transaction it says nothing, because the commit will say more.
 func (t *Tracker) Keepalive(walEnd event.LSN) {
-	if t.begun {
-		return
+	if t.begun == 0 {
+		t.inherit(t.slots[0].prev, walEnd)
 	}
-	if n := len(t.open); n > t.head && t.open[n-1].unsettled == 0 {
-		t.open[n-1].end = max(t.open[n-1].end, walEnd) // behind an empty one: they become one
-		return
-	}
-	t.enter(transaction{end: walEnd})
-	t.advance()
 }
 
-// Safe returns the position up to which everything is settled.
+// Safe returns the position up to which everything is finished: the end of a transaction or a keepalive, or the start. It never goes
+// back. What the server sends may: a keepalive can lie behind a commit, and a replay after a crash of the server begins
+// with transactions that were confirmed before.
 func (t *Tracker) Safe() event.LSN { return t.safe }
 
-// Open is the number of transactions that are not safe yet, keepalives behind them included.
-func (t *Tracker) Open() int { return len(t.open) - t.head }
+// Open is the number of unfinished transactions, the one without a commit included.
+func (t *Tracker) Open() int { return t.count }
 
-// Oldest returns the first transaction that is not safe; false when all are.
-func (t *Tracker) Oldest() (Tx, bool) { return t.first, t.Open() > 0 }
-
-func (t *Tracker) enter(one transaction) Tx {
-	if t.head > 0 && len(t.open) == cap(t.open) && t.head >= len(t.open)/2 {
-		t.open = t.open[:copy(t.open, t.open[t.head:])]
-		t.head = 0
+// inherit makes end safe as soon as transaction i is finished; 0 stands for none, so it is safe now.
+func (t *Tracker) inherit(i uint32, end event.LSN) {
+	if i == 0 {
+		t.safe = max(t.safe, end)
+		return
 	}
-	t.open = append(t.open, one)
-	return t.first + Tx(t.Open()-1)
+	t.slots[i].end = max(t.slots[i].end, end)
 }
 
-// advance moves the safe position over the finished transactions at the head. A lower end than before (a keepalive can be behind
-// a commit) leaves it where it is.
-func (t *Tracker) advance() {
-	for t.head < len(t.open) && t.open[t.head].unsettled == 0 && t.open[t.head].end != 0 {
-		t.safe = max(t.safe, t.open[t.head].end)
-		t.head++
-		t.first++
+// finishIfDone takes a finished transaction from the list.
+func (t *Tracker) finishIfDone(i uint32) {
+	one := t.slots[i]
+	if one.unsettled > 0 || i == t.begun {
+		return
 	}
-	if t.head == len(t.open) {
-		t.open, t.head = t.open[:0], 0
+	t.inherit(one.prev, one.end)
+	t.slots[one.prev].next = one.next
+	t.slots[one.next].prev = one.prev
+	t.slots[i] = transaction{next: t.free}
+	t.free = i
+	if t.count--; t.count == 0 && cap(t.slots) > spareSlots {
+		t.slots, t.free = make([]transaction, 1), 0
 	}
 }
 
-func (t *Tracker) mustBeOpen(what string) {
-	if !t.begun {
-		panic("checkpoint: " + what + " outside a transaction")
+// takeSlot returns an unused slot.
+func (t *Tracker) takeSlot() uint32 {
+	if i := t.free; i != 0 {
+		t.free = t.slots[i].next
+		return i
 	}
+	t.slots = append(t.slots, transaction{})
+	return uint32(len(t.slots) - 1) //nolint:gosec // memory ends long before 2^32 transactions
 }
