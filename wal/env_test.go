@@ -3,7 +3,6 @@ package wal_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +38,7 @@ func setupOn(t *testing.T, url string) *fixture {
 		Publication: "outboxd", Create: true, StatusInterval: 100 * time.Millisecond,
 	}}
 	// Slots are the server's, not the database's.
-	f.cfg.Slot = "s" + strings.ReplaceAll(query[string](f, "SELECT gen_random_uuid()::text"), "-", "_")
+	f.cfg.Slot = "s" + query[string](f, "SELECT md5(random()::text || clock_timestamp())")
 	f.exec("CREATE TABLE outbox (id bigint PRIMARY KEY, payload text)")
 	return f
 }

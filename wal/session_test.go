@@ -167,11 +167,12 @@ func TestAMissingSlotIsNamed(t *testing.T) {
 }
 
 func TestALostSlotIsNamed(t *testing.T) {
-	server := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"max_slot_wal_keep_size = 1MB", "min_wal_size = 32MB", "max_wal_size = 32MB"}})
-	f := setupOn(t, server.Database(t))
-	if f.create().Major() < 13 {
+	if setup(t).mustVerify().Major() < 13 {
 		t.Skip("PostgreSQL 12 keeps the log of every slot")
 	}
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"max_slot_wal_keep_size = 1MB", "min_wal_size = 32MB", "max_wal_size = 32MB"}})
+	f := setupOn(t, server.Database(t))
+	f.create()
 	eventually(t, "the slot is lost", func() bool {
 		f.exec("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1 << 20)), pg_switch_wal()")
 		f.exec("CHECKPOINT")

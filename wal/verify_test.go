@@ -3,6 +3,8 @@ package wal_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -319,4 +321,25 @@ func TestServerSettingsAreChecked(t *testing.T) {
 			t.Errorf("want check %s, got %s: %v", want[i], check.Check, check)
 		}
 	}
+}
+
+func TestAStandbyIsRefused(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	f := setupOn(t, server.Database(t))
+	f.create()
+	signal := filepath.Join(query[string](f, "SHOW data_directory"), "standby.signal")
+	server.Stop()
+	if err := os.WriteFile(signal, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	_, checks := f.other().verify()
+	if len(checks) != 1 || checks[0].Check != wal.CheckPrimary || !strings.Contains(checks[0].Mend, "connect to the primary") {
+		t.Errorf("want only the primary check, got %v", checks)
+	}
+	server.Stop()
+	if err := os.Remove(signal); err != nil {
+		t.Fatal(err)
+	}
+	server.Start() // the cleanup drops the database
 }
