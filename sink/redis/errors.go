@@ -81,6 +81,9 @@ func (s *Sink) classifyReply(text string) (class sink.Class, fateKnown bool, men
 		return r.class, r.known, r.mend
 	}
 	switch {
+	case strings.HasPrefix(text, "ERR The user executing the script"), strings.HasPrefix(text, "ERR ACL failure in script"):
+		r := refusals["NOPERM"] // what a script is told instead
+		return r.class, r.known, r.mend
 	case strings.HasPrefix(text, "ERR max number of clients"):
 		return sink.Unavailable, true, ""
 	case strings.HasPrefix(text, "ERR AUTH"), strings.HasPrefix(text, "ERR invalid password"), strings.HasPrefix(text, "ERR Client sent AUTH"):

@@ -63,7 +63,9 @@ var tailScript = newScript(lastID + `
 local reply = {last}
 local count = tonumber(ARGV[2])
 if count == 0 then return reply end
-for _, entry in ipairs(redis.call('XREVRANGE', key, ARGV[1], '-', 'COUNT', count)) do
+local entries = redis.pcall('XREVRANGE', key, ARGV[1], '-', 'COUNT', count)
+if entries.err then return entries end
+for _, entry in ipairs(entries) do
   local found, size, fields = {}, 0, entry[2]
   for i = 1, #fields, 2 do
     local name = fields[i]

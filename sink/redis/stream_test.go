@@ -1,0 +1,254 @@
+package redis_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/sink/redis"
+)
+
+// setup returns a sink of the shared server, a plain client and a stream whose tail was read.
+func setup(t *testing.T, cfg redis.Config) (*redis.Sink, *goredis.Client, string) {
+	t.Helper()
+	cfg.URL = testenv.Redis(t).URL
+	s, c, stream := opened(t, cfg), plain(t, cfg.URL), newStream(t)
+	t.Cleanup(func() { plain(t, cfg.URL).Del(t.Context(), stream) })
+	mustTail(t, s, stream)
+	return s, c, stream
+}
+
+// bothWays runs the test with a fence and without.
+func bothWays(t *testing.T, test func(t *testing.T, cfg redis.Config)) {
+	t.Run("Fenced", func(t *testing.T) { test(t, redis.Config{}) })
+	t.Run("Unfenced", func(t *testing.T) { test(t, redis.Config{Unfenced: true}) })
+}
+
+func TestFieldsStandInOrderWithThePayloadLast(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg redis.Config) {
+		s, c, stream := setup(t, cfg)
+		m := batch(stream, 1, 1)
+		m[0].Headers = append(m[0].Headers, sink.Header{Name: "a", Value: []byte{}}, sink.Header{Name: "b", Value: nil})
+		mustPublish(t, s, m)
+		got, err := c.Do(t.Context(), "XRANGE", stream, "-", "+").Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := fmt.Sprint(got[0].([]any)[1])
+		if want := fmt.Sprint([]any{"id", "1", "position", "7:0/1:1", "a", "", "b", "", "payload", `{"n":1}`}); fields != want {
+			t.Errorf("fields %s, want %s", fields, want)
+		}
+	})
+}
+
+// A consumer that deletes what it has read is common; the last entry's id would then no longer tell that another instance wrote.
+func TestLateBatchIsRefusedThoughTheEndWasDeleted(t *testing.T) {
+	older, c, stream := setup(t, redis.Config{})
+	mustPublish(t, older, batch(stream, 1, 2))
+
+	newer := opened(t, redis.Config{URL: testenv.Redis(t).URL})
+	mustTail(t, newer, stream)
+	mustPublish(t, newer, batch(stream, 3, 4))
+	deleteAfter(t, c, stream, 2)
+	wantIDs(t, c, stream, 1, 2)
+
+	results := older.Publish(t.Context(), batch(stream, 3, 4))
+	if results == nil || results[0] == nil || sink.FateKnown(results[0]) {
+		t.Fatalf("results %v, want refused with an unknown fate", results)
+	}
+	wantIDs(t, c, stream, 1, 2)
+	mustPublish(t, newer, batch(stream, 5, 5))
+}
+
+// deleteAfter deletes the entries behind the first n.
+func deleteAfter(t *testing.T, c *goredis.Client, stream string, n int) {
+	t.Helper()
+	entries, err := c.XRange(t.Context(), stream, "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries[n:] {
+		if err := c.XDel(t.Context(), stream, e.ID).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDeletedEntriesAndTrimmedStreamsDoNotStopTheSink(t *testing.T) {
+	s, c, stream := setup(t, redis.Config{})
+	mustPublish(t, s, batch(stream, 1, 5))
+	deleteAfter(t, c, stream, 3)
+	mustPublish(t, s, batch(stream, 4, 6)) // the end is where it was
+	wantIDs(t, c, stream, 1, 6)
+	if err := c.XTrimMaxLen(t.Context(), stream, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, s, batch(stream, 7, 8))
+	wantIDs(t, c, stream, 7, 8)
+}
+
+func TestRemovedStreamHasAnUnknownFateAndGoesOn(t *testing.T) {
+	s, c, stream := setup(t, redis.Config{})
+	mustPublish(t, s, batch(stream, 1, 3))
+	if err := c.Del(t.Context(), stream).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if results := s.Publish(t.Context(), batch(stream, 4, 5)); results == nil || sink.FateKnown(results[0]) {
+		t.Fatalf("results %v, want an unknown fate", results)
+	}
+	if entries := mustTail(t, s, stream); len(entries) > 0 {
+		t.Fatalf("tail %v, want none", entries)
+	}
+	mustPublish(t, s, batch(stream, 4, 5))
+	wantIDs(t, c, stream, 4, 5)
+}
+
+func TestOrderHoldsWhenTheClockGoesBack(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg redis.Config) {
+		s, c, stream := setup(t, cfg)
+		future := &goredis.XAddArgs{Stream: stream, ID: "99999999999999-18446744073709551614", Values: []string{"id", "1"}}
+		if err := c.XAdd(t.Context(), future).Err(); err != nil {
+			t.Fatal(err)
+		}
+		mustTail(t, s, stream)
+		mustPublish(t, s, batch(stream, 2, 40))
+		wantIDs(t, c, stream, 1, 40)
+		if entries := mustTail(t, s, stream); len(entries) != 40 {
+			t.Fatalf("tail of %d entries, want 40", len(entries))
+		}
+	})
+}
+
+func TestForgottenScriptIsSentAgain(t *testing.T) {
+	s, c, stream := setup(t, redis.Config{})
+	for i := 1; i <= 5; i += 2 {
+		if err := c.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if i > 1 {
+			mustTail(t, s, stream)
+		}
+		if err := c.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		mustPublish(t, s, batch(stream, i, i+1))
+	}
+	wantIDs(t, c, stream, 1, 6)
+}
+
+func TestLongStreamIsTrimmedToAboutMaxLen(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg redis.Config) {
+		cfg.MaxLen = 1000
+		s, c, stream := setup(t, cfg)
+		for i := 1; i <= 3000; i += 500 {
+			mustPublish(t, s, batch(stream, i, i+499))
+		}
+		length, err := c.XLen(t.Context(), stream).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if length < 1000 || length > 1200 {
+			t.Errorf("the stream holds %d entries, want about 1000", length)
+		}
+		if entries := mustTail(t, s, stream); len(entries) != sink.MaxBatch || entries[len(entries)-1].ID != "3000" {
+			t.Errorf("tail of %d entries", len(entries))
+		}
+	})
+}
+
+func TestForgottenEndIsReadAgain(t *testing.T) {
+	s, c, first := setup(t, redis.Config{MaxStreams: 2})
+	second, third := newStream(t), newStream(t)
+	mustTail(t, s, second)
+	mustPublish(t, s, batch(first, 1, 1)) // used more lately than the second
+	mustTail(t, s, third)
+	mustPublish(t, s, batch(first, 2, 2))
+	mustPublish(t, s, batch(third, 1, 1))
+	results := s.Publish(t.Context(), batch(second, 1, 2))
+	if results == nil || !errors.Is(results[0], redis.ErrTailUnread) || sink.FateKnown(results[0]) {
+		t.Fatalf("results %v, want ErrTailUnread with an unknown fate", results)
+	}
+	mustTail(t, s, second)
+	mustPublish(t, s, batch(second, 1, 2))
+	wantIDs(t, c, first, 1, 2)
+	wantIDs(t, c, second, 1, 2)
+}
+
+func TestTailOfLargeEntriesIsReadInParts(t *testing.T) {
+	s, _, stream := setup(t, redis.Config{})
+	const size, count = 200_000, 60
+	messages := batch(stream, 1, count)
+	for i := range messages {
+		messages[i].Body = bytes.Repeat([]byte("x"), size)
+	}
+	mustPublish(t, s, messages)
+	var got []string
+	for _, e := range mustTail(t, s, stream) {
+		got = append(got, e.ID)
+	}
+	var want []string
+	for i := 1; i <= count; i++ {
+		want = append(want, fmt.Sprint(i))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("tail %v, want %v", got, want)
+	}
+}
+
+func TestServersOwnLimitRejectsAndKeepsTheConnection(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"proto-max-bulk-len 1mb"}})
+	s, c, stream := opened(t, redis.Config{URL: server.URL}), plain(t, server.URL), newStream(t)
+	mustTail(t, s, stream)
+	messages := batch(stream, 1, 3)
+	messages[1].Body = bytes.Repeat([]byte("x"), 2<<20)
+	results := s.Publish(t.Context(), messages)
+	if len(results) != 3 || results[0] != nil || sink.ClassOf(results[1]) != sink.Rejected || !sink.FateKnown(results[1]) {
+		t.Fatalf("results %v, want the second rejected", results)
+	}
+	mustPublish(t, s, batch(stream, 2, 3))
+	wantIDs(t, c, stream, 1, 3)
+}
+
+func TestOneRefusedStreamDoesNotStopTheOthers(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg redis.Config) {
+		s, c, good := setup(t, cfg)
+		bad, last := newStream(t), newStream(t)
+		mustTail(t, s, bad)
+		mustTail(t, s, last)
+		if err := c.Set(t.Context(), bad, "no stream", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		messages := slices.Concat(batch(good, 1, 2), batch(bad, 1, 2), batch(last, 1, 2))
+		results := s.Publish(t.Context(), messages)
+		refusedFor(t, results[2:3], "WRONGTYPE")
+		if !errors.Is(results[3], sink.ErrNotAttempted) {
+			t.Errorf("the message behind it: %v", results[3])
+		}
+		wantIDs(t, c, good, 1, 2)
+		wantIDs(t, c, last, 1, 2)
+		if err := s.Probe(t.Context(), bad); sink.ClassOf(err) != sink.Unavailable {
+			t.Errorf("probe of a key that is no stream: %v", err)
+		}
+		if _, err := s.Tail(t.Context(), bad, 1); sink.ClassOf(err) != sink.Unavailable {
+			t.Errorf("tail of a key that is no stream: %v", err)
+		}
+	})
+}
+
+// refusedFor fails the test unless the first message was refused with that code, with nothing landed.
+func refusedFor(t *testing.T, results []error, code string) {
+	t.Helper()
+	if len(results) == 0 || results[0] == nil {
+		t.Fatal("publish was accepted")
+	}
+	if err := results[0]; sink.ClassOf(err) != sink.Unavailable || !sink.FateKnown(err) || !strings.Contains(err.Error(), code) {
+		t.Errorf("class %s, fate known %v, want unavailable and known for %s: %v", sink.ClassOf(err), sink.FateKnown(err), code, err)
+	}
+}
