@@ -67,12 +67,14 @@ type Message struct {
 
 // RowError says that a row of the outbox table is no valid event: a column that must have a value is NULL.
 type RowError struct {
+	Table    string // schema.table
 	Column   string
-	ID       string // empty when the id itself is NULL
-	Position event.Position
+	ID       string         // of the event; empty when the id itself is NULL
+	Position event.Position // without an Epoch
 }
 
 func (e *RowError) Error() string {
-	return fmt.Sprintf("event %q at %s: column %q is NULL: have the application fill it, or map another column (database.columns)",
-		e.ID, e.Position, e.Column)
+	return fmt.Sprintf("event %q, row %d of the transaction that committed at %s: column %q of %s is NULL, which no event may have: "+
+		"declare the column NOT NULL, so that the application is refused, or map another (database.columns)",
+		e.ID, e.Position.Ordinal, e.Position.Commit, e.Column, e.Table)
 }
