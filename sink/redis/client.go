@@ -104,10 +104,10 @@ func (c *client) node(ctx context.Context, key string) (*redis.Client, error) {
 	return c.cluster.MasterForKey(ctx, key)
 }
 
-// moved makes a cluster client look up again who holds what.
-func (c *client) moved(ctx context.Context) {
+// lookAgain makes a cluster client look up, in the background and at most five times a second, who holds what.
+func (c *client) lookAgain() {
 	if c.cluster != nil {
-		c.cluster.ReloadState(ctx)
+		c.cluster.ReloadState(context.Background())
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/sink"
@@ -20,7 +21,10 @@ import (
 	"github.com/outboxd/outboxd/sink/sinktest"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	logging.Disable() // go-redis writes a line for each failed connection; the tests see the errors
+	testenv.Main(m)
+}
 
 var streams atomic.Int64
 

@@ -44,9 +44,12 @@ var refusals = map[string]refusal{
 	"FENCED":      {sink.Retry, false, ""},
 }
 
-// fail returns err with its class and fate.
+// fail returns err with its class and fate. Whatever went wrong at a cluster, the stream may be served elsewhere by now.
 func (s *Sink) fail(call, stream string, err error) *sink.Error {
 	class, known, mend := s.classify(err)
+	if class != sink.Rejected && !errors.Is(err, ErrTailUnread) {
+		s.client.lookAgain()
+	}
 	if mend != "" {
 		mend = " (" + mend + ")"
 	}

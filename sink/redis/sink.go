@@ -75,7 +75,6 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 		err = execErr // the connection was refused: no command has a result
 	}
 	if err != nil {
-		s.client.moved(ctx)
 		return s.fail("probe", destination, err)
 	}
 	return nil

@@ -1,0 +1,167 @@
+package redis_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/sink/redis"
+	"github.com/outboxd/outboxd/sink/sinktest"
+)
+
+// redisCluster is a cluster of three masters.
+type redisCluster struct {
+	url   string
+	nodes []*goredis.Client
+	ids   []string
+	all   *goredis.ClusterClient
+}
+
+func newCluster(t *testing.T) *redisCluster {
+	t.Helper()
+	c := &redisCluster{}
+	var hosts []string
+	do := func(node *goredis.Client, args ...any) any {
+		t.Helper()
+		reply, err := node.Do(t.Context(), args...).Result()
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return reply
+	}
+	const count, slots = 3, 16384
+	for i := range count {
+		bus := freePort(t)
+		server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
+			"cluster-enabled yes", "cluster-node-timeout 5000", fmt.Sprintf("cluster-port %d", bus)}})
+		node := plain(t, server.URL)
+		do(node, "CLUSTER", "ADDSLOTSRANGE", i*slots/count, (i+1)*slots/count-1)
+		do(node, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		c.nodes, hosts = append(c.nodes, node), append(hosts, host(t, server.URL))
+		c.ids = append(c.ids, do(node, "CLUSTER", "MYID").(string))
+		if i > 0 {
+			ip, port, err := net.SplitHostPort(hosts[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			do(c.nodes[0], "CLUSTER", "MEET", ip, port, bus)
+		}
+	}
+	eventually(t, "every node serves and knows the others", func() bool {
+		for _, node := range c.nodes {
+			info := do(node, "CLUSTER", "INFO").(string)
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_size:%d\r", count)) {
+				return false
+			}
+		}
+		return true
+	})
+	c.url = "redis+cluster://" + strings.Join(hosts, ",")
+	c.all = goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: hosts})
+	t.Cleanup(func() { _ = c.all.Close() })
+	return c
+}
+
+// owner returns the indices of the node that holds the slot of the stream and of another one.
+func (c *redisCluster) owner(t *testing.T, stream string) (slot int64, from, to int) {
+	t.Helper()
+	slot, err := c.nodes[0].ClusterKeySlot(t.Context(), stream).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from = int(slot) * len(c.nodes) / 16384
+	return slot, from, (from + 1) % len(c.nodes)
+}
+
+func (c *redisCluster) setSlot(t *testing.T, node int, slot int64, state string, id string) {
+	t.Helper()
+	if err := c.nodes[node].Do(t.Context(), "CLUSTER", "SETSLOT", slot, state, id).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	c := newCluster(t)
+	t.Run("Conformance", func(t *testing.T) {
+		sinktest.Run(t, onClient(c.all, redis.Config{URL: c.url, MaxMessageBytes: 1 << 20}))
+	})
+	t.Run("ConformanceUnfenced", func(t *testing.T) {
+		h := onClient(c.all, redis.Config{URL: c.url, MaxMessageBytes: 1 << 20, Unfenced: true})
+		h.Unfenced = true
+		sinktest.Run(t, h)
+	})
+	t.Run("SlotUnderMigrationIsFollowed", func(t *testing.T) { slotUnderMigrationIsFollowed(t, c) })
+	t.Run("UnfencedGoesOnAfterAMigration", func(t *testing.T) { unfencedGoesOnAfterAMigration(t, c) })
+	t.Run("NodeWithoutClusterURLSaysSo", func(t *testing.T) {
+		s, stream := opened(t, redis.Config{URL: "redis://" + c.nodes[0].Options().Addr}), ""
+		for from := 0; from == 0; { // a stream of another node
+			stream = newStream(t)
+			_, from, _ = c.owner(t, stream)
+		}
+		_, err := s.Tail(t.Context(), stream, 1)
+		if sink.ClassOf(err) != sink.Unavailable || !strings.Contains(err.Error(), "redis+cluster://") {
+			t.Fatalf("class %s: %v", sink.ClassOf(err), err)
+		}
+	})
+}
+
+// migrate moves the stream's slot from its node to another, half or fully.
+func (c *redisCluster) migrate(t *testing.T, stream string, between func()) {
+	t.Helper()
+	slot, from, to := c.owner(t, stream)
+	c.setSlot(t, to, slot, "IMPORTING", c.ids[from])
+	c.setSlot(t, from, slot, "MIGRATING", c.ids[to])
+	ip, port, err := net.SplitHostPort(c.nodes[to].Options().Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.nodes[from].Migrate(t.Context(), ip, port, stream, 0, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	between()
+	for _, node := range []int{to, from} {
+		c.setSlot(t, node, slot, "NODE", c.ids[to])
+	}
+}
+
+func slotUnderMigrationIsFollowed(t *testing.T, c *redisCluster) {
+	s, stream := opened(t, redis.Config{URL: c.url}), newStream(t)
+	mustTail(t, s, stream)
+	mustPublish(t, s, batch(stream, 1, 5))
+	c.migrate(t, stream, func() {
+		mustPublish(t, s, batch(stream, 6, 10)) // ASK
+		if entries := mustTail(t, s, stream); len(entries) != 10 {
+			t.Errorf("tail of %d entries under migration, want 10", len(entries))
+		}
+	})
+	mustPublish(t, s, batch(stream, 11, 12)) // MOVED
+	mustPublish(t, s, batch(stream, 13, 14))
+	_, _, to := c.owner(t, stream)
+	wantIDs(t, c.nodes[to], stream, 1, 14)
+}
+
+func unfencedGoesOnAfterAMigration(t *testing.T, c *redisCluster) {
+	s, stream := opened(t, redis.Config{URL: c.url, Unfenced: true}), newStream(t)
+	mustTail(t, s, stream)
+	mustPublish(t, s, batch(stream, 1, 5))
+	c.migrate(t, stream, func() {
+		results := s.Publish(t.Context(), batch(stream, 6, 7))
+		if results == nil || sink.ClassOf(results[0]) != sink.Retry || !sink.FateKnown(results[0]) {
+			t.Errorf("results %v under migration, want retry with a known fate", results)
+		}
+	})
+	eventually(t, "the cluster client knows the new owner", func() bool {
+		results := s.Publish(t.Context(), batch(stream, 6, 10))
+		if results != nil && !sink.FateKnown(results[0]) {
+			t.Fatalf("unknown fate: %v", results[0])
+		}
+		return results == nil
+	})
+	_, _, to := c.owner(t, stream)
+	wantIDs(t, c.nodes[to], stream, 1, 10)
+}

@@ -1,0 +1,57 @@
+package redis_test
+
+import (
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/sink/redis"
+)
+
+func TestSentinelFailoverGoesOnAtTheNewMaster(t *testing.T) {
+	master, replica := testenv.NewRedis(t, testenv.RedisOptions{}), testenv.NewRedis(t, testenv.RedisOptions{})
+	m, r := plain(t, master.URL), plain(t, replica.URL)
+	ip, port, err := net.SplitHostPort(host(t, master.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Do(t.Context(), "REPLICAOF", ip, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	watching := testenv.NewRedis(t, testenv.RedisOptions{Sentinel: true, Settings: []string{
+		fmt.Sprintf("sentinel monitor orders %s %s 1", ip, port),
+		"sentinel down-after-milliseconds orders 500", "sentinel failover-timeout orders 3000",
+	}})
+	s := opened(t, redis.Config{URL: "redis+sentinel://" + host(t, watching.URL) + "/orders/0"})
+	stream := newStream(t)
+	mustTail(t, s, stream)
+	mustPublish(t, s, batch(stream, 1, 20))
+	eventually(t, "the sentinel knows the replica and it is in step", func() bool {
+		known, err := plain(t, "redis://"+host(t, watching.URL)).Do(t.Context(), "SENTINEL", "REPLICAS", "orders").Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		acknowledged, err := m.Wait(t.Context(), 1, 0).Result()
+		return err == nil && acknowledged == 1 && len(known) == 1
+	})
+	eventually(t, "the replica holds the stream", func() bool {
+		n, err := r.XLen(t.Context(), stream).Result()
+		return err == nil && n == 20
+	})
+
+	master.Kill()
+	landed := 0
+	eventually(t, "a tail of the new master, and a batch behind it", func() bool {
+		entries, err := s.Tail(t.Context(), stream, 100)
+		if err != nil {
+			return false
+		}
+		landed = len(entries)
+		return s.Publish(t.Context(), batch(stream, landed+1, 40)) == nil
+	})
+	if landed != 20 {
+		t.Fatalf("the new master held %d entries, want 20", landed)
+	}
+	wantIDs(t, r, stream, 1, 40)
+}
