@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // withNamespace runs f. When the broker says that the topic is missing, it makes tenant and namespace and runs f again, where
@@ -67,14 +68,24 @@ func (s *Sink) createTenant(ctx context.Context, tenant string) error {
 	return nil
 }
 
-// put creates what the path names. That it exists is no error.
+// put creates what the path names. That it exists is no error. A broker answers with an internal error when another
+// process creates the same at the same moment; asked again it says that it exists.
 func (s *Sink) put(ctx context.Context, path string, body any) error {
-	err := s.request(ctx, http.MethodPut, path, body, nil)
-	if status(err) == http.StatusConflict {
-		return nil
+	for attempts := 1; ; attempts++ {
+		err := s.request(ctx, http.MethodPut, path, body, nil)
+		switch {
+		case status(err) == http.StatusConflict:
+			return nil
+		case status(err) != http.StatusInternalServerError || attempts == putAttempts || !sleep(ctx, putPause):
+			return err
+		}
 	}
-	return err
 }
+
+const (
+	putAttempts = 3
+	putPause    = 100 * time.Millisecond
+)
 
 // statusError is a refusal of the admin REST API.
 type statusError struct {
@@ -149,8 +160,9 @@ func reason(answer []byte) string {
 	var r struct {
 		Reason string `json:"reason"`
 	}
+	text := string(answer)
 	if json.Unmarshal(answer, &r) == nil && r.Reason != "" {
-		return r.Reason
+		text = r.Reason
 	}
-	return string(answer[:min(len(answer), 200)])
+	return strings.Join(strings.Fields(text[:min(len(text), 200)]), " ") // the rest is a stack trace
 }

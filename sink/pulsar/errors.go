@@ -33,9 +33,6 @@ var rejectedTexts = []string{"exceeds MaxMessageSize"}
 
 // classOf returns the class of the client's error.
 func classOf(err error) sink.Class {
-	if e, ok := errors.AsType[*sink.Error](err); ok {
-		return e.Class
-	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		switch e.Result() { //nolint:exhaustive // the others are told by their texts, or are to be retried
 		case client.MessageTooBig, client.InvalidMessage, client.SchemaFailure, client.AddToBatchFailed:
@@ -83,13 +80,23 @@ func (s *Sink) asError(err error) error {
 	if err == nil {
 		return nil
 	}
+	if e, ok := errors.AsType[*sink.Error](err); ok {
+		return &sink.Error{Class: e.Class, FateKnown: true, Err: err}
+	}
 	class := classOf(err)
 	if problem := s.heard.problem(); problem != "" && noAnswer(err) {
 		class = sink.Unavailable
 		err = fmt.Errorf("%w: %s", err, s.scrub(problem))
 	}
-	return &sink.Error{Class: class, FateKnown: true, Err: err}
+	return &sink.Error{Class: class, FateKnown: true, Err: oneLine{err}}
 }
+
+// oneLine is an error without line breaks: the client joins its errors with them.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", ": ") }
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // noAnswer tells whether the call ended without the broker having answered.
 func noAnswer(err error) bool {

@@ -1,0 +1,48 @@
+// Package pulsar is the [sink.Sink] of Apache Pulsar, on the Go client of Apache.
+//
+// A destination is a persistent topic's full name, persistent://tenant/namespace/topic, or that of one partition; see
+// [Sink.Partitions] and [Sink.Partition].
+//
+// # Guarantees
+//
+//   - One writer: a destination has an exclusive producer from the end of Tail on. Another outboxd that takes over cuts it off, and what it
+//     still sends is refused by the broker. Its publishes are then refused here with an unknown fate, until Tail.
+//   - One batch is one broker entry, so it lands whole or not at all. A batch that is larger than the broker or the
+//     memory allows becomes several entries, and each leaves after the acknowledgement of the one before. Sizes are checked before
+//     anything is sent.
+//   - Nothing is sent twice: a producer that lost its connection is given up. The client would make the connection again and send
+//     what is pending once more, in whatever order.
+//   - Destinations progress independently: a batch over several topics is under way to all of them at once.
+//   - Bounded memory: at most Config.PendingBytes wait for acknowledgements, and the client's buffers, which grow to the
+//     largest entry of each producer, are bounded by smaller entries and by closing producers.
+//   - No secret is in an error or a log line.
+//
+// # What it does not guarantee
+//
+//   - nil means acknowledged by as many bookies as the namespace asks for. What a cluster loses afterwards is lost.
+//   - Tail sees what Pulsar still has. A topic without retention keeps only what some subscription has not acknowledged.
+//   - A batch that the broker was already writing when its connection broke, and that takes more than 200 ms to be written, may land
+//     behind the tail that was read meanwhile.
+//   - Topics with message deduplication, chunked messages and schemas other than bytes are not used. Non-persistent topics are refused.
+//   - More partitions later: keys move, and the order of a key holds only within each partition.
+//
+// # What happens on each failure
+//
+//   - Connection lost, broker killed, topic moved to another broker: batches under way have an unknown fate at once; the
+//     destination's next Publish is refused until Tail, which finds the new broker.
+//   - Acknowledgements stand still for Config.AckStall (a hanging broker, a batch that the broker refuses without a word
+//     to the client, as for a namespace's own size limit): unknown fate, and the producer is closed.
+//   - A broker that is silent: the connection is closed after 10 to 15 s, which fails whatever waits on it; a client whose calls do not come
+//     back for 20 s is replaced.
+//   - Nothing listens, wrong credentials, no rights, missing tenant or namespace, terminated topic, exceeded quota, a foreign
+//     exclusive producer: Unavailable, with what the broker says. A namespace is made where Config.Create is set.
+//   - A message that is too large: Rejected; what stands before it has landed, nothing behind it was sent.
+//   - More destinations in use than Config.MaxProducers: the one that was idle longest is closed and must read its tail
+//     again, which is slow but loses nothing.
+//
+// # The client
+//
+// It is used against its habits, and its version is pinned: without a reconnect, timer or send timeout, with a logger that learns the broker's size
+// limit and the reason of a failed connection, which it tells in no other way. The protocol's ExclusiveWithFencing, which it does not
+// have, is spoken by wire.go.
+package pulsar
