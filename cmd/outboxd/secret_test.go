@@ -1,13 +1,20 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/migrations"
 )
 
 const secretConfig = `database: {url: "postgres://app:hunter2@127.0.0.1:1/shop?sslmode=disable&connect_timeout=5"}
@@ -46,18 +53,49 @@ func TestNoCommandShowsASecret(t *testing.T) {
 	}
 }
 
+// The servers refuse or do not answer, so that their errors reach the log: first the database, then the brokers.
 func TestRunWithoutServersShowsNoSecret(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "outboxd.yaml")
-	if err := os.WriteFile(path, []byte(secretConfig), 0o600); err != nil {
+	t.Run("database", func(t *testing.T) {
+		runUntil(t, nil, "session ended; opening the next one")
+	})
+	t.Run("brokers", func(t *testing.T) {
+		url := testenv.Postgres(t).Database(t)
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.WithoutCancel(t.Context()))
+		if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		outboxd, environ := program(t), []string{"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms"}
+		create := exec.CommandContext(t.Context(), outboxd, "slot", "create")
+		if create.Env = environ; create.Run() != nil {
+			t.Fatal("no slot")
+		}
+		if _, err := conn.Exec(t.Context(), `INSERT INTO outbox (tenant_id, topic, occurred_at, payload)
+			VALUES ('a', 'x', now(), '{}'), ('b', 'x', now(), '{}')`); err != nil {
+			t.Fatal(err)
+		}
+		runUntil(t, environ, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"line":"Failed to connect to broker."`, `"message":"redis client"`)
+	})
+}
+
+// runUntil runs the program with the planted secrets until its output holds the texts, and stops it.
+func runUntil(t *testing.T, variables []string, texts ...string) {
+	t.Helper()
+	folder := t.TempDir()
+	file := filepath.Join(folder, "outboxd.yaml")
+	if err := os.WriteFile(file, []byte(secretConfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	log, err := os.Create(filepath.Join(folder, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(program(t), "run", "--config", path)
-	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, log, log
+	cmd := exec.Command(program(t), "run", "--config", file)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{}, variables...), log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -71,9 +109,9 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); strings.Count(read(), "session ended") < 2; <-tick.C {
+	for deadline := time.Now().Add(patience); !containsAll(read(), texts); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("no session was tried twice:\n%s", read())
+			t.Fatalf("want %q in:\n%s", texts, read())
 		}
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -85,4 +123,8 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 	if text := read(); strings.Contains(text, "hunter2") {
 		t.Errorf("printed:\n%s", text)
 	}
+}
+
+func containsAll(text string, parts []string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/internal/config"
@@ -18,6 +19,7 @@ import (
 
 // openSinks opens the sinks that a route names; when one fails the others are closed again.
 func openSinks(cfg *config.Config, out io.Writer, log zerolog.Logger) (map[string]sink.Sink, error) {
+	goredis.SetLogger(redisLog{log}) // the library knows one logger for the process
 	sinks := map[string]sink.Sink{}
 	for _, r := range cfg.Routes {
 		for _, to := range r.To {
@@ -33,6 +35,14 @@ func openSinks(cfg *config.Config, out io.Writer, log zerolog.Logger) (map[strin
 		}
 	}
 	return sinks, nil
+}
+
+// redisLog takes what the Redis client says on its own. What matters of it is in the errors that it returns too.
+type redisLog struct{ log zerolog.Logger }
+
+// Printf writes one line at level debug.
+func (l redisLog) Printf(_ context.Context, format string, args ...any) {
+	l.log.Debug().Str("line", fmt.Sprintf(format, args...)).Msg("redis client")
 }
 
 func openSink(c config.Sink, out io.Writer, log zerolog.Logger) (sink.Sink, error) {
