@@ -22,16 +22,16 @@ const patience = 20 * time.Second
 // fixture is a database of the test's own with an outbox table, and the configuration to stream it.
 type fixture struct {
 	*pgx.Conn
-	t   *testing.T
+	t   testing.TB
 	cfg wal.Config
 }
 
-func setup(t *testing.T) *fixture {
+func setup(t testing.TB) *fixture {
 	t.Helper()
 	return setupOn(t, testenv.Postgres(t).Database(t))
 }
 
-func setupOn(t *testing.T, url string) *fixture {
+func setupOn(t testing.TB, url string) *fixture {
 	t.Helper()
 	f := &fixture{Conn: dial(t, url), t: t, cfg: wal.Config{
 		URL: url, Schema: "public", Table: "outbox", Columns: []string{"id", "payload"},
@@ -43,7 +43,7 @@ func setupOn(t *testing.T, url string) *fixture {
 	return f
 }
 
-func dial(t *testing.T, url string) *pgx.Conn {
+func dial(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -54,9 +54,9 @@ func dial(t *testing.T, url string) *pgx.Conn {
 }
 
 // afterTest is a context for cleanups: the test's own ends before they run.
-func afterTest(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
+func afterTest(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 
-func closeConn(t *testing.T, conn *pgx.Conn) {
+func closeConn(t testing.TB, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(afterTest(t), patience)
 	defer cancel()
 	if err := conn.Close(ctx); err != nil {
@@ -109,7 +109,7 @@ func (f *fixture) waitFor(what, sql string, args ...any) {
 }
 
 // eventually polls until the condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -123,7 +123,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // reader receives from a stream and remembers the relations it was told of.
 type reader struct {
 	*wal.Stream
-	t *testing.T
+	t testing.TB
 }
 
 func (f *fixture) open(start event.LSN) *reader {
@@ -177,7 +177,7 @@ func (r *reader) next() transaction {
 	}
 }
 
-func parse(t *testing.T, data []byte) pglogrepl.Message {
+func parse(t testing.TB, data []byte) pglogrepl.Message {
 	t.Helper()
 	message, err := pglogrepl.Parse(data)
 	if err != nil {

@@ -33,9 +33,6 @@ type keepalives struct {
 }
 
 func newKeepalives(senderTimeout time.Duration) keepalives {
-	if senderTimeout <= 0 {
-		senderTimeout = defaultSenderTimeout
-	}
 	return keepalives{early: senderTimeout / 4}
 }
 

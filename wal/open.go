@@ -71,7 +71,7 @@ func open(ctx context.Context, conn *pgconn.PgConn, cfg Config, start event.LSN)
 // slotFacts is what Open needs to know of the slot and the server before it streams.
 type slotFacts struct {
 	confirmed     event.LSN
-	senderTimeout time.Duration // 0 when it is switched off
+	senderTimeout time.Duration // PostgreSQL's default where it is switched off
 }
 
 // slotBefore reads the slot's confirmed position: PostgreSQL 12 lets a lower one in a status move it back, so the first status
@@ -93,6 +93,9 @@ func slotBefore(ctx context.Context, conn *pgconn.PgConn, slot string) (slotFact
 	milliseconds, err := strconv.Atoi(string(row[1]))
 	if err != nil {
 		return slotFacts{}, fmt.Errorf("read wal_sender_timeout: %w", err)
+	}
+	if milliseconds == 0 {
+		return slotFacts{confirmed, defaultSenderTimeout}, nil
 	}
 	return slotFacts{confirmed, time.Duration(milliseconds) * time.Millisecond}, nil
 }

@@ -49,19 +49,29 @@ func (p *proxy) accept() {
 		}
 		server, err := net.Dial("tcp", p.server)
 		if err != nil {
-			client.Close()
+			hangUp(client)
 			continue
 		}
 		p.mu.Lock()
 		p.conns = append(p.conns, client, server)
 		p.mu.Unlock()
-		p.done.Go(func() { io.Copy(server, client); server.Close() })
-		p.done.Go(func() { p.pass(client, server); client.Close() })
+		p.done.Go(func() { p.forward(server, client) })
+		p.done.Go(func() { p.pass(client, server) })
 	}
 }
 
+// hangUp closes a connection that may be closed or broken already.
+func hangUp(conn io.Closer) { _ = conn.Close() }
+
+// forward copies to the server until either side ends.
+func (p *proxy) forward(server io.WriteCloser, client io.Reader) {
+	defer hangUp(server)
+	_, _ = io.Copy(server, client) // a cut connection is what some tests are about
+}
+
 // pass copies from the server as far as it is allowed to.
-func (p *proxy) pass(client io.Writer, server io.Reader) {
+func (p *proxy) pass(client io.WriteCloser, server io.Reader) {
+	defer hangUp(client)
 	buffer := make([]byte, 64<<10)
 	for {
 		p.mu.Lock()
@@ -95,10 +105,10 @@ func (p *proxy) allow(n int) {
 }
 
 func (p *proxy) close() {
-	p.listener.Close()
+	hangUp(p.listener)
 	p.mu.Lock()
 	for _, conn := range p.conns {
-		conn.Close()
+		hangUp(conn)
 	}
 	p.allowed = -1
 	p.changed.Broadcast()
