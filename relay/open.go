@@ -29,7 +29,7 @@ func (s *session) open(ctx context.Context) error {
 	defer cancel()
 	cfg := &s.relay.cfg
 	var err error
-	if s.control, err = s.connect(ctx); err != nil {
+	if s.control, err = s.connect(ctx, ""); err != nil {
 		return err
 	}
 	record, found, err := checkpoint.Load(ctx, s.control, cfg.Schema, cfg.WAL.Slot)
@@ -47,7 +47,7 @@ func (s *session) open(ctx context.Context) error {
 	if s.stream, err = wal.Open(ctx, source, record.Confirmed); err != nil {
 		return lostIf(found, err)
 	}
-	if s.tables, err = s.connect(ctx); err != nil {
+	if s.tables, err = s.connect(ctx, tableLockTimeout); err != nil {
 		return err
 	}
 	if s.lease, err = park.Raise(ctx, s.tables, cfg.Schema, cfg.WAL.Slot, cfg.Holder); err != nil {
@@ -56,13 +56,21 @@ func (s *session) open(ctx context.Context) error {
 	return s.loadRecord(ctx)
 }
 
-func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
+// tableLockTimeout keeps a settle that waits for a row that the application holds from holding the lease for long: the next
+// session could not raise its term.
+const tableLockTimeout = "5s"
+
+// connect opens an ordinary connection; lockTimeout is the server's own unless it is set.
+func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(s.relay.cfg.WAL.URL)
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
 	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "outboxd"
+	}
+	if lockTimeout != "" {
+		config.RuntimeParams["lock_timeout"] = lockTimeout
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

@@ -59,6 +59,9 @@ func newRig(t *testing.T, databaseURL, redisURL string) *rig {
 	r.redis = goredis.NewClient(options)
 	t.Cleanup(func() { _ = r.redis.Close() })
 	r.cfg = r.config(redisURL)
+	if _, err := wal.Setup(t.Context(), r.conn, r.cfg.WAL); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
