@@ -43,13 +43,13 @@ func (d *Decoder) relation(r *reader, m *Message) error {
 	}
 	d.relations[id] = rel
 	d.last = nil
-	missing := d.missing(rel)
-	if rel.outbox && missing != "" {
+	missing, complete := d.missing(rel)
+	if rel.outbox && !complete {
 		return fmt.Errorf("table %s has no column %q any more, or the publication leaves it out: "+
 			"restore it, or correct database.columns", rel.name, missing)
 	}
 	m.Outbox = rel.outbox
-	rel.alike = !rel.outbox && missing == ""
+	rel.alike = !rel.outbox && complete
 	return nil
 }
 
@@ -63,14 +63,14 @@ func (d *Decoder) fieldsOf(column string) []field {
 	return fields
 }
 
-// missing returns the first column of the outbox table that the relation does not have; empty when it has all.
-func (d *Decoder) missing(rel *relation) string {
+// missing returns the first column of the outbox table that the relation does not have; complete when it has all.
+func (d *Decoder) missing(rel *relation) (name string, complete bool) {
 	for _, f := range d.fields {
 		if !slices.ContainsFunc(rel.columns, func(c column) bool { return c.name == f.column }) {
-			return f.column
+			return f.column, false
 		}
 	}
-	return ""
+	return "", true
 }
 
 func (d *Decoder) lookup(id uint32) (*relation, error) {
