@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -16,10 +17,11 @@ import (
 
 // redisCluster is a cluster of three masters.
 type redisCluster struct {
-	url   string
-	nodes []*goredis.Client
-	ids   []string
-	all   *goredis.ClusterClient
+	url     string
+	servers []*testenv.RedisServer
+	nodes   []*goredis.Client
+	ids     []string
+	all     *goredis.ClusterClient
 }
 
 func newCluster(t *testing.T) *redisCluster {
@@ -38,10 +40,11 @@ func newCluster(t *testing.T) *redisCluster {
 	for i := range count {
 		bus := freePort(t)
 		server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
-			"cluster-enabled yes", "cluster-node-timeout 5000", fmt.Sprintf("cluster-port %d", bus)}})
+			"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus), "repl-diskless-sync-delay 0"}})
 		node := plain(t, server.URL)
 		do(node, "CLUSTER", "ADDSLOTSRANGE", i*slots/count, (i+1)*slots/count-1)
 		do(node, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		c.servers = append(c.servers, server)
 		c.nodes, hosts = append(c.nodes, node), append(hosts, host(t, server.URL))
 		c.ids = append(c.ids, do(node, "CLUSTER", "MYID").(string))
 		if i > 0 {
@@ -97,6 +100,24 @@ func TestCluster(t *testing.T) {
 	})
 	t.Run("SlotUnderMigrationIsFollowed", func(t *testing.T) { slotUnderMigrationIsFollowed(t, c) })
 	t.Run("UnfencedGoesOnAfterAMigration", func(t *testing.T) { unfencedGoesOnAfterAMigration(t, c) })
+	t.Run("LeastRightsAreEnough", func(t *testing.T) {
+		for _, node := range c.nodes {
+			rights := []any{"ACL", "SETUSER", "app", "reset", "on", ">word", "~outbox:*",
+				"+evalsha", "+eval", "+xadd", "+xinfo|stream", "+xrevrange", "+xlen", "+cluster|slots"}
+			if err := node.Do(t.Context(), rights...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := opened(t, redis.Config{URL: c.url, Username: "app", Password: "word"})
+		for range 8 { // on several nodes
+			stream := newStream(t)
+			mustTail(t, s, stream)
+			mustPublish(t, s, batch(stream, 1, 3))
+			if err := s.Probe(t.Context(), stream); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	t.Run("NodeWithoutClusterURLSaysSo", func(t *testing.T) {
 		s, stream := opened(t, redis.Config{URL: "redis://" + c.nodes[0].Options().Addr}), ""
 		for from := 0; from == 0; { // a stream of another node
@@ -164,4 +185,58 @@ func unfencedGoesOnAfterAMigration(t *testing.T, c *redisCluster) {
 	})
 	_, _, to := c.owner(t, stream)
 	wantIDs(t, c.nodes[to], stream, 1, 10)
+}
+
+func TestClusterFailoverGoesOnAtThePromotedReplica(t *testing.T) {
+	c := newCluster(t)
+	replica := c.addReplica(t, 0)
+	s, stream := opened(t, redis.Config{URL: c.url, Timeout: 2 * time.Second}), ""
+	for from := -1; from != 0; {
+		stream = newStream(t)
+		_, from, _ = c.owner(t, stream)
+	}
+	mustTail(t, s, stream)
+	mustPublish(t, s, batch(stream, 1, 10))
+	eventually(t, "the replica holds the stream", func() bool {
+		n, err := c.nodes[0].Wait(t.Context(), 1, 0).Result()
+		return err == nil && n == 1
+	})
+	c.servers[0].Kill()
+	landed := 0
+	eventually(t, "a tail of the promoted replica, and a batch behind it", func() bool {
+		entries, err := s.Tail(t.Context(), stream, 100)
+		if err != nil {
+			return false
+		}
+		landed = len(entries)
+		return s.Publish(t.Context(), batch(stream, landed+1, 20)) == nil
+	})
+	if landed != 10 {
+		t.Fatalf("the promoted replica held %d entries, want 10", landed)
+	}
+	wantIDs(t, replica, stream, 1, 20)
+}
+
+// addReplica adds a node that follows the master, and returns when it is in step.
+func (c *redisCluster) addReplica(t *testing.T, master int) *goredis.Client {
+	t.Helper()
+	bus := freePort(t)
+	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
+		"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus)}})
+	ip, port, err := net.SplitHostPort(host(t, server.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.nodes[master].Do(t.Context(), "CLUSTER", "MEET", ip, port, bus).Err(); err != nil {
+		t.Fatal(err)
+	}
+	node := plain(t, server.URL)
+	eventually(t, "the replica knows its master", func() bool {
+		return node.Do(t.Context(), "CLUSTER", "REPLICATE", c.ids[master]).Err() == nil
+	})
+	eventually(t, "the replica is in step", func() bool {
+		info, err := node.Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up")
+	})
+	return node
 }

@@ -10,7 +10,8 @@ import (
 )
 
 func TestSentinelFailoverGoesOnAtTheNewMaster(t *testing.T) {
-	master, replica := testenv.NewRedis(t, testenv.RedisOptions{}), testenv.NewRedis(t, testenv.RedisOptions{})
+	options := testenv.RedisOptions{Settings: []string{"repl-diskless-sync-delay 0"}}
+	master, replica := testenv.NewRedis(t, options), testenv.NewRedis(t, options)
 	m, r := plain(t, master.URL), plain(t, replica.URL)
 	ip, port, err := net.SplitHostPort(host(t, master.URL))
 	if err != nil {

@@ -1,0 +1,53 @@
+// Package redis is the sink that appends to Redis Streams: one server, a Sentinel group or a Cluster, Redis 5 or later.
+//
+// An entry holds the message's headers in their order and then its body in the field payload. The server numbers the
+// entries (XADD *), so their ids are its time and never go back, even where its clock does.
+//
+// # How a batch is appended
+//
+// Tail remembers the stream's last-generated-id. Each batch is one script for each stream, all streams of a server in one round
+// trip: the script appends only if the stream still ends at the remembered id, and returns the new end. So a late batch of
+// a cut connection or of a cut-off instance is refused, and so is ours when somebody else has appended: Tail then says what landed. The
+// client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN); a script that had run after all
+// would refuse itself.
+//
+// The last-generated-id survives XDEL and XTRIM, so consumers may delete what they have read; but what they deleted Tail cannot
+// find (see "Not guaranteed").
+//
+// Config.Unfenced appends by MULTI/EXEC for each stream and compares nothing.
+//
+// # Guarantees
+//
+//   - Those of package sink, with nil meaning that the server has answered. With appendfsync always that is durable; else what the
+//     server acknowledged in its last second can be lost with the machine, not with the process.
+//   - A batch lands whole or not at all: Redis runs scripts and transactions to their end, and checks memory, role and disk before
+//     the first write only.
+//   - What is larger than Config.MaxMessageBytes or the server's proto-max-bulk-len is rejected before it is sent.
+//   - The ends of at most Config.MaxStreams streams are remembered. One that was forgotten is refused with ErrTailUnread until
+//     its tail is read.
+//
+// # Not guaranteed
+//
+//   - Replication is asynchronous: a failover of Sentinel or Cluster loses what the new master had not received.
+//   - Entries that somebody deleted at the end of a stream, or a stream that was removed, cannot be found by Tail: an event
+//     whose fate was unknown at that moment may be delivered twice.
+//   - With Unfenced, a late batch may land behind the end that was read.
+//   - A cluster appends to streams of different nodes at the same time; order is kept within a stream only.
+//
+// # What happens on each failure
+//
+//   - No connection, or no user, password or right for it: sink.Unavailable, nothing landed.
+//   - Connection lost or timeout under a batch: sink.Unavailable with an unknown fate.
+//   - Context cancelled: sink.Retry with an unknown fate. Other calls that are on the way at that moment may get one too.
+//   - OOM, READONLY, MISCONF, NOREPLICAS, NOPERM, WRONGTYPE, LOADING, BUSY, CLUSTERDOWN, MASTERDOWN: sink.Unavailable, nothing landed. A
+//     key of the wrong type fails its own messages only.
+//   - MOVED, ASK, TRYAGAIN: the script is sent once more to where it belongs; without a fence it is sink.Retry, nothing landed.
+//   - The stream does not end where it did (somebody else wrote, it was removed, another instance took over): sink.Retry with an
+//     unknown fate.
+//   - Every other reply: sink.Retry with an unknown fate.
+//
+// # Rights
+//
+// An ACL user needs the streams' keys and +evalsha +eval +xadd +xinfo|stream +xrevrange +xlen; with Unfenced also +multi +exec, and
+// for a cluster +cluster|slots. +config|get lets the sink see proto-max-bulk-len; without it 512 MB is assumed.
+package redis
