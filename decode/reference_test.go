@@ -34,10 +34,10 @@ func (r *reference) compare(data []byte, m *decode.Message) error {
 	switch p := parsed.(type) {
 	case *pglogrepl.BeginMessage:
 		r.begin, r.ordinal = p, 0
-		want.Xid, want.CommitLSN, want.CommitTime = p.Xid, event.LSN(p.FinalLSN), micros(p.CommitTime)
+		want.Xid, want.CommitLSN, want.CommitTime = p.Xid, event.LSN(p.FinalLSN), micros(m.CommitTime, p.CommitTime)
 	case *pglogrepl.CommitMessage:
 		want.CommitLSN, want.EndLSN = event.LSN(p.CommitLSN), event.LSN(p.TransactionEndLSN)
-		want.CommitTime = micros(p.CommitTime)
+		want.CommitTime = micros(m.CommitTime, p.CommitTime)
 	case *pglogrepl.RelationMessage:
 		r.relations[p.RelationID] = p
 		want.Outbox = r.isOutbox(p.RelationID)
@@ -68,7 +68,14 @@ func parse(data []byte) (m pglogrepl.Message, err error) {
 	return pglogrepl.Parse(data)
 }
 
-func micros(t time.Time) int64 { return t.UnixMicro() }
+// micros returns t in microseconds: got, when that is t as far as the parser can tell, which counts in nanoseconds and so wraps
+// round outside the years 1678 to 2262.
+func micros(got int64, t time.Time) int64 {
+	if got*1000 == t.UnixNano() {
+		return got
+	}
+	return t.UnixMicro()
+}
 
 func (r *reference) isOutbox(id uint32) bool {
 	rel := r.relations[id]
