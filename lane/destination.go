@@ -10,6 +10,7 @@ import (
 // State says what may happen next at a destination.
 type State int
 
+// The states of a destination.
 const (
 	Unread     State = iota // the tail must be read before anything is published
 	Reading                 // a tail read is in flight

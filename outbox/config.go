@@ -11,6 +11,7 @@ import (
 // OnSent says what happens to the row of a delivered event.
 type OnSent string
 
+// What can happen to a delivered row.
 const (
 	Mark   OnSent = "mark"   // its status becomes SENT
 	Delete OnSent = "delete" // it is deleted

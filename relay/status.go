@@ -10,6 +10,7 @@ import (
 // State is what the relay is doing.
 type State string
 
+// The states of a relay.
 const (
 	StateConnecting State = "connecting" // opening a session, or waiting before the next try
 	StateStandby    State = "standby"    // another instance reads the slot; this one takes over when it ends

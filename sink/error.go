@@ -8,6 +8,7 @@ import (
 // Class says what a failed message needs before it can be accepted.
 type Class int
 
+// The classes of errors.
 const (
 	Retry       Class = iota // try again: the class of every error that nothing is known of
 	Unavailable              // the destination, or the whole broker, refuses everything for now

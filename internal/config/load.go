@@ -27,6 +27,7 @@ type Options struct {
 // Need says what a command cannot do without; what is not needed may be missing, but what is given is checked.
 type Need int
 
+// What a command can need.
 const (
 	NeedAll      Need = iota // the database, and sinks with routes
 	NeedDatabase             // the database
