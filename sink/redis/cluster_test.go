@@ -188,6 +188,7 @@ func unfencedGoesOnAfterAMigration(t *testing.T, c *redisCluster) {
 }
 
 func TestClusterFailoverGoesOnAtThePromotedReplica(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	replica := c.addReplica(t, 0)
 	s, stream := opened(t, redis.Config{URL: c.url, Timeout: 2 * time.Second}), ""
@@ -234,7 +235,13 @@ func (c *redisCluster) addReplica(t *testing.T, master int) *goredis.Client {
 	eventually(t, "the replica knows its master", func() bool {
 		return node.Do(t.Context(), "CLUSTER", "REPLICATE", c.ids[master]).Err() == nil
 	})
-	eventually(t, "the replica is in step", func() bool {
+	eventually(t, "every node knows it as a replica, and it is in step", func() bool { // else nobody votes for it
+		for _, other := range c.nodes {
+			known, err := other.ClusterNodes(t.Context()).Result()
+			if err != nil || !strings.Contains(known, " slave "+c.ids[master]) {
+				return false
+			}
+		}
 		info, err := node.Info(t.Context(), "replication").Result()
 		return err == nil && strings.Contains(info, "master_link_status:up")
 	})

@@ -10,6 +10,7 @@ import (
 )
 
 func TestSentinelFailoverGoesOnAtTheNewMaster(t *testing.T) {
+	t.Parallel()
 	options := testenv.RedisOptions{Settings: []string{"repl-diskless-sync-delay 0"}}
 	master, replica := testenv.NewRedis(t, options), testenv.NewRedis(t, options)
 	m, r := plain(t, master.URL), plain(t, replica.URL)
