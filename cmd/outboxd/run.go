@@ -56,7 +56,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err err
 		return err
 	}
 	working := context.WithoutCancel(ctx)
-	defer func() { err = errors.Join(err, closeSinks(working, sinks)) }()
+	defer func() { err = errors.Join(err, closeSinks(working, sinks, log)) }()
 	relayConfig, err := relayConfig(cfg, sinks, create)
 	if err != nil {
 		return err

@@ -30,13 +30,19 @@ http: {addr: ""}
 log: {level: trace}
 `
 
-// Every command, with servers that do not answer and with a faulty configuration, keeps the planted password to itself.
-func TestNoCommandShowsASecret(t *testing.T) {
+// writeSecretConfig returns the path of a file with the planted secrets.
+func writeSecretConfig(t *testing.T) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "outboxd.yaml")
 	if err := os.WriteFile(path, []byte(secretConfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	outboxd := program(t)
+	return path
+}
+
+// Every command, with servers that do not answer and with a faulty configuration, keeps the planted password to itself.
+func TestNoCommandShowsASecret(t *testing.T) {
+	path, outboxd := writeSecretConfig(t), program(t)
 	for _, command := range []string{
 		"config", "config --output json", "config --set batch.max_messages=0", "config --set sinks.redis.url=hunter2",
 		"config --set sinks.redis.url=redis://u:hun#hunter2@h", "config --database-url hunter2", "config --database-url postgres://u:hunter2%@h/d",
@@ -68,8 +74,9 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 		if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
 			t.Fatal(err)
 		}
-		outboxd, environ := program(t), []string{"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms"}
-		create := exec.CommandContext(t.Context(), outboxd, "slot", "create")
+		outboxd, environ := program(t), []string{"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms",
+			"OUTBOXD_SINKS_PULSAR_TIMEOUT=1500ms"}
+		create := exec.CommandContext(t.Context(), outboxd, "slot", "create", "--config", writeSecretConfig(t))
 		if create.Env = environ; create.Run() != nil {
 			t.Fatal("no slot")
 		}
@@ -77,24 +84,19 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 			VALUES ('a', 'x', now(), '{}'), ('b', 'x', now(), '{}')`); err != nil {
 			t.Fatal(err)
 		}
-		runUntil(t, environ, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"line":"Failed to connect to broker."`, `"message":"redis client"`)
+		runUntil(t, environ, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"sink":"pulsar","destination":"persistent:`, `"message":"redis client"`)
 	})
 }
 
 // runUntil runs the program with the planted secrets until its output holds the texts, and stops it.
 func runUntil(t *testing.T, variables []string, texts ...string) {
 	t.Helper()
-	folder := t.TempDir()
-	file := filepath.Join(folder, "outboxd.yaml")
-	if err := os.WriteFile(file, []byte(secretConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(folder, "log"))
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(program(t), "run", "--config", file)
+	cmd := exec.Command(program(t), "run", "--config", writeSecretConfig(t))
 	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{}, variables...), log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/sink"
@@ -29,7 +30,7 @@ func openSinks(cfg *config.Config, out io.Writer, log zerolog.Logger) (map[strin
 			s, err := openSink(cfg.Sinks[to.Sink], out, log.With().Str("sink", to.Sink).Logger())
 			if err != nil {
 				err = fmt.Errorf("open sink %s: %w", to.Sink, err)
-				return nil, errors.Join(err, closeSinks(context.Background(), sinks))
+				return nil, errors.Join(err, closeSinks(context.Background(), sinks, log))
 			}
 			sinks[to.Sink] = s
 		}
@@ -56,15 +57,29 @@ func openSink(c config.Sink, out io.Writer, log zerolog.Logger) (sink.Sink, erro
 	}
 }
 
-// closeSinks closes them all and returns every error.
-func closeSinks(ctx context.Context, sinks map[string]sink.Sink) error {
-	var failed []error
+// closeLimit is how long the sinks may take to close. The end of the process closes the connections of one that takes longer, and
+// the broker then frees what they held; nothing is in flight any more.
+const closeLimit = 5 * time.Second
+
+// closeSinks closes them all at once and returns the first error. One that takes longer than closeLimit is only logged.
+func closeSinks(ctx context.Context, sinks map[string]sink.Sink, log zerolog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, closeLimit)
+	defer cancel()
+	var all errgroup.Group
 	for name, s := range sinks {
-		if err := s.Close(ctx); err != nil {
-			failed = append(failed, fmt.Errorf("close sink %s: %w", name, err))
-		}
+		all.Go(func() error {
+			err := s.Close(ctx)
+			if errors.Is(err, context.DeadlineExceeded) {
+				log.Warn().Str("sink", name).Err(err).Msg("sink was not closed in time; its connections end with the process")
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("close sink %s: %w", name, err)
+			}
+			return nil
+		})
 	}
-	return errors.Join(failed...)
+	return all.Wait()
 }
 
 // publishTimeout is the longest that a used sink may take for one call; each sink keeps its own beneath it.
