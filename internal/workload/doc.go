@@ -1,0 +1,30 @@
+// Package workload is an application that uses the outbox, and an auditor of what became of it: a Producer that writes orders and
+// their events in real transactions, readers of what arrived at the brokers, and a Checker that compares the two. The demo and the
+// tests that kill servers are made of it. It shares no code with outboxd's sinks: a fault there must not hide itself here.
+//
+// # What is guaranteed
+//
+//   - The Ledger of a Producer says of each event whether its transaction committed or was rolled back. Where a connection was cut
+//     between COMMIT and its answer, the writer asks the database before it writes again: each of its transactions sets the writer's number
+//     in a row of its own, whose lock also waits for a backend that is still committing.
+//   - Events of one key are written by one writer at a time, and their sequence numbers rise in the order of their commits. A number is
+//     used once, whatever became of its transaction.
+//   - A Checker finds each committed event that is missing, each that came more than once, each that came behind a later one of its key in
+//     the same destination, each of a rolled-back transaction, each that lies in a wrong destination, and each whose content changed.
+//   - Memory is about 2 bytes an event in a Ledger, and 1 byte in a Checker with 4 bytes for each key and destination.
+//
+// # What is not
+//
+//   - Latency is measured from the time that the payload carries, which the writer takes before it sends the statements that are
+//     followed by COMMIT, to the broker's own time of the entry: the INSERT and COMMIT are in it. Both brokers give whole milliseconds,
+//     rounded down, so a latency may be up to 1 ms too small; and all of it needs one clock, so one machine.
+//   - The readers understand the format raw only.
+//   - The events of one Producer are to arrive once in what is read by one Checker: an event that is routed to two destinations needs two.
+//
+// # On failure
+//
+//   - PostgreSQL that is killed or cuts a connection interrupts a Producer, which goes on when it can connect again. An error that
+//     repeating cannot mend (no such table, no permission) ends Run.
+//   - A transaction whose outcome is unknown when Run ends is settled by Resolve; until then the Report is not OK.
+//   - Follow tries again for ever and says what was wrong; ReadAll ends with the first error.
+package workload
