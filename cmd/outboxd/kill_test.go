@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/migrations"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	kills        = 20                     // of an outboxd that streams, with SIGKILL at random moments under load
+	longestLife  = 900 * time.Millisecond // of outboxd between two kills
+	killPatience = 90 * time.Second
+)
+
+// arrival reads what a broker holds.
+type arrival interface {
+	ReadAll(ctx context.Context, handle func(workload.Received)) error
+}
+
+func TestKilledOutboxdLosesAndDoublesNothingInRedis(t *testing.T) {
+	for onSent, kills := range map[string]int{"mark": kills, "delete": 5, "keep": 5} {
+		t.Run(onSent, func(t *testing.T) {
+			server := testenv.Redis(t)
+			prefix := fmt.Sprintf("kill:%d", time.Now().UnixNano())
+			reader, err := workload.NewRedisReader(server.URL, prefix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = reader.Close() }()
+			killUnderLoad(t, reader, kills, "OUTBOXD_ON_SENT="+onSent, "REDIS_URL="+server.URL,
+				"OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+prefix+":{tenant}:{topic}'}]}]")
+		})
+	}
+}
+
+// killUnderLoad lets an application write while outboxd is killed and started again, and checks what arrived.
+func killUnderLoad(t *testing.T, reader arrival, kills int, environ ...string) {
+	url := testenv.Postgres(t).Database(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	outboxd := &child{t: t, path: program(t), environ: append(environ, "DATABASE_URL="+url,
+		fmt.Sprintf("OUTBOXD_DATABASE_SLOT=kill_%d", time.Now().UnixNano()), "OUTBOXD_HTTP_ADDR=", "OUTBOXD_CHECKPOINT_INTERVAL=100ms")}
+	outboxd.run("slot", "create") // before the first event: rows older than the slot are not in its log
+
+	producer, err := workload.NewProducer(workload.Config{URL: url, Rate: 1500, Random: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := producer.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	load, stopLoad := context.WithCancel(t.Context())
+	var loading sync.WaitGroup
+	loading.Go(func() {
+		if err := producer.Run(load); err != nil {
+			t.Errorf("the application: %v", err)
+		}
+	})
+	random := rand.New(rand.NewPCG(1, uint64(kills)))
+	for outboxd.streamed() < kills {
+		outboxd.start()
+		outboxd.dieAfter(time.Duration(random.Int64N(int64(longestLife))))
+	}
+	stopLoad()
+	loading.Wait()
+	outboxd.start()
+	defer outboxd.kill()
+	report := waitForAll(t, producer, reader)
+	if !report.OK() {
+		t.Errorf("events were lost, doubled or out of order")
+	}
+	outboxd.stop()
+	t.Logf("%s\n%s", outboxd.lives(), report.String())
+}
+
+// waitForAll reads the broker until everything committed has arrived or patience is over, and returns the last report.
+func waitForAll(t *testing.T, producer *workload.Producer, reader arrival) workload.Report {
+	t.Helper()
+	deadline := time.Now().Add(killPatience)
+	for {
+		checker := workload.NewChecker(producer.Ledger())
+		if err := reader.ReadAll(t.Context(), func(r workload.Received) { checker.Add(r) }); err != nil {
+			t.Fatal(err)
+		}
+		report := checker.Report()
+		if report.OK() || time.Now().After(deadline) {
+			return report
+		}
+		if doubled, outOfOrder, wrong := checker.Findings(); doubled+outOfOrder+wrong > 0 {
+			return report
+		}
+	}
+}
+
+// child is outboxd as a process that is started again and again.
+type child struct {
+	t       *testing.T
+	path    string
+	environ []string
+	process *exec.Cmd
+	log     strings.Builder
+	started int
+}
+
+func (c *child) command(args ...string) *exec.Cmd {
+	command := exec.Command(c.path, args...)
+	command.Env = append(os.Environ(), c.environ...)
+	command.Stdout, command.Stderr = &c.log, &c.log
+	return command
+}
+
+// run runs a command to its end.
+func (c *child) run(args ...string) {
+	c.t.Helper()
+	if err := c.command(args...).Run(); err != nil {
+		c.t.Fatalf("outboxd %s: %v\n%s", strings.Join(args, " "), err, c.log.String())
+	}
+}
+
+func (c *child) start() {
+	c.t.Helper()
+	c.process = c.command("run")
+	if err := c.process.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.started++
+}
+
+// dieAfter kills the process at a moment in its life. It must be alive until then.
+func (c *child) dieAfter(life time.Duration) {
+	c.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- c.process.Wait() }()
+	select {
+	case err := <-done:
+		c.t.Fatalf("outboxd ended by itself: %v\n%s", err, c.log.String())
+	case <-time.After(life):
+	}
+	if err := c.process.Process.Kill(); err != nil {
+		c.t.Fatal(err)
+	}
+	<-done
+}
+
+// kill ends the process if it still runs.
+func (c *child) kill() {
+	if c.process.ProcessState == nil {
+		_ = c.process.Process.Kill()
+		_ = c.process.Wait()
+	}
+}
+
+// stop ends the process with SIGTERM; it must exit 0.
+func (c *child) stop() {
+	c.t.Helper()
+	if err := c.process.Process.Signal(os.Interrupt); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.process.Wait(); err != nil {
+		c.t.Fatalf("outboxd did not stop cleanly: %v\n%s", err, c.log.String())
+	}
+}
+
+// lives says how often it was started and how often it came to stream.
+func (c *child) lives() string {
+	return fmt.Sprintf("outboxd was started %d times and streamed in %d of them", c.started, c.streamed())
+}
+
+// streamed is in how many of its lives it came to stream. No process may run meanwhile.
+func (c *child) streamed() int { return strings.Count(c.log.String(), `"message":"streaming"`) }
