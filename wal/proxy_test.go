@@ -22,7 +22,7 @@ type proxy struct {
 }
 
 // viaProxy routes the replication connection of f through a proxy.
-func viaProxy(t *testing.T, f *fixture) *proxy {
+func viaProxy(t testing.TB, f *fixture) *proxy {
 	t.Helper()
 	to, err := url.Parse(f.cfg.URL)
 	if err != nil {

