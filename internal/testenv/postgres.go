@@ -57,7 +57,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*PostgresServer, err
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, func(ctx context.Context) (*PostgresServer, error) { return startPostgres(ctx, binaries, o) })
+	return attempts(ctx, func(ctx context.Context) (*PostgresServer, error) { return startPostgres(ctx, binaries, o) })
 }
 
 func givenPostgres(given string) (*PostgresServer, error) {

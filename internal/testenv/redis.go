@@ -58,7 +58,7 @@ func StartRedis(ctx context.Context, o RedisOptions) (*RedisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, program, o) })
+	return attempts(ctx, func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, program, o) })
 }
 
 func findRedis() (string, error) {

@@ -20,6 +20,8 @@ type server struct {
 	limit   time.Duration
 	command func() command
 	ready   func(ctx context.Context) error // one attempt to use the server
+	stuck   func(log []byte) bool           // whether only another start helps, by the log since the last one; nil for never
+	logged  int64                           // size of the log before the last start
 	stop    syscall.Signal                  // asks for a clean end
 	discard syscall.Signal                  // ends it fast when its data is thrown away
 }
@@ -100,15 +102,27 @@ func (s *server) end(signal syscall.Signal, limit time.Duration) error {
 	return s.folder.ended(p)
 }
 
-// start launches the process and waits until the server answers, the process ends or ctx does.
+// start launches the process and waits until the server answers, the process ends or ctx does. A server that is stuck is started once more.
 func (s *server) start(ctx context.Context) error {
 	if s.Running() {
 		return errors.New("it runs already")
 	}
+	err := s.launch(ctx)
+	if errors.Is(err, errStuck) {
+		err = s.launch(ctx)
+	}
+	return err
+}
+
+func (s *server) launch(ctx context.Context) error {
 	if s.process != nil {
 		if err := s.folder.ended(s.process); err != nil {
 			return err
 		}
+	}
+	s.logged = 0
+	if info, err := os.Stat(s.folder.file(logName)); err == nil {
+		s.logged = info.Size()
 	}
 	var err error
 	if s.process, err = s.folder.run(s.command()); err != nil {
@@ -120,20 +134,23 @@ func (s *server) start(ctx context.Context) error {
 	return nil
 }
 
+// errStuck is the cause of a start that would never end, and that another one mends.
+var errStuck = errors.New("it does not get ready by itself")
+
 func (s *server) waitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		// Another server may answer on the port of one that ended.
 		if s.process.ended() {
-			if strings.Contains(strings.ToLower(s.logTail()), "address already in use") {
-				return fmt.Errorf("%w (%s)", errPortTaken, s.process.outcome())
-			}
-			return fmt.Errorf("it ended before it was ready: %s", s.process.outcome())
+			return s.died()
 		}
 		err := s.ready(ctx)
 		if err == nil && !s.process.ended() {
 			return nil
+		}
+		if s.isStuck() {
+			return errStuck
 		}
 		select {
 		case <-ctx.Done():
@@ -143,20 +160,42 @@ func (s *server) waitReady(ctx context.Context) error {
 	}
 }
 
+// died tells how the process ended by itself.
+func (s *server) died() error {
+	if strings.Contains(strings.ToLower(s.logTail()), "address already in use") {
+		return fmt.Errorf("%w (%s)", errPortTaken, s.process.outcome())
+	}
+	return fmt.Errorf("it ended by itself: %s", s.process.outcome())
+}
+
+func (s *server) isStuck() bool {
+	if s.stuck == nil {
+		return false
+	}
+	log, err := s.log()
+	return err == nil && s.stuck(log)
+}
+
 const logName = "server.log"
 
-// logTail returns the last lines of the server's log.
+// log returns what the server has logged since its last start.
+func (s *server) log() ([]byte, error) {
+	text, err := os.ReadFile(s.folder.file(logName))
+	return text[min(s.logged, int64(len(text))):], err
+}
+
+// logTail returns the last lines of it.
 func (s *server) logTail() string {
 	const size = 4 << 10
-	text, err := os.ReadFile(s.folder.file(logName))
+	text, err := s.log()
 	if err != nil {
 		return err.Error()
 	}
 	return string(text[max(0, len(text)-size):])
 }
 
-// launch makes servers until one finds its ports free, three at most.
-func launch[S interface{ Close(context.Context) error }](ctx context.Context, attempt func(context.Context) (S, error)) (S, error) {
+// attempts makes servers until one finds its ports free, three at most.
+func attempts[S interface{ Close(context.Context) error }](ctx context.Context, attempt func(context.Context) (S, error)) (S, error) {
 	for tries := 1; ; tries++ {
 		s, err := attempt(ctx)
 		if tries < 3 && errors.Is(err, errPortTaken) {

@@ -16,6 +16,7 @@ var ErrUnavailable = errors.New("not available on this machine")
 var shared struct {
 	postgres once[*PostgresServer]
 	redis    once[*RedisServer]
+	pulsar   once[*PulsarServer]
 }
 
 // once starts a server at its first use and remembers what came of it.
@@ -52,7 +53,7 @@ func (o *once[S]) close(ctx context.Context) error {
 func Main(m *testing.M) {
 	code := m.Run()
 	ctx := context.Background()
-	if err := errors.Join(shared.postgres.close(ctx), shared.redis.close(ctx)); err != nil {
+	if err := errors.Join(shared.postgres.close(ctx), shared.redis.close(ctx), shared.pulsar.close(ctx)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
