@@ -45,6 +45,19 @@ func TestKilledOutboxdLosesAndDoublesNothingInRedis(t *testing.T) {
 	}
 }
 
+func TestKilledOutboxdLosesAndDoublesNothingInPulsar(t *testing.T) {
+	server := testenv.Pulsar(t)
+	namespace := fmt.Sprintf("kill/n%d", time.Now().UnixNano())
+	reader, err := workload.NewPulsarReader(server.URL, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{namespace}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close() }()
+	killUnderLoad(t, reader, kills, "PULSAR_SERVICE_URL="+server.URL,
+		"OUTBOXD_SINKS_PULSAR_ADMIN_URL="+server.AdminURL, "OUTBOXD_SINKS_PULSAR_CREATE=true",
+		"OUTBOXD_ROUTES=[{to: [{sink: pulsar, destination: 'persistent://"+namespace+"/{tenant}.{topic}'}]}]")
+}
+
 // killUnderLoad lets an application write while outboxd is killed and started again, and checks what arrived.
 func killUnderLoad(t *testing.T, reader arrival, kills int, environ ...string) {
 	url := testenv.Postgres(t).Database(t)
