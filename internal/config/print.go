@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -23,11 +24,14 @@ func (c *Config) YAML(sources Sources) ([]byte, error) {
 // JSON returns the configuration as one JSON object with the file's names. Secrets are masked.
 func (c *Config) JSON() ([]byte, error) {
 	p := printer{comments: yaml.CommentMap{}}
-	text, err := json.MarshalIndent(plain(p.config(c)), "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // addresses hold ampersands
+	e.SetIndent("", "  ")
+	if err := e.Encode(plain(p.config(c))); err != nil {
 		return nil, fmt.Errorf("print configuration: %w", err)
 	}
-	return append(text, '\n'), nil
+	return b.Bytes(), nil
 }
 
 // printer turns the structs back into an ordered tree.
