@@ -75,7 +75,7 @@ func checkTopicTemplate(t template) error {
 func topicFault(name string) string {
 	parts := strings.Split(strings.TrimPrefix(name, persistent), "/")
 	if len(parts) != topicParts {
-		return "has a slash where none may be"
+		return fmt.Sprintf("has %d parts", len(parts))
 	}
 	for i, part := range parts {
 		switch {

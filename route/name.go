@@ -59,6 +59,9 @@ func (t *target) fault(i int, value string) string {
 	if reason := valueFault(value); reason != "" {
 		return reason
 	}
+	if t.kind == Pulsar && strings.Contains(value, "/") {
+		return "contains a slash"
+	}
 	place := t.template.places[i]
 	if i < len(t.template.places)-1 && !endsBefore(value, place.after) {
 		return fmt.Sprintf("runs into the separator %q behind it", place.after)

@@ -39,10 +39,10 @@ var ErrUnrouted = errors.New("no route matches: add one that does, or drop such 
 
 // Router applies rules to events. It is not safe for concurrent use: it remembers what it found.
 type Router struct {
-	rules        []rule
-	byType       bool // a template names the aggregate type
-	remembered   cache
-	keyBuf       []byte
+	rules      []rule
+	byType     bool // a template names the aggregate type
+	remembered cache
+	keyBuf     []byte
 }
 
 type rule struct {
