@@ -2,6 +2,7 @@ package sinktest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -153,6 +154,30 @@ func (s *suite) publishBeforeTailIsRefused(t *testing.T) {
 	second := s.h.open(t)
 	refused(t, second.publish(t, numbered(destination, 4, 5)))
 	s.h.holds(t, destination, 1, 3)
+}
+
+func (s *suite) publishAfterAnUnknownFateIsRefused(t *testing.T) {
+	c, destination := s.start(t)
+	c.mustPublish(t, numbered(destination, 1, 2))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	results := c.sink.Publish(ctx, numbered(destination, 3, 4))
+	if first(results) == nil {
+		t.Fatalf("publish with a context that has ended: %v", results)
+	}
+	if sink.FateKnown(results[0]) {
+		c.mustPublish(t, numbered(destination, 3, 4))
+		s.h.holds(t, destination, 1, 4)
+		return
+	}
+	refused(t, c.publish(t, numbered(destination, 3, 4)))
+	r := reader{c: c, destination: destination}
+	r.read(t)
+	if r.landed != 2 && r.landed != 4 {
+		t.Fatalf("the tail ends at %d, want 2 or 4", r.landed)
+	}
+	r.publish(t, 3, 6)
+	s.h.holds(t, destination, 1, 6)
 }
 
 // refused fails the test unless every message was refused in a way that makes the lane read the tail.

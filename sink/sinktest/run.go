@@ -30,6 +30,7 @@ func Run(t *testing.T, h Harness) {
 		{"TailPassesOverForeignEntries", readable && h.Append != nil, s.tailPassesOverForeignEntries},
 		{"PartitionsAreDestinationsOfTheirOwn", readable && h.Partitioned != nil, s.partitionsAreDestinationsOfTheirOwn},
 		{"PublishBeforeTailIsRefused", readable, s.publishBeforeTailIsRefused},
+		{"PublishAfterAnUnknownFateIsRefused", readable, s.publishAfterAnUnknownFateIsRefused},
 		{"ForeignWriterDoesNotStopTheStream", readable && h.Append != nil, s.foreignWriterDoesNotStopTheStream},
 		{"LateBatchOfAnOlderSinkIsFenced", readable && !h.Unfenced, s.lateBatchOfAnOlderSinkIsFenced},
 		{"CancelledPublishReturnsAtOnce", h.Freeze != nil, s.cancelledPublishReturnsAtOnce},
