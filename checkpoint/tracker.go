@@ -29,6 +29,7 @@ type transaction struct {
 	unsettled  int
 	prev, next uint32
 	serial     uint32 // tells the uses of a slot apart; 0 when it is unused
+	committed  int64  // microseconds since 1970
 }
 
 // spareSlots is how many slots are kept when no transaction is open.
@@ -39,8 +40,8 @@ func NewTracker(start event.LSN) *Tracker {
 	return &Tracker{safe: start, slots: make([]transaction, 1)}
 }
 
-// Begin enters the next transaction. It panics when the one before has no commit yet: the server sends them one by one.
-func (t *Tracker) Begin() Tx {
+// Begin enters the next transaction; committed is when it was, in microseconds since 1970. It panics when the one before has no commit yet: the server sends them one by one.
+func (t *Tracker) Begin(committed int64) Tx {
 	if t.begun != 0 {
 		panic("checkpoint: a transaction begins inside another")
 	}
@@ -49,7 +50,7 @@ func (t *Tracker) Begin() Tx {
 	}
 	i := t.takeSlot()
 	newest := t.slots[0].prev
-	t.slots[i] = transaction{prev: newest, serial: t.last}
+	t.slots[i] = transaction{prev: newest, serial: t.last, committed: committed}
 	t.slots[newest].next, t.slots[0].prev = i, i
 	t.begun = i
 	t.count++
@@ -106,6 +107,9 @@ func (t *Tracker) Safe() event.LSN { return t.safe }
 
 // Open is the number of unfinished transactions, the one without a commit included.
 func (t *Tracker) Open() int { return t.count }
+
+// Oldest returns when the oldest unfinished transaction was committed, in microseconds since 1970; 0 when there is none.
+func (t *Tracker) Oldest() int64 { return t.slots[t.slots[0].next].committed }
 
 // inherit makes end safe as soon as transaction i is finished; 0 stands for none, so it is safe now.
 func (t *Tracker) inherit(i uint32, end event.LSN) {

@@ -18,7 +18,7 @@ func wantSafe(t *testing.T, tracker *Tracker, want event.LSN) {
 
 // committed enters a whole transaction of n events.
 func committed(tracker *Tracker, n int, end event.LSN) Tx {
-	tx := tracker.Begin()
+	tx := tracker.Begin(0)
 	tracker.Add(n)
 	tracker.Commit(end)
 	return tx
@@ -48,7 +48,7 @@ func TestSafeIsExactlyTheEndOfAdjacentTransactions(t *testing.T) {
 
 func TestTransactionWithoutCommitIsNotFinished(t *testing.T) {
 	tracker := NewTracker(100)
-	tx := tracker.Begin()
+	tx := tracker.Begin(0)
 	tracker.Add(1)
 	tracker.Settle(tx, 1)
 	wantSafe(t, tracker, 100)
@@ -61,7 +61,7 @@ func TestTransactionWithoutCommitIsNotFinished(t *testing.T) {
 
 func TestEmptyTransactionIsSafeAtItsCommit(t *testing.T) {
 	tracker := NewTracker(100)
-	tracker.Begin()
+	tracker.Begin(0)
 	tracker.Commit(200)
 	wantSafe(t, tracker, 200)
 }
@@ -83,7 +83,7 @@ func TestKeepaliveWaitsForWhatWasReceivedBefore(t *testing.T) {
 
 func TestKeepaliveInsideTransactionSaysNothing(t *testing.T) {
 	tracker := NewTracker(100)
-	tx := tracker.Begin()
+	tx := tracker.Begin(0)
 	tracker.Keepalive(900)
 	tracker.Add(1)
 	tracker.Settle(tx, 1)
@@ -108,7 +108,7 @@ func TestOpenCountsUnfinishedTransactions(t *testing.T) {
 	tx := committed(tracker, 1, 200)
 	tracker.Settle(committed(tracker, 1, 300), 1)
 	tracker.Keepalive(400)
-	tracker.Begin()
+	tracker.Begin(0)
 	if got := tracker.Open(); got != 2 {
 		t.Errorf("%d are open, want 2: the first, and the one without a commit", got)
 	}
@@ -169,9 +169,9 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 func TestBrokenInvariantPanics(t *testing.T) {
 	for name, act := range map[string]func(*Tracker){
 		"commit without begin":     func(tr *Tracker) { tr.Commit(1) },
-		"begin inside":             func(tr *Tracker) { tr.Begin(); tr.Begin() },
+		"begin inside":             func(tr *Tracker) { tr.Begin(0); tr.Begin(0) },
 		"add outside":              func(tr *Tracker) { committed(tr, 1, 1); tr.Add(1) },
-		"add less than none":       func(tr *Tracker) { tr.Begin(); tr.Add(-1) },
+		"add less than none":       func(tr *Tracker) { tr.Begin(0); tr.Add(-1) },
 		"settle the zero Tx":       func(tr *Tracker) { tr.Settle(0, 0) },
 		"settle more than added":   func(tr *Tracker) { tr.Settle(committed(tr, 2, 1), 3) },
 		"settle less than none":    func(tr *Tracker) { tr.Settle(committed(tr, 2, 1), -1) },
@@ -269,7 +269,7 @@ func (h *history) step() {
 			h.model.all = append(h.model.all, modelEntry{end: at, complete: true})
 		}
 	case !h.model.inTransaction():
-		tx := h.tracker.Begin()
+		tx := h.tracker.Begin(0)
 		fmt.Fprintf(&h.log, "begin %x\n", tx)
 		h.model.all = append(h.model.all, modelEntry{tx: tx})
 	case choice < 8:
@@ -332,9 +332,28 @@ func BenchmarkTransaction(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		end += 10
-		tx := tracker.Begin()
+		tx := tracker.Begin(0)
 		tracker.Add(1)
 		tracker.Commit(end)
 		tracker.Settle(tx, 1)
+	}
+}
+
+func TestOldestIsTheCommitOfTheFirstUnfinishedTransaction(t *testing.T) {
+	tracker := NewTracker(0)
+	if got := tracker.Oldest(); got != 0 {
+		t.Fatalf("an empty tracker's oldest commit is %d", got)
+	}
+	var begun []Tx
+	for i := range 3 {
+		begun = append(begun, tracker.Begin(int64(100+i)))
+		tracker.Add(1)
+		tracker.Commit(event.LSN(10 * (i + 1)))
+	}
+	for i, settle := range []int{1, 0, 2} {
+		tracker.Settle(begun[settle], 1)
+		if got, want := tracker.Oldest(), []int64{100, 102, 0}[i]; got != want {
+			t.Errorf("after transaction %d was settled the oldest commit is %d, want %d", settle, got, want)
+		}
 	}
 }

@@ -28,10 +28,11 @@ type Config struct {
 	OnSent   OnSent // default Mark
 }
 
-// Columns names the columns that settling uses.
+// Columns names the columns that settling uses. The zero value stands for "id" and "status"; with an ID alone the table has
+// no status.
 type Columns struct {
-	ID     string // default "id"
-	Status string // default "status"; Delete and Keep do without one
+	ID     string
+	Status string // Delete and Keep do without one
 }
 
 // Statuses are the values of the status column.
@@ -42,14 +43,15 @@ type Statuses struct {
 
 // WithDefaults fills in what is empty.
 func (c Config) WithDefaults() Config {
+	if c.Columns == (Columns{}) {
+		c.Columns = Columns{ID: "id", Status: "status"}
+	}
 	for _, f := range []struct {
 		field *string
 		value string
 	}{
 		{&c.Schema, "public"},
 		{&c.Table, "outbox"},
-		{&c.Columns.ID, "id"},
-		{&c.Columns.Status, "status"},
 		{&c.Statuses.New, "NEW"},
 		{&c.Statuses.Sent, "SENT"},
 		{(*string)(&c.OnSent), string(Mark)},

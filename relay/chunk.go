@@ -79,6 +79,7 @@ type mark struct {
 	kind markKind
 	at   int // before which entry of the handover it stands
 	lsn  event.LSN
+	time int64 // begin: of the commit, microseconds since 1970
 }
 
 // handover is what the receiver gives to the core at once: entries, in log order, and the marks between them.
@@ -86,5 +87,6 @@ type handover struct {
 	chunk    *chunk
 	entries  []entry // a part of chunk.entries
 	marks    []mark
-	replyNow bool // the server asked for a reply; confirm what is safe without waiting for the interval
+	replyNow bool  // the server asked for a reply; confirm what is safe without waiting for the interval
+	halt     error // behind all this stands what cannot be decoded; the receiver's last
 }

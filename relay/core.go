@@ -39,6 +39,7 @@ type core struct {
 
 	settleQueue []*entry
 	settleDue   time.Time
+	settleHeld  bool // what the last round named was not visible: not before settleDue
 	settling    bool
 	saveDue     time.Time
 	progress    bool // an event was settled since the last save
@@ -48,7 +49,7 @@ type core struct {
 	received bool // the receiver has handed over its last
 	draining bool
 	drainBy  time.Time
-	stopped  *StoppedError
+	stopped  error // the stream cannot go on: *StoppedError, or what the receiver could not decode
 }
 
 // idleSave is how far the log may run ahead of the checkpoint while no event passes: writing the checkpoint makes log
@@ -60,8 +61,8 @@ func (c *core) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		c.dispatch(ctx)
-		c.facts.safeLSN.Store(uint64(c.tracker.Safe()))
+		c.dispatch()
+		c.publishFacts()
 		if c.drained() {
 			return c.finish()
 		}
@@ -79,6 +80,7 @@ func (c *core) run(ctx context.Context) error {
 			}
 		case <-c.stopping:
 			c.stopping = nil
+			c.facts.enter(StateDraining, "asked to stop")
 			c.drain(c.cfg.ShutdownTimeout)
 		case <-timer.C:
 			c.retryFailed(time.Now())
@@ -87,11 +89,17 @@ func (c *core) run(ctx context.Context) error {
 }
 
 // dispatch hands out all work that is ready.
-func (c *core) dispatch(ctx context.Context) {
+func (c *core) dispatch() {
 	for _, s := range c.sinks {
-		s.dispatch(ctx, c.cfg)
+		s.dispatch(c.cfg)
 	}
 	c.requestSettlement(time.Now())
+}
+
+// publishFacts shows how far the session is, and since when the oldest transaction waits.
+func (c *core) publishFacts() {
+	c.facts.progressed(c.tracker.Safe())
+	c.facts.oldestCommit.Store(c.tracker.Oldest())
 }
 
 func (c *core) receive(h *handover, ok bool) {
@@ -113,6 +121,9 @@ func (c *core) receive(h *handover, ok bool) {
 		c.apply(h.marks[next], h.chunk)
 	}
 	c.saveNow = c.saveNow || h.replyNow
+	if h.halt != nil {
+		c.halt(h.halt)
+	}
 	*h = handover{marks: h.marks[:0]}
 	select {
 	case c.idle <- h:
@@ -123,7 +134,7 @@ func (c *core) receive(h *handover, ok bool) {
 func (c *core) apply(m mark, full *chunk) {
 	switch m.kind {
 	case markBegin:
-		c.tx = c.tracker.Begin()
+		c.tx = c.tracker.Begin(m.time)
 	case markCommit:
 		c.tracker.Commit(m.lsn)
 	case markKeepalive:
@@ -137,11 +148,11 @@ func (c *core) apply(m mark, full *chunk) {
 // accept routes an event and queues it at its destinations.
 func (c *core) accept(e *entry) {
 	c.tracker.Add(1)
-	e.tx = c.tx
-	e.chunk.refs++
 	if c.stopped != nil {
 		return // never settled, so nothing is confirmed past what stopped the stream
 	}
+	e.tx = c.tx
+	e.chunk.refs++
 	e.event.Position.Epoch = c.start.Epoch
 	destinations, err := c.cfg.Router.Route(&e.event)
 	switch {
@@ -291,13 +302,20 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 
 // stop ends the stream at an event that cannot be delivered: nothing is confirmed past it. What is in flight is finished first.
 func (c *core) stop(e *entry, destination string, cause error) {
+	c.halt(&StoppedError{
+		ID: string(e.event.ID), Position: e.event.Position, Tenant: string(e.event.TenantID), Topic: string(e.event.Topic),
+		Destination: destination, Cause: cause,
+	})
+}
+
+func (c *core) halt(cause error) {
 	if c.stopped != nil {
 		return
 	}
-	c.stopped = &StoppedError{
-		ID: string(e.event.ID), Position: e.event.Position, Tenant: string(e.event.TenantID), Topic: string(e.event.Topic),
-		Destination: destination, Cause: cause,
+	if s, ok := errors.AsType[*StoppedError](cause); ok {
+		s.Position.Epoch = c.start.Epoch // which the log does not know
 	}
+	c.stopped = cause
 	c.drain(stopDrain)
 }
 
@@ -322,7 +340,8 @@ func (c *core) drained() bool {
 	if time.Now().After(c.drainBy) {
 		return true
 	}
-	if !c.received || c.settling || len(c.settleQueue) > 0 || c.tracker.Safe() > c.saved && c.progress {
+	// What comes behind an event that stops the stream is not waited for.
+	if !c.received && c.stopped == nil || c.settling || len(c.settleQueue) > 0 || c.tracker.Safe() > c.saved && c.progress {
 		return false
 	}
 	for _, s := range c.sinks {

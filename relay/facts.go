@@ -33,6 +33,7 @@ type facts struct {
 	walEnd          atomic.Uint64 // how far the server's log has come, as far as we know
 	receivedLSN     atomic.Uint64 // taken over by the core
 	safeLSN         atomic.Uint64
+	stoppedAt       atomic.Uint64 // commit LSN of the event that stops the stream, until it is safe; 0: none
 	sentLSN         atomic.Uint64 // confirmed to the server
 	oldestCommit    atomic.Int64  // microseconds since 1970, 0: nothing waits
 	sessions        atomic.Uint64
@@ -91,10 +92,28 @@ func (f *facts) recovered(fail *failure) {
 	delete(f.failing, fail)
 }
 
+// stopped notes that an event stops the stream.
+func (f *facts) stopped(e *StoppedError) {
+	f.stoppedAt.Store(uint64(e.Position.Commit))
+	f.enter(StateStopped, e.Error())
+}
+
+// progressed notes that everything up to safe is settled. Only past the event that stopped the stream is it active again: a
+// session that has come no further is one more try.
+func (f *facts) progressed(safe event.LSN) {
+	f.safeLSN.Store(uint64(safe))
+	if at := f.stoppedAt.Load(); at != 0 && uint64(safe) > at {
+		f.stoppedAt.Store(0)
+		f.enter(StateActive, "")
+	}
+}
+
 // opened notes that a session is open.
 func (f *facts) opened(term int64, epoch uint32) {
 	f.sessions.Add(1)
-	f.enter(StateActive, "")
+	if f.stoppedAt.Load() == 0 {
+		f.enter(StateActive, "")
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.term, f.epoch = term, epoch
@@ -104,7 +123,7 @@ func (f *facts) enter(s State, reason string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.state, f.reason, f.since = s, reason, time.Now()
-	if s != StateActive {
+	if s != StateActive && s != StateDraining {
 		clear(f.failing)
 	}
 }

@@ -25,7 +25,7 @@ const openTimeout = 30 * time.Second
 // a running instance is not cut off by one that only tries; and the checkpoint is read again after that, because the
 // instance before may have moved it until then.
 func (s *session) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	ctx, cancel := s.relay.opening(ctx)
 	defer cancel()
 	cfg := &s.relay.cfg
 	var err error
@@ -39,7 +39,7 @@ func (s *session) open(ctx context.Context) error {
 	if s.table, err = outbox.Describe(ctx, s.control, cfg.Outbox); err != nil {
 		return err
 	}
-	if err := s.prepareSlot(ctx, record, found); err != nil {
+	if err := s.prepareSlot(ctx, found); err != nil {
 		return err
 	}
 	source := cfg.WAL
@@ -54,6 +54,19 @@ func (s *session) open(ctx context.Context) error {
 		return err
 	}
 	return s.loadRecord(ctx)
+}
+
+// opening bounds what opens a session: by time, and by a stop, because a server that does not answer has nothing to drain.
+func (r *Relay) opening(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(parent, openTimeout)
+	go func() {
+		select {
+		case <-r.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // tableLockTimeout keeps a settle that waits for a row that the application holds from holding the lease for long: the next
@@ -81,16 +94,13 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 
 // prepareSlot verifies the way to the log. Publication and slot are made only before the first session: afterwards one that is missing
 // means that a part of the log is lost, which nothing may hide.
-func (s *session) prepareSlot(ctx context.Context, record checkpoint.Record, found bool) error {
+func (s *session) prepareSlot(ctx context.Context, found bool) error {
 	source := s.relay.cfg.WAL
 	if found {
 		source.Create = false
-		slot, err := wal.SlotStatus(ctx, s.control, source.Slot)
-		if err != nil {
+		// Where it stands is not compared yet: the instance before may have moved it since the record was read.
+		if _, err := wal.SlotStatus(ctx, s.control, source.Slot); err != nil {
 			return lostIf(true, err)
-		}
-		if slot.ConfirmedFlush > record.Confirmed && !slot.Active {
-			return movedError(source.Slot, slot.ConfirmedFlush, record.Confirmed)
 		}
 	}
 	server, err := wal.Setup(ctx, s.control, source)

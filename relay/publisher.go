@@ -82,16 +82,24 @@ func (p *publisher) do(ctx context.Context, j *job) {
 }
 
 // tail fences the destination and returns the highest position that its tail speaks of. The last entry is enough for the
-// frontier: entries of the log lane stand in position order.
+// frontier: entries of the log lane stand in position order. Behind entries of somebody else it looks further back.
 func (p *publisher) tail(ctx context.Context, j *job) (event.Position, error) {
 	n := 1
 	if p.atLeastOnce {
 		n = 0
 	}
-	entries, err := j.sink.sink.Tail(ctx, j.spans[0].destination.name, n)
+	name := j.spans[0].destination.name
+	entries, err := j.sink.sink.Tail(ctx, name, n)
+	if err == nil && len(entries) > 0 && highestOf(entries).IsZero() {
+		entries, err = j.sink.sink.Tail(ctx, name, sink.MaxBatch)
+	}
 	if err != nil {
 		return event.Position{}, fmt.Errorf("read the tail: %w", err)
 	}
+	return highestOf(entries), nil
+}
+
+func highestOf(entries []sink.Entry) event.Position {
 	var highest event.Position
 	for _, e := range entries {
 		if e.Position.After(highest) {
@@ -101,7 +109,7 @@ func (p *publisher) tail(ctx context.Context, j *job) (event.Position, error) {
 			highest = e.Frontier
 		}
 	}
-	return highest, nil
+	return highest
 }
 
 // publish encodes and publishes a batch. An event that cannot be encoded is rejected, and those of its destination behind

@@ -31,7 +31,7 @@ type receiver struct {
 	freshStatus []byte        // the status that marks a fresh row; nil when the table has none
 
 	confirmed *atomic.Uint64  // what the core allows to be confirmed
-	draining  <-chan struct{} // closed: receive no more, keep the status flowing
+	draining  <-chan struct{} // closed: receive no more than the open transaction, keep the status flowing
 
 	message    decode.Message
 	current    *chunk
@@ -52,10 +52,8 @@ func (r *receiver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		select {
-		case <-r.draining:
+		if r.mayEnd() {
 			return r.linger(ctx)
-		default:
 		}
 		// What is buffered is taken without a look at the clock or the other duties.
 		for more := true; more; more = r.stream.Buffered() > 0 && time.Now().Before(until) {
@@ -64,7 +62,7 @@ func (r *receiver) run(ctx context.Context) error {
 				return err
 			}
 			err = r.take(ctx, message)
-			if errors.Is(err, errDraining) {
+			if errors.Is(err, errEnd) {
 				return r.linger(ctx)
 			}
 			if err != nil {
@@ -73,7 +71,23 @@ func (r *receiver) run(ctx context.Context) error {
 		}
 		r.flush(ctx)
 	}
-	return nil
+	return r.lastStatus()
+}
+
+// errEnd says that no more is to be received: what is here is handed over, and the connection kept alive.
+var errEnd = errors.New("no more is to be received")
+
+// mayEnd tells whether a drain was asked for and no transaction is half received: its events would all come again.
+func (r *receiver) mayEnd() bool {
+	if r.inTx && r.marked {
+		return false
+	}
+	select {
+	case <-r.draining:
+		return true
+	default:
+		return false
+	}
 }
 
 // duties sends a status update when one is due, and returns when to look again.
@@ -97,8 +111,7 @@ func (r *receiver) linger(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			r.nextStatus = time.Time{}
-			return r.status()
+			return r.lastStatus()
 		case <-tick.C:
 		}
 		if event.LSN(r.confirmed.Load()) > r.sent {
@@ -108,6 +121,12 @@ func (r *receiver) linger(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// lastStatus confirms what the core allowed last.
+func (r *receiver) lastStatus() error {
+	r.nextStatus = time.Time{}
+	return r.status()
 }
 
 // status sends a status update when it is due.
@@ -149,7 +168,7 @@ func (r *receiver) data(ctx context.Context, data []byte) error {
 		return r.insert(ctx, data)
 	}
 	if err := r.decoder.Decode(data, &r.message); err != nil {
-		return fmt.Errorf("decode the log: %w", err)
+		return r.halt(err)
 	}
 	switch r.message.Kind {
 	case decode.Begin:
@@ -163,6 +182,9 @@ func (r *receiver) data(ctx context.Context, data []byte) error {
 			r.keepalive(r.message.EndLSN)
 		}
 		r.facts.walEnd.Store(max(r.facts.walEnd.Load(), uint64(r.message.EndLSN)))
+		if r.mayEnd() {
+			return errEnd
+		}
 	case decode.Update, decode.Delete, decode.Truncate:
 		if r.message.Outbox {
 			r.facts.ignoredChanges.Add(1)
@@ -197,7 +219,8 @@ func (r *receiver) insert(ctx context.Context, data []byte) error {
 	}
 	kept, e := r.current.add(data)
 	if err := r.decoder.Decode(kept, &r.message); err != nil {
-		return fmt.Errorf("decode the log: %w", err)
+		r.current.dropLast(kept)
+		return r.halt(err)
 	}
 	r.facts.receivedEvents.Add(1)
 	if !r.message.Outbox || (r.freshStatus != nil && string(r.message.Event.Status) != string(r.freshStatus)) {
@@ -209,14 +232,24 @@ func (r *receiver) insert(ctx context.Context, data []byte) error {
 	e.commitTime = r.commitTime
 	if !r.marked {
 		r.marked = true
-		r.pending.marks = append(r.pending.marks, mark{kind: markBegin, at: r.pendingEntries() - 1})
+		r.pending.marks = append(r.pending.marks, mark{kind: markBegin, at: r.pendingEntries() - 1, time: r.commitTime})
 	}
 	return nil
 }
 
-// errDraining ends the wait for memory when nothing more is to be received. The event that waited is dropped: its transaction has
-// no end yet, so it comes again.
-var errDraining = errors.New("draining")
+// halt ends the stream before what could not be decoded: what was received until there is handed over first, because the next session
+// comes no further, and it would never be delivered.
+func (r *receiver) halt(cause error) error {
+	cause = fmt.Errorf("decode the log: %w", cause)
+	if row, ok := errors.AsType[*decode.RowError](cause); ok {
+		e := &r.message.Event
+		cause = &StoppedError{
+			ID: row.ID, Position: row.Position, Tenant: string(e.TenantID), Topic: string(e.Topic), Cause: cause,
+		}
+	}
+	r.pending.halt = cause
+	return errEnd
+}
 
 // reserve makes room for an event of n bytes in the current chunk. While the budget is used up it waits, and keeps
 // the status flowing.
@@ -231,12 +264,8 @@ func (r *receiver) reserve(ctx context.Context, n int) error {
 	}
 	fresh := r.emptyChunk(n)
 	for !r.budget.take(fresh.cost(), budgetWait) {
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
-		case <-r.draining:
-			return errDraining
-		default:
 		}
 		if err := r.status(); err != nil {
 			return err
@@ -269,7 +298,7 @@ func (r *receiver) pendingEntries() int {
 func (r *receiver) flush(ctx context.Context) {
 	p := r.pending
 	n := r.pendingEntries()
-	if n == 0 && len(p.marks) == 0 && !p.replyNow {
+	if n == 0 && len(p.marks) == 0 && !p.replyNow && p.halt == nil {
 		return
 	}
 	if r.current != nil {

@@ -166,7 +166,7 @@ func (r *Relay) report(err error, wait time.Duration) {
 	stopped, isStop := errors.AsType[*StoppedError](err)
 	switch {
 	case isStop:
-		r.facts.enter(StateStopped, err.Error())
+		r.facts.stopped(stopped)
 		if r.lastStop == err.Error() {
 			return
 		}
@@ -180,6 +180,7 @@ func (r *Relay) report(err error, wait time.Duration) {
 		}
 		r.facts.enter(StateStandby, err.Error())
 	default:
+		r.facts.stoppedAt.Store(0)
 		r.facts.enter(StateConnecting, err.Error())
 		r.cfg.Log.Warn().Err(err).Dur("again_in", wait).Msg("session ended; opening the next one")
 	}

@@ -43,6 +43,9 @@ func (r *Relay) runSession(ctx context.Context) error {
 	s := &session{relay: r}
 	defer s.close()
 	if err := s.open(ctx); err != nil {
+		if r.isStopping() {
+			return errStopped
+		}
 		return err
 	}
 	r.facts.opened(s.lease.Term, s.record.Epoch)

@@ -88,7 +88,7 @@ func (c *core) requestSettlement(now time.Time) {
 		return
 	}
 	r := &settlement{}
-	if n := len(c.settleQueue); n >= settleAtOnce || n > 0 && (c.draining || !now.Before(c.settleDue)) {
+	if n := len(c.settleQueue); n > 0 && (c.settleHurries() || !now.Before(c.settleDue)) {
 		n = min(n, settleMost)
 		r.entries = append(r.entries, c.settleQueue[:n]...)
 		c.settleQueue = append(c.settleQueue[:0], c.settleQueue[n:]...)
@@ -107,6 +107,11 @@ func (c *core) requestSettlement(now time.Time) {
 	}
 	c.settling = true
 	c.requests <- r
+}
+
+// settleHurries tells whether the rows that gather are settled before they are due.
+func (c *core) settleHurries() bool {
+	return !c.settleHeld && (c.draining || len(c.settleQueue) >= settleAtOnce)
 }
 
 // wantsSave tells whether the checkpoint is worth writing: events have passed, the server asks, or the log has run far.
@@ -130,6 +135,7 @@ func (c *core) settlementDone(r *settlement) error {
 		c.settleQueue = append(c.settleQueue, e)
 		again++
 	}
+	c.settleHeld = again > 0
 	if len(c.settleQueue) > 0 {
 		c.settleDue = time.Now().Add(settleInterval)
 	}

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -130,7 +129,7 @@ func (s *sinkLane) active() bool {
 }
 
 // dispatch hands out jobs as far as publishers are free. A channel of jobs has room for all of them, so it never blocks.
-func (s *sinkLane) dispatch(ctx context.Context, cfg *Config) {
+func (s *sinkLane) dispatch(cfg *Config) {
 	for len(s.unresolved) > 0 && s.busy[jobResolve] < s.concurrency[jobResolve] {
 		t := s.unresolved[0]
 		s.unresolved = s.unresolved[1:]

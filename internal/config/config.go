@@ -29,7 +29,6 @@ type Database struct {
 	Publication string   `yaml:"publication" default:"outboxd" doc:"Name of the publication, for INSERT only."`
 	Table       string   `yaml:"table" default:"public.outbox" doc:"The outbox table, as schema.table."`
 	Schema      string   `yaml:"schema" default:"outboxd" doc:"The schema of outboxd's own tables."`
-	PoolSize    int      `yaml:"pool_size" default:"4" min:"2" max:"100" doc:"Connections at most, beside the one for replication."`
 	Failover    bool     `yaml:"failover" default:"false" doc:"Make the slot one that is synchronised to standbys (PostgreSQL 17 and later)."`
 	Columns     Columns  `yaml:"columns" doc:"The names of the outbox table's columns. An empty name says that the table has no such column."`
 	Statuses    Statuses `yaml:"statuses" doc:"The values of the status column."`
@@ -52,10 +51,8 @@ type Columns struct {
 
 // Statuses are the values of the status column.
 type Statuses struct {
-	New    string `yaml:"new" default:"NEW" doc:"A row that waits for delivery."`
-	Sent   string `yaml:"sent" default:"SENT" doc:"A row that was delivered."`
-	Failed string `yaml:"failed" default:"FAILED" doc:"A row whose delivery failed and will be tried again."`
-	Dead   string `yaml:"dead" default:"DEAD" doc:"A row whose delivery was given up."`
+	New  string `yaml:"new" default:"NEW" doc:"A row that waits for delivery."`
+	Sent string `yaml:"sent" default:"SENT" doc:"A row that was delivered."`
 }
 
 // Batch bounds one publish to one destination.

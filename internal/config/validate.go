@@ -80,8 +80,6 @@ func (l *loader) checkStatuses(d *Database) {
 	for _, s := range []struct{ path, value string }{
 		{"database.statuses.new", d.Statuses.New},
 		{"database.statuses.sent", d.Statuses.Sent},
-		{"database.statuses.failed", d.Statuses.Failed},
-		{"database.statuses.dead", d.Statuses.Dead},
 	} {
 		l.checkNotEmpty(s.path, s.value, "name the value of the status column")
 		if first, twice := seen[s.value]; twice {
