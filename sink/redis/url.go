@@ -57,8 +57,8 @@ func parseURL(raw string) (address, error) {
 		user, hosts = authority[:i+1], authority[i+1:]
 	}
 	u, err := url.Parse("redis://" + user + "host" + path) // net/url knows one host only
-	if err != nil {
-		return a, errors.New("url: cannot be read: percent-encode reserved characters in user and password")
+	if err != nil || u.Fragment != "" || strings.Contains(u.RawQuery, "@") || strings.Contains(u.Path, "@") {
+		return a, errors.New("url: cannot be read: percent-encode reserved characters in user and password") // and show no part of it
 	}
 	a.username = u.User.Username()
 	a.password, _ = u.User.Password()
@@ -125,7 +125,7 @@ func (a *address) setDatabase(s string) error {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 {
-		return fmt.Errorf("url: database %q: want a number", s)
+		return errors.New("url: the database is no number")
 	}
 	if n > 0 && a.kind == cluster {
 		return errors.New("url: a cluster has database 0 only")

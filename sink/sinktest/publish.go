@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +49,34 @@ func (s *suite) oneBatchHoldsSeveralDestinations(t *testing.T) {
 	}
 	for _, d := range destinations {
 		s.h.holds(t, d, 1, 60)
+	}
+}
+
+func (s *suite) lanesPublishAtOnce(t *testing.T) {
+	const lanes, rounds, each = 8, 10, 20
+	c := s.h.open(t)
+	var destinations []string
+	for range lanes {
+		destinations = append(destinations, s.h.Destination(t))
+	}
+	var wait sync.WaitGroup
+	for _, d := range destinations {
+		wait.Go(func() {
+			if _, err := c.tail(t, d, 1); err != nil {
+				t.Errorf("tail of %s: %v", d, err)
+				return
+			}
+			for round := range rounds {
+				if err := first(c.publish(t, numbered(d, round*each+1, round*each+each))); err != nil {
+					t.Errorf("publish to %s: %v", d, err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	for _, d := range destinations {
+		s.h.holds(t, d, 1, rounds*each)
 	}
 }
 

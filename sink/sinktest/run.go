@@ -16,6 +16,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"MessagesLandInOrder", true, s.messagesLandInOrder},
 		{"OneBatchHoldsSeveralDestinations", true, s.oneBatchHoldsSeveralDestinations},
+		{"LanesPublishAtOnce", true, s.lanesPublishAtOnce},
 		{"LargestBatchLandsAtOnce", true, s.largestBatchLandsAtOnce},
 		{"ContentArrivesAsItWas", true, s.contentArrivesAsItWas},
 		{"EmptyBatchIsAccepted", true, s.emptyBatchIsAccepted},
