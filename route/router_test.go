@@ -88,6 +88,12 @@ func TestAggregateTypeDecidesOnlyWhereATemplateNamesIt(t *testing.T) {
 	wantDestinations(t, only(t, "redis", "{topic}"), &event.Event{TenantID: []byte("a"), Topic: []byte("b")}, Destination{"redis", "b"})
 }
 
+func TestNullIsRememberedApartFromValues(t *testing.T) {
+	r := only(t, "redis", "{tenant}")
+	wantDestinations(t, r, &event.Event{TenantID: []byte("x")}, Destination{"redis", "x"})
+	wantNameError(t, r, &event.Event{Topic: []byte("x")}, "tenant", "is NULL")
+}
+
 func wantNameError(t *testing.T, r *Router, ev *event.Event, placeholder, reason string) {
 	t.Helper()
 	for range 2 {
@@ -226,6 +232,7 @@ func TestMatchFollowsTheGlob(t *testing.T) {
 		{"*.created", "order.created", true}, {"order.*", "order", false}, {"a*b*c", "aXbYbc", true}, {"a*b*c", "acb", false},
 		{"**", "x", true}, {"a**b", "ab", true}, {"*é?", "xéé1", true}, {"*?", "", false}, {"*?", "東", true}, {"*aab", "aaaab", true},
 		{"a[b]", "a[b]", true}, {"a.b", "axb", false}, {`\*`, "*", false},
+		{"*??12", "東12", false}, // a star does not stop inside a character
 	} {
 		if got := newGlob(c.glob).match([]byte(c.text)); got != c.want {
 			t.Errorf("%q over %q is %v", c.glob, c.text, got)
