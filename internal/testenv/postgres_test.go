@@ -2,6 +2,7 @@ package testenv_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -75,5 +76,22 @@ func TestAKilledPostgresStartsAgainWithItsData(t *testing.T) {
 	server.Start()
 	if got := ask[int](t, connect(t, url), "SELECT answer FROM kept"); got != 42 {
 		t.Errorf("after a clean stop read %d, want 42", got)
+	}
+}
+
+func TestEveryPinnedPostgresRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it downloads seven versions")
+	}
+	for version := 12; version <= 18; version++ {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			server := testenv.NewPostgres(t, testenv.PostgresOptions{Version: version})
+			got := ask[int](t, connect(t, server.Database(t)), "SELECT current_setting('server_version_num')::int / 10000")
+			if got != version || server.Major != version {
+				t.Errorf("version %d runs and Major is %d, want %d", got, server.Major, version)
+			}
+			server.Kill()
+			server.Start()
+		})
 	}
 }
