@@ -116,7 +116,7 @@ func (c Config) Validate() error {
 
 // load reads the files and returns the settings of a connection.
 func (t TLS) load() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure} //nolint:gosec // the user's choice
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure} // the user's choice
 	if t.CAFile != "" {
 		pool, err := readAuthorities(t.CAFile)
 		if err != nil {

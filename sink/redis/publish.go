@@ -132,18 +132,20 @@ func (s *Sink) checkSize(m *sink.Message) error {
 
 // Arguments that every command shares; boxed once.
 var (
-	argOne       any = "1"
-	argAny       any = "*"
-	argMaxLen    any = "MAXLEN"
-	argAbout     any = "~"
-	argPayload   any = "payload"
-	argEvalSHA   any = "EVALSHA"
-	argEval      any = "EVAL"
-	argXAdd      any = "XADD"
-	argMulti     any = "MULTI"
-	argExec      any = "EXEC"
-	payloadField     = 2 // arguments of the body: its name and itself
+	argOne     any = "1"
+	argAny     any = "*"
+	argMaxLen  any = "MAXLEN"
+	argAbout   any = "~"
+	argPayload any = "payload"
+	argEvalSHA any = "EVALSHA"
+	argEval    any = "EVAL"
+	argXAdd    any = "XADD"
+	argMulti   any = "MULTI"
+	argExec    any = "EXEC"
 )
+
+// payloadArgs is the number of arguments of the body: its name and itself.
+const payloadArgs = 2
 
 // bytesArg is a byte slice as an argument of a command. A pointer to one fits into an interface without an allocation.
 type bytesArg []byte
@@ -167,7 +169,7 @@ func (s *Sink) compareAndAppend(c *call, st *stream) {
 	i := st.first
 	for range st.count {
 		m := &c.batch[i]
-		c.args = append(c.args, 2*len(m.Headers)+payloadField)
+		c.args = append(c.args, 2*len(m.Headers)+payloadArgs)
 		c.args = appendFields(c.args, m)
 		i = c.next[i]
 	}

@@ -22,7 +22,7 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 	}
 	for _, refusal := range []struct {
 		says        string
-		break_, fix []any
+		spoil, mend []any
 	}{
 		{"OOM", []any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
 		{"READONLY", []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
@@ -35,10 +35,10 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 				s, stream := opened(t, cfg), newStream(t)
 				mustTail(t, s, stream)
 				mustPublish(t, s, batch(stream, 1, 2))
-				do(refusal.break_...)
+				do(refusal.spoil...)
 				results := s.Publish(t.Context(), batch(stream, 3, 5))
 				probe := s.Probe(t.Context(), stream)
-				do(refusal.fix...)
+				do(refusal.mend...)
 				refusedFor(t, results, refusal.says)
 				if sink.ClassOf(probe) != sink.Unavailable || !strings.Contains(probe.Error(), refusal.says) {
 					t.Errorf("probe: %v", probe)

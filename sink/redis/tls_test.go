@@ -79,7 +79,7 @@ func (a *authority) issue(t *testing.T, name string, template *x509.Certificate)
 func (a *authority) write(t *testing.T, name, kind string, der []byte) {
 	t.Helper()
 	content := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	if err := os.WriteFile(a.file(name), content, 0o644); err != nil { //nolint:gosec // a test's key
+	if err := os.WriteFile(a.file(name), content, 0o644); err != nil { // a test's key
 		t.Fatal(err)
 	}
 }

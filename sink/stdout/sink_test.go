@@ -113,7 +113,7 @@ func TestConcurrentCallsWriteWholeLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := stdout.New(w)
-	const callers, rounds = 8, 20
+	const callers, rounds = 8, 4
 	done := make(chan []error, callers)
 	for range callers {
 		go func() {
