@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,7 @@ func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), 
 	s.background.Go(func() {
 		value, err := f(c)
 		s.noteAnswer(c)
+		s.silent.Store(err != nil && noAnswer(err))
 		if claimed.CompareAndSwap(false, true) {
 			ended <- result{value, err}
 		} else if err == nil && dispose != nil {
@@ -76,9 +78,34 @@ func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), 
 			r := <-ended
 			return r.value, r.err
 		}
+		s.silent.Store(true)
 		s.replaceSilentClient(c)
 		return none, fmt.Errorf("%w: no answer from Pulsar", ctx.Err())
 	}
+}
+
+// reach connects to one of the hosts, when the last call into the client brought no answer. The client would repeat
+// its lookup for operationTimeout, with ever longer pauses: too late to say that nothing listens, and too late to go on.
+func (s *Sink) reach(ctx context.Context) error {
+	if !s.silent.Load() {
+		return nil
+	}
+	hosts, err := s.serviceHosts()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	var problems []error
+	for _, host := range hosts {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", host)
+		if err == nil {
+			return conn.Close()
+		}
+		problems = append(problems, err)
+	}
+	return fmt.Errorf("connection error: %w", errors.Join(problems...))
 }
 
 func (s *Sink) noteAnswer(c pulsarClient) {

@@ -27,6 +27,7 @@ type Sink struct {
 	name    string // prefix of the producers' names
 
 	pending *semaphore.Weighted // bytes that wait for an acknowledgement; cfg.PendingBytes in all
+	silent  atomic.Bool         // the last call into the client brought no answer, or there was none yet
 	lastAck atomic.Int64        // when any destination was last acknowledged, in nanoseconds since 1970
 
 	background sync.WaitGroup // calls into the client and producers being closed, which nobody may wait for any more
@@ -65,6 +66,7 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 		producers: newProducers(),
 		answered:  time.Now(),
 	}
+	s.silent.Store(true)
 	s.options = s.clientOptions(tlsConfig, authentication)
 	s.client, err = client.NewClient(s.options)
 	if err != nil {
