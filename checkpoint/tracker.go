@@ -80,7 +80,7 @@ func (t *Tracker) Commit(end event.LSN) {
 // Settle says that n more events of tx are settled, before or after its commit. It panics when tx is finished or has
 // fewer that are not: something was settled twice, and the safe position cannot be trusted.
 func (t *Tracker) Settle(tx Tx, n int) {
-	i := uint32(tx) //nolint:gosec // the lower half is the slot
+	i := uint32(tx) // the lower half is the slot
 	if i == 0 || int(i) >= len(t.slots) || t.slots[i].serial != uint32(tx>>32) {
 		panic(fmt.Sprintf("checkpoint: settle an event of transaction %d, which is not open", tx>>32))
 	}
@@ -143,5 +143,5 @@ func (t *Tracker) takeSlot() uint32 {
 		return i
 	}
 	t.slots = append(t.slots, transaction{})
-	return uint32(len(t.slots) - 1) //nolint:gosec // memory ends long before 2^32 transactions
+	return uint32(len(t.slots) - 1) // memory ends long before 2^32 transactions
 }

@@ -17,7 +17,10 @@ var seedColumns = []string{
 func seedRow(id string) []any {
 	return []any{
 		id, "acme", "42", "order", "orders", "2026-11-24 09:30:00.123456+00", "order-v1", "1",
-		`{"a": 1}`, `{}`, "NEW", "0", null{}, null{}, "2026-11-24 09:30:00.123456+00",
+		`{"a": 1}`, `{}`, "NEW", "0",
+		null{},
+		null{},
+		"2026-11-24 09:30:00.123456+00",
 	}
 }
 
