@@ -8,7 +8,7 @@ import (
 const (
 	chunkBytes   = 256 << 10
 	chunkEntries = 512
-	entryBytes   = 360 // of an entry and its place in a destination's queue; sizes_test.go checks it
+	entryBytes   = 448 // of an entry and its places in the queues of a destination and of the settler; sizes_test.go checks it
 )
 
 // chunk is a piece of memory that holds received events: their bytes and their entries. The receiver fills it, and hands

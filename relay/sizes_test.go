@@ -1,0 +1,57 @@
+package relay
+
+import (
+	"testing"
+	"unsafe"
+
+	"github.com/outboxd/outboxd/lane"
+)
+
+// An event costs its entry; its place in a destination's queue and in the settler's, whose slices may be twice as long as needed
+// after they grew; and its id in one settlement.
+func TestEntryBytesIsWhatAnEntryCosts(t *testing.T) {
+	const (
+		queued  = 2 * unsafe.Sizeof(lane.Item[*entry]{})
+		settled = 2*unsafe.Sizeof((*entry)(nil)) + unsafe.Sizeof([]byte(nil))
+		cost    = int(unsafe.Sizeof(entry{}) + queued + settled)
+	)
+	if cost != entryBytes {
+		t.Errorf("an entry and its places cost %d bytes, the budget counts %d", cost, entryBytes)
+	}
+}
+
+func TestChunkGoesBackWhenTheLastOfItIsReleased(t *testing.T) {
+	b := newBudget(1 << 20)
+	c := newChunk(10)
+	if !b.take(c.cost(), 0) {
+		t.Fatal("the budget is used up at the beginning")
+	}
+	spare := make(chan *chunk, 1)
+	owner := &core{budget: b, chunks: spare}
+	c.refs = 2
+	owner.release(c)
+	if b.used.Load() != c.cost() || len(spare) != 0 {
+		t.Fatal("a chunk went back while it is in use")
+	}
+	owner.release(c)
+	if b.used.Load() != 0 || len(spare) != 1 {
+		t.Fatalf("%d bytes stay taken, %d chunks came back", b.used.Load(), len(spare))
+	}
+}
+
+func TestLargerThanTheBudgetPassesAloneOnly(t *testing.T) {
+	b := newBudget(100)
+	if !b.take(10, 0) {
+		t.Fatal("10 of 100 bytes were refused")
+	}
+	if b.take(1000, 0) {
+		t.Fatal("1000 bytes passed beside others")
+	}
+	b.giveBack(10)
+	if !b.take(1000, 0) {
+		t.Fatal("1000 bytes did not pass alone")
+	}
+	if b.take(1, 0) {
+		t.Fatal("another passed beside the large one")
+	}
+}
