@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	demoReadyTimeout = time.Minute
+	demoStopTimeout  = 20 * time.Second
+	demoRestartPause = 200 * time.Millisecond
+)
+
+// demoChild is outboxd as a process of its own, which is started again whenever somebody kills it.
+type demoChild struct {
+	addr    string // where it is reached by HTTP
+	logFile string
+	pid     atomic.Int64
+	kills   atomic.Int64
+
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when it runs no more
+	err    error         // why it ended by itself; to be read when ended is closed
+}
+
+// startDemoChild returns when the first process was started, or could not be.
+func startDemoChild(a *app, listen, configFile, logFile string) (*demoChild, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program: %w", err)
+	}
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make outboxd's log: %w", err)
+	}
+	args := []string{"outboxd", "run", "--config", configFile}
+	for _, setting := range a.settings {
+		args = append(args, "--set", setting)
+	}
+	if a.logLevel != "" {
+		args = append(args, "--log-level", a.logLevel)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &demoChild{addr: reachable(listen), logFile: logFile, cancel: cancel, ended: make(chan struct{})}
+	command := func() *exec.Cmd {
+		cmd := exec.CommandContext(ctx, program)
+		cmd.Args, cmd.Env = args, demoEnvironment(a.environ)
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.SysProcAttr = demoProcessAttributes()
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = demoStopTimeout
+		return cmd
+	}
+	started := make(chan struct{})
+	go func() {
+		defer close(c.ended)
+		defer log.Close() //nolint:errcheck // nothing of ours is written to it
+		c.err = c.supervise(ctx, command, started)
+	}()
+	select {
+	case <-started:
+		return c, nil
+	case <-c.ended:
+		return nil, c.err
+	}
+}
+
+// supervise runs the process until ctx ends or the process does by itself. It keeps to its thread, because Linux ends the child when
+// the thread that made it ends.
+func (c *demoChild) supervise(ctx context.Context, command func() *exec.Cmd, started chan<- struct{}) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for first := true; ; first = false {
+		cmd := command()
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("start outboxd: %w", err)
+		}
+		c.pid.Store(int64(cmd.Process.Pid))
+		if first {
+			close(started)
+		}
+		err := cmd.Wait()
+		killed := cmd.ProcessState.Success() || !cmd.ProcessState.Exited()
+		switch {
+		case ctx.Err() != nil && cmd.ProcessState.Success():
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("outboxd did not stop cleanly: %s; the end of its log:\n%s", cmd.ProcessState, c.logTail())
+		case !killed:
+			return fmt.Errorf("outboxd ended by itself: %w; the end of its log:\n%s", err, c.logTail())
+		}
+		c.kills.Add(1)
+		if pause(ctx, demoRestartPause) != nil {
+			return nil
+		}
+	}
+}
+
+// stop ends the process as a supervisor does, once; more does no harm. The error says that it had ended by itself or does not stop.
+func (c *demoChild) stop() error {
+	c.cancel()
+	<-c.ended
+	err := c.err
+	c.err = nil
+	return err
+}
+
+// waitReady waits until outboxd says that it streams.
+func (c *demoChild) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, demoReadyTimeout)
+	defer cancel()
+	client := &http.Client{Timeout: time.Second}
+	for {
+		state, err := askReady(ctx, client, c.addr)
+		if err == nil && state == "active" {
+			return nil
+		}
+		select {
+		case <-c.ended:
+			return c.stop()
+		default:
+		}
+		if pause(ctx, 50*time.Millisecond) == nil {
+			continue
+		}
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("outboxd is not ready after %s: %s: %w", demoReadyTimeout, state, err)
+		}
+		return ctx.Err()
+	}
+}
+
+// askReady asks /readyz, whose body is a state when outboxd is ready, and else what blocks it.
+func askReady(ctx context.Context, client *http.Client, addr string) (state string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return strings.TrimSpace(string(body)), err
+}
+
+// logTail returns the last lines of outboxd's log.
+func (c *demoChild) logTail() string {
+	const lines = 10
+	text, err := os.ReadFile(c.logFile)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// demoEnvironment leaves out what would be a setting of outboxd: the demo's outboxd has its file.
+func demoEnvironment(environ []string) []string {
+	names := []string{"DATABASE_URL", "PULSAR_SERVICE_URL", "REDIS_URL", "METRICS_PORT", "LOG_LEVEL", "ENCRYPTION_KEY"}
+	return slices.DeleteFunc(slices.Clone(environ), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return strings.HasPrefix(name, "OUTBOXD_") || strings.HasPrefix(name, "BENTO_OUTBOX_") || slices.Contains(names, name)
+	})
+}
+
+// demoAddress chooses a port where addr has none (0). Another process may take it before outboxd does.
+func demoAddress(ctx context.Context, addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("--http %s: %w", addr, err)
+	}
+	if port == "0" {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return "", fmt.Errorf("find a free port: %w", err)
+		}
+		if _, port, err = net.SplitHostPort(listener.Addr().String()); err != nil {
+			return "", err
+		}
+		if err := listener.Close(); err != nil {
+			return "", err
+		}
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// reachable is the address at which a client on this machine reaches what listens on addr.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && (host == "" || host == "0.0.0.0" || host == "::") {
+		return net.JoinHostPort("localhost", port)
+	}
+	return addr
+}
+
+// quoteYAML is a string that YAML reads back: JSON is YAML.
+func quoteYAML(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string has a JSON form
+	}
+	return string(b)
+}
+
+// configuration is outboxd's file.
+func (d *demo) configuration(addr string) string {
+	db, name := d.database, d.o.sink.value
+	return fmt.Sprintf(`# made by outboxd demo
+database:
+  url: %s
+  slot: %s
+  publication: %s
+  table: %s.outbox
+  schema: %s
+sinks:
+  %s: %s
+routes:
+  - to:
+      - {sink: %s, destination: %s}
+http: {addr: %s}
+log: {format: json}
+`, quoteYAML(db.url), db.name, db.name, db.tableSchema, db.schema, name, d.broker.settings, name, quoteYAML(d.broker.template), quoteYAML(addr))
+}
