@@ -1,41 +1,60 @@
-SHELL := /bin/bash
-GO ?= go
-SINK ?=
-ARGS ?=
-FUZZTIME ?= 30s
-TESTFLAGS ?=
-GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# make help lists the targets.
+
+GO         ?= go
+SINK       ?=
+ARGS       ?=
+TESTFLAGS  ?=
+PARALLEL   ?= 2
+FUZZTIME   ?= 30s
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LINTER     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fuzz docs clean
 
+.PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/outboxd
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/outboxd ./cmd/outboxd
+.PHONY: build
+build: ## compile bin/outboxd
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/outboxd ./cmd/outboxd
 
-demo: build ## see it work: SINK=pulsar, ARGS="--for 20s --rate 1000"
+.PHONY: demo
+demo: build ## show it at work; SINK=pulsar for Pulsar, ARGS='--for 20s' for more flags
 	bin/outboxd demo $(if $(SINK),--sink $(SINK)) $(ARGS)
 
-test: ## install what is missing and run all tests with the race detector; TESTFLAGS="-run Name"
-	@scripts/setup.sh
-	$(GO) test -race -count=1 -p 2 -timeout 20m $(TESTFLAGS) ./...
+.PHONY: setup
+setup: ## install the servers that the tests use, where this machine allows it
+	scripts/setup.sh
 
-lint: ## go vet, and golangci-lint with the import graph
+.PHONY: test
+test: setup ## run all tests on real servers; TESTFLAGS='-run NAME' for more flags
+	$(GO) test -race -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## check the code; the import graph too
 	$(GO) vet ./...
-	$(GO) run $(GOLANGCI) run ./...
+	$(GO) run $(LINTER) run
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
-	@set -e; for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-			echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
-		done; \
+# One fuzz target at a time, as go test demands.
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZTIME=30s
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file" | while read -r target; do \
+			echo "$$(dirname "$$file") $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done || exit 1; \
 	done
 
-docs: ## write docs/configuration.md anew from the code
+.PHONY: cover
+cover: ## run all tests and show which lines they miss (cover.html)
+	$(GO) test -count=1 -timeout 20m -p $(PARALLEL) -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) tool cover -html=cover.out -o cover.html
+
+.PHONY: docs
+docs: ## write the configuration reference anew from the code
 	$(GO) generate ./...
 
-clean: ## remove what the build made
-	rm -rf bin
+.PHONY: clean
+clean: ## remove what make made
+	rm -rf bin cover.out cover.html

@@ -1,64 +1,157 @@
-#!/usr/bin/env bash
-# Installs what the tests need and the machine lacks, by the machine's own package manager: PostgreSQL, Redis, and Java and Maven for
-# Pulsar. It prints what it does, and what it could not get and why; a test that then cannot run says so by name.
-set -uo pipefail
+#!/bin/sh
+# Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL, Redis,
+# and for Pulsar Java 17 and Maven. It installs only what is missing, starts no service, and prints what it does. What it cannot get it names with the reason; the
+# tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
+# shellcheck disable=SC2317 # most functions are called by a name in a variable
+set -u
 
-missing=()
+say() { printf 'setup: %s\n' "$*"; }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-have_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
-
-# as_root runs a command as root, without asking for a password.
-as_root() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+have_postgres() {
+	have postgres && have initdb && return
+	for program in /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb /usr/local/pgsql/bin/initdb \
+		/opt/homebrew/opt/postgresql*/bin/initdb /usr/local/opt/postgresql*/bin/initdb; do
+		[ -x "$program" ] && return
+	done
+	return 1
 }
 
-may_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+have_compiler() { have gcc || have clang; }
 
-updated=
-install_packages() { # apt packages, then the same for dnf and brew in the variables
-	local what=$1 apt=$2 dnf=$3 brew=$4
-	if have brew && [ -n "$brew" ]; then
-		echo "setup: installing $what: brew install $brew"
-		# shellcheck disable=SC2086 # a list of packages
-		brew install -q $brew || missing+=("$what: brew install $brew failed")
-		return
-	fi
-	if ! may_install; then
-		missing+=("$what: not root, and sudo asks for a password")
-		return
-	fi
-	if have apt-get; then
-		if [ -z "$updated" ]; then
-			echo "setup: apt-get update"
-			as_root apt-get update -qq || echo "setup: apt-get update failed; trying with the old lists"
-			updated=1
-		fi
-		echo "setup: installing $what: apt-get install $apt"
-		# shellcheck disable=SC2086 # a list of packages
-		as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $apt >/dev/null ||
-			missing+=("$what: apt-get install $apt failed")
-	elif have dnf; then
-		echo "setup: installing $what: dnf install $dnf"
-		# shellcheck disable=SC2086 # a list of packages
-		as_root dnf install -y -q $dnf || missing+=("$what: dnf install $dnf failed")
+have_redis() { have redis-server || have valkey-server; }
+
+have_maven() { have mvn || [ -d "$(cache)/outboxd/pulsar-4.0.8" ]; }
+
+cache() {
+	case $(uname -s) in
+	Darwin) echo "$HOME/Library/Caches" ;;
+	*) echo "${XDG_CACHE_HOME:-$HOME/.cache}" ;;
+	esac
+}
+
+# have_java: a Java of version 17 or later, where internal/testenv looks for one.
+have_java() {
+	for java in "${JAVA_HOME:-/absent}/bin/java" "$(command -v java || :)" /usr/lib/jvm/*/bin/java; do
+		[ -x "$java" ] || continue
+		version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+		[ "${version:-0}" -ge 17 ] && return
+	done
+	return 1
+}
+
+# as_root runs a command as root, where that needs no password.
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
 	else
-		missing+=("$what: no package manager that this script knows")
+		sudo -n "$@"
 	fi
+}
+
+may_be_root() { [ "$(id -u)" -eq 0 ] || { have sudo && sudo -n true 2>/dev/null; }; }
+
+# install_apt installs a package of Debian and its kin. A temporary policy-rc.d, where there is none, keeps its service from starting.
+install_apt() {
+	if [ "$updated" = no ]; then
+		say "apt-get update"
+		as_root apt-get update -qq || return
+		updated=yes
+	fi
+	policy=
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		policy=/usr/sbin/policy-rc.d
+		trap 'as_root rm -f "$policy"; exit 1' INT TERM HUP
+		printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+		as_root chmod 755 "$policy"
+	fi
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+	status=$?
+	[ -z "$policy" ] || as_root rm -f "$policy"
+	trap - INT TERM HUP
+	return "$status"
+}
+
+install_dnf() { as_root dnf install -q -y "$@"; }
+
+install_brew() { brew install "$@"; }
+
+# get NAME TEST PACKAGES...: installs the first of the lists of packages that this machine's manager has, unless the test says that the thing is there.
+get() {
+	name=$1 test=$2
+	shift 2
+	if "$test"; then
+		say "$name: there"
+		return
+	fi
+	if [ -z "$manager" ]; then
+		lacks "$reason"
+		return
+	fi
+	for packages in "$@"; do
+		say "$name: installing $packages with $manager"
+		# shellcheck disable=SC2086 # a list
+		if "install_$manager" $packages && "$test"; then
+			say "$name: installed"
+			return
+		fi
+	done
+	lacks "$manager could not install $* (see above)"
+}
+
+lacks() {
+	missing="$missing
+setup:   $name: $1"
 }
 
 if ! have go; then
-	echo "setup: Go is missing: install Go 1.26 or later"
+	say "Go is missing, and nothing works without it: install Go $(sed -n 's/^go //p' "$(dirname "$0")/../go.mod") or later" >&2
 	exit 1
 fi
-have gcc || have clang || install_packages "a C compiler (for the race detector)" "gcc libc6-dev" gcc ""
-have_postgres || install_packages PostgreSQL postgresql postgresql-server postgresql
-have redis-server || install_packages Redis redis-server redis redis
-have java || install_packages "Java (for Pulsar)" openjdk-17-jre-headless java-17-openjdk-headless openjdk@17
-have mvn || install_packages "Maven (for Pulsar)" maven maven maven
 
-for what in "${missing[@]+"${missing[@]}"}"; do
-	echo "setup: could not get $what"
-done
+updated=no
+missing=
+manager=
+reason="no package manager that this script knows (apt-get, dnf, brew)"
+if have apt-get; then
+	manager=apt
+elif have dnf; then
+	manager=dnf
+elif have brew; then
+	manager=brew
+fi
+if [ -n "$manager" ] && [ "$manager" != brew ] && ! may_be_root; then
+	reason="$manager needs root, or sudo without a password"
+	manager=
+fi
+
+case $manager in
+dnf)
+	get "C compiler" have_compiler gcc
+	get PostgreSQL have_postgres postgresql-server
+	get Redis have_redis redis valkey
+	get "Java 17" have_java java-17-openjdk-headless java-latest-openjdk-headless
+	get Maven have_maven maven
+	;;
+brew)
+	get "C compiler" have_compiler llvm
+	get PostgreSQL have_postgres postgresql@17
+	get Redis have_redis redis
+	get "Java 17" have_java openjdk@17
+	get Maven have_maven maven
+	;;
+*)
+	get "C compiler" have_compiler "gcc libc6-dev"
+	get PostgreSQL have_postgres postgresql
+	get Redis have_redis redis-server valkey-server
+	get "Java 17" have_java openjdk-17-jre-headless default-jre-headless
+	get Maven have_maven maven
+	;;
+esac
+
+if [ -n "$missing" ]; then
+	say "not available:$missing"
+	say "PostgreSQL is then downloaded; tests that need something else are skipped by name"
+fi
 exit 0
