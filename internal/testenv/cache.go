@@ -91,7 +91,7 @@ func verify(path, want string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer drop(file)
 	hash := sha256.New()
 	if _, err := io.Copy(hash, file); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)

@@ -86,7 +86,7 @@ func downloadPostgres(folder string, version embedded.PostgresVersion, sum strin
 	if err := cmp.Or(os.RemoveAll(work), os.Mkdir(work, 0o755)); err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }() // the next download removes what is left
 	// The library makes its runtime folder between unpacking and initdb, and cannot below a link that leads nowhere.
 	nowhere := filepath.Join(work, "nowhere")
 	if err := os.Symlink(filepath.Join(work, "absent", "absent"), nowhere); err != nil {

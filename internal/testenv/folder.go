@@ -70,7 +70,7 @@ func (f *folder) watch() error {
 	if err != nil {
 		return err
 	}
-	defer reading.Close()
+	defer drop(reading)
 	f.reaper, err = start(command{path: "/bin/sh", args: []string{"-c", reaperScript, "outboxd-reaper", f.path}, dir: "/", stdin: reading})
 	if err != nil {
 		return errors.Join(err, writing.Close())
@@ -85,8 +85,8 @@ func (f *folder) run(c command) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer writing.Close()
-	defer reading.Close()
+	defer drop(writing)
+	defer drop(reading)
 	c.args = append([]string{"-c", `read -r go && exec "$@" </dev/null`, "outboxd-start", c.path}, c.args...)
 	c.path, c.stdin = "/bin/sh", reading
 	p, err := start(c)

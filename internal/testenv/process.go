@@ -3,6 +3,7 @@ package testenv
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,7 @@ func start(c command) (*process, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer log.Close()
+		defer drop(log)
 		cmd.Stdout, cmd.Stderr = log, log
 	}
 	if err := cmd.Start(); err != nil {
@@ -157,6 +158,9 @@ func alive(pid int) bool {
 	_, state, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(state, "Z")
 }
+
+// drop closes what this process has only read from, or has handed to a child.
+func drop(c io.Closer) { _ = c.Close() }
 
 // until calls condition every interval until it is true or the limit has passed, and returns its last answer.
 func until(limit, interval time.Duration, condition func() bool) bool {

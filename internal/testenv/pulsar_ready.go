@@ -50,7 +50,7 @@ func get(ctx context.Context, url string) (status int, body []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	defer response.Body.Close()
+	defer drop(response.Body)
 	body, err = io.ReadAll(io.LimitReader(response.Body, 4<<10))
 	return response.StatusCode, body, err
 }

@@ -16,7 +16,7 @@ func unpack(archive, folder string, p *progress) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer drop(file)
 	packed, err := gzip.NewReader(io.TeeReader(file, p))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", archive, err)
@@ -25,7 +25,7 @@ func unpack(archive, folder string, p *progress) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer drop(root)
 	for entries := tar.NewReader(packed); ; {
 		header, err := entries.Next()
 		if errors.Is(err, io.EOF) {
