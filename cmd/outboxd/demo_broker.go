@@ -77,7 +77,7 @@ func (d *demo) openRedis(ctx context.Context) (*demoBroker, error) {
 	} else if !embedded {
 		d.say("%-15s its own, %s", b.title, address)
 	}
-	b.look = []string{redisCommand(address) + " XREVRANGE " + b.destination(workload.Tenants(1)[0], workload.Topics()[0]) + " + - COUNT 2"}
+	b.look = []string{redisCommand(address) + " XREVRANGE " + b.destination(workload.Tenants(1)[0], workload.Topics()[1]) + " + - COUNT 2"}
 	return b, nil
 }
 
@@ -163,7 +163,7 @@ func (d *demo) openPulsar(ctx context.Context) (*demoBroker, error) {
 
 // describePulsar says what is used, and what becomes of it.
 func (d *demo) describePulsar(ctx context.Context, b *demoBroker, reader *workload.PulsarReader, service, admin string) error {
-	first := strings.TrimPrefix(b.destination(workload.Tenants(1)[0], workload.Topics()[0]), "persistent://")
+	first := strings.TrimPrefix(b.destination(workload.Tenants(1)[0], workload.Topics()[1]), "persistent://")
 	if admin != "" {
 		version, err := reader.Version(ctx)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,16 @@ type demoDatabase struct {
 	psql        string // program
 }
 
+// look is a command that shows the outbox.
+func (db *demoDatabase) look() string {
+	table := "outbox"
+	if db.tableSchema != "public" {
+		table = db.tableSchema + "." + table
+	}
+	address := strings.TrimSuffix(demoPublicURL(db.url), "?sslmode=disable")
+	return fmt.Sprintf(`%s '%s' -c "SELECT tenant_id, status, count(*) FROM %s GROUP BY 1, 2"`, db.psql, address, table)
+}
+
 // openDatabase finds or starts a server, and makes a database or schemas for the demo.
 func (d *demo) openDatabase(ctx context.Context) (*demoDatabase, error) {
 	db := &demoDatabase{tableSchema: "public", schema: "outboxd", name: "outboxd_demo_" + d.id, psql: "psql"}
@@ -35,7 +46,7 @@ func (d *demo) openDatabase(ctx context.Context) (*demoDatabase, error) {
 			return nil, fmt.Errorf("start PostgreSQL (or use yours with --pg): %w", err)
 		}
 		d.later("stop PostgreSQL", own.Close)
-		server = own.URL
+		server, db.name = own.URL, "outboxd_demo"
 		if path := filepath.Join(own.Bin, "psql"); !installed("psql") && installed(path) {
 			db.psql = path
 		}

@@ -106,8 +106,6 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err := d.producer.Setup(ctx); err != nil {
 		return err
 	}
-	d.meter = newDemoMeter(d.producer)
-	d.meter.live.Destination = d.broker.destination
 	return d.startOutboxd(ctx)
 }
 

@@ -18,6 +18,8 @@ const (
 // everything that it committed has arrived, or nothing arrives any more.
 func (d *demo) stream(ctx context.Context, screen bool) error {
 	working := context.WithoutCancel(ctx)
+	d.meter = newDemoMeter(d.producer)
+	d.meter.live.Destination = d.broker.destination
 	following, stopFollowing := context.WithCancel(working)
 	followed := make(chan struct{})
 	go func() {

@@ -48,7 +48,7 @@ func (d *demo) printSummary(took time.Duration, report workload.Report) error {
 		fmt.Fprintf(&killed, "\noutboxd was killed %d times meanwhile", n)
 	}
 	return d.app.print(`
-from COMMIT to %s: p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms%s
+from COMMIT to a client of %s: p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms (after the first second)%s
 read back after %.0f s: %s
 %s
 `, d.broker.title, p.latency.P50, p.latency.P90, p.latency.P99, p.latency.Max, killed.String(), took.Seconds(), report.String(), verdict)

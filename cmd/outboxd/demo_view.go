@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -86,11 +87,12 @@ const (
 	ansiEndOfLine  = "\x1b[K"
 	ansiEndOfPage  = "\x1b[J"
 	demoLeastWidth = 40
+	demoTall       = 32
 )
 
 func (v *demoScreen) interval() time.Duration { return demoFrame }
 
-func (v *demoScreen) end() {}
+func (v *demoScreen) end() { v.d.say("") }
 
 func (v *demoScreen) wait(missing int64) error {
 	_, err := fmt.Fprintf(v.d.app.out, "waiting for the last %d events\n", missing)
@@ -104,8 +106,12 @@ func (v *demoScreen) show(now time.Time) error {
 		b.WriteString(ansiClear)
 		v.drawn = true
 	}
-	for _, line := range v.page(v.d.meter.look(now), now, height) {
+	below := v.below(height)
+	for _, line := range v.page(v.d.meter.look(now), now, height-rows(below, width)-1) {
 		b.WriteString(clip(line, width) + ansiEndOfLine + "\n")
+	}
+	for _, line := range below { // not cut: they are to be pasted
+		b.WriteString(line + ansiEndOfLine + "\n")
 	}
 	b.WriteString(ansiEndOfPage)
 	_, err := fmt.Fprint(v.d.app.out, b.String())
@@ -122,27 +128,34 @@ func (v *demoScreen) size() (width, height int) {
 	return 80, 24
 }
 
-// page is the whole picture. The last events take what height leaves, the line after the last included.
+// rows is how many lines of the terminal the text takes, broken at its edge.
+func rows(lines []string, width int) (n int) {
+	for _, line := range lines {
+		n += max(1, (utf8.RuneCountInString(line)+width-1)/width)
+	}
+	return n
+}
+
+// page is the picture but for what is below. The last events take what height leaves.
 func (v *demoScreen) page(p demoPicture, now time.Time, height int) []string {
 	d := v.d
 	lines := []string{
-		fmt.Sprintf("%s   %s -> outboxd -> %s   %s", d.app.paint(green, "outboxd demo"), d.database.title, d.broker.title, now.Sub(v.began).Round(time.Second)),
+		fmt.Sprintf("%s   %s -> outboxd -> %s   %s   Ctrl-C ends it",
+			d.app.paint(green, "outboxd demo"), d.database.title, d.broker.title, now.Sub(v.began).Round(time.Second)),
 		"",
 		fmt.Sprintf("%-14s %10s %10s %9s %12s", "TENANT", "COMMITTED", "DELIVERED", "WAITING", "ROLLED BACK"),
 	}
-	for _, t := range append(v.fewest(p.tenants, height/3), p.total) {
+	for _, t := range append(v.fewest(p.tenants, height/4), p.total) {
 		lines = append(lines, fmt.Sprintf("%-14s %10d %10d %9d %12d", t.Tenant, t.Committed, t.Delivered, t.Waiting, t.RolledBack))
 	}
 	lines = append(lines, "",
-		fmt.Sprintf("committed %.0f/s   delivered %.0f/s   from COMMIT to %s: p50 %.1f ms  p99 %.1f ms  max %.1f ms",
-			p.committedRate, p.arrivalRate, d.o.sink.value, p.latency.P50, p.latency.P99, p.latency.Max),
+		fmt.Sprintf("committed %.0f/s  delivered %.0f/s  end to end p50 %.1f  p99 %.1f  max %.1f ms",
+			p.committedRate, p.arrivalRate, p.latency.P50, p.latency.P99, p.latency.Max),
 		v.verdict(&p), "")
-	below := v.below()
-	room := height - len(lines) - len(below) - 2
-	if room > 0 {
+	if room := height - len(lines) - 1; room > 0 { // 1 for the heading
 		lines = append(lines, v.events(p.recent, room)...)
 	}
-	return append(lines, below...)
+	return lines
 }
 
 // fewest returns the first tenants, and one line for the rest where there are more than n.
@@ -185,7 +198,7 @@ func (v *demoScreen) events(recent []workload.Received, room int) []string {
 			of = "order " + r.Key
 		}
 		lines = append(lines, fmt.Sprintf("%s  %-10s %-14s %-11s #%-6d %6.1f ms  %s %s", r.ReceivedAt.Format("15:04:05.000"), r.Tenant, r.Topic, of, r.Seq,
-			float64(r.Latency().Microseconds())/1000, r.Destination, r.Entry))
+			float64(r.EndToEnd().Microseconds())/1000, r.Destination, r.Entry))
 	}
 	for len(lines) <= room {
 		lines = append(lines, "")
@@ -193,21 +206,15 @@ func (v *demoScreen) events(recent []workload.Received, room int) []string {
 	return lines
 }
 
-// below says how to look for oneself.
-func (v *demoScreen) below() []string {
+// below says how to look for oneself, the shorter where the terminal is low.
+func (v *demoScreen) below(height int) []string {
 	d := v.d
-	lines := []string{
-		"LOOK FOR YOURSELF",
-		fmt.Sprintf(`%s '%s' -c "SELECT tenant_id, status, count(*) FROM %s.outbox GROUP BY 1, 2 ORDER BY 1"`,
-			d.database.psql, demoPublicURL(d.database.url), d.database.tableSchema),
+	lines := append([]string{"LOOK FOR YOURSELF", d.database.look()}, d.broker.look...)
+	lines = append(lines, "curl -s http://"+d.child.addr+"/status")
+	if height >= demoTall {
+		lines = append(lines, "tail -f "+d.logFile())
 	}
-	lines = append(lines, d.broker.look...)
-	return append(lines,
-		"curl -s http://"+d.child.addr+"/status",
-		"tail -f "+d.logFile(),
-		fmt.Sprintf("kill -9 %d      # outboxd is started again, and nothing is lost or doubled", d.child.pid.Load()),
-		"",
-		"Ctrl-C ends the demo and removes everything")
+	return append(lines, fmt.Sprintf("kill -9 %d   # outboxd is started again; nothing is lost or doubled", d.child.pid.Load()))
 }
 
 // clip cuts a line to the width of the terminal. ANSI sequences have no width and stay.

@@ -16,8 +16,9 @@
 // # What is not
 //
 //   - Latency is measured from the time that the payload carries, which the writer takes before it sends the statements that are
-//     followed by COMMIT, to the broker's own time of the entry: the INSERT and COMMIT are in it. Both brokers give whole milliseconds,
-//     rounded down, so a latency may be up to 1 ms too small; and all of it needs one clock, so one machine.
+//     followed by COMMIT: INSERT and COMMIT are in it. All of it needs one clock, so one machine. Latency ends at the entry's own time:
+//     Redis's is in whole milliseconds, rounded down, so it may be up to 1 ms too small; Pulsar's is taken by the client before it sends, so
+//     the broker's part is missing. EndToEnd ends when a reader that follows has the event, and has everything in it.
 //   - The readers understand the format raw only.
 //   - The events of one Producer are to arrive once in what is read by one Checker: an event that is routed to two destinations needs two.
 //

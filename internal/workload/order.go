@@ -15,7 +15,7 @@ import (
 // AggregateType is the aggregate type of every event that has an aggregate id.
 const AggregateType = "order"
 
-// Topics are what happens to an order. Its first event is order.created.
+// What happens to an order: its first event is order.created, and no other one.
 var topics = [...]string{"order.created", "order.paid", "order.shipped"}
 
 // Topics returns the topics that a Producer writes to.
@@ -118,7 +118,8 @@ type Received struct {
 	Key         string // aggregate id; empty for an event without one
 	Seq         uint32
 	CommittedAt time.Time // taken just before COMMIT, see the package comment
-	ReceivedAt  time.Time // the broker's own time of the entry, in whole milliseconds
+	ReceivedAt  time.Time // of the entry, in whole milliseconds: Redis's own time, on Pulsar when the client sent it
+	SeenAt      time.Time // when the reader had it
 	Destination string    // stream, or topic with its partition
 	Entry       string    // the broker's own id of the entry
 	Fault       string    // what is wrong with the content; empty for nothing
@@ -126,14 +127,17 @@ type Received struct {
 	event eventID
 }
 
-// Latency is the time from just before the COMMIT to the broker's entry, never negative.
+// Latency is the time from just before the COMMIT to ReceivedAt, never negative.
 func (r *Received) Latency() time.Duration { return max(0, r.ReceivedAt.Sub(r.CommittedAt)) }
+
+// EndToEnd is the time from just before the COMMIT to SeenAt. It means something only while the reader follows.
+func (r *Received) EndToEnd() time.Duration { return max(0, r.SeenAt.Sub(r.CommittedAt)) }
 
 // understand checks the content of m by itself.
 func understand(m message, destination, entry string, at time.Time) Received {
 	r := Received{
 		ID: m.id, Tenant: m.tenant, Topic: m.topic, Key: m.aggregateID,
-		ReceivedAt: at, Destination: destination, Entry: entry,
+		ReceivedAt: at, SeenAt: time.Now(), Destination: destination, Entry: entry,
 	}
 	var err error
 	if r.event, err = parseEventID(m.id); err != nil {

@@ -18,6 +18,6 @@ type Reader interface {
 
 // Pauses of Follow: between looks for new destinations, and after a failure.
 const (
-	lookInterval  = 500 * time.Millisecond
+	lookInterval  = 200 * time.Millisecond
 	retryInterval = 500 * time.Millisecond
 )

@@ -149,7 +149,7 @@ func (w *writer) plan(n int) []written {
 		index := w.firstKey + uint32(key) //nolint:gosec // bounded by newLedger
 		topic := 0
 		if w.p.ledger.written(int(index)) > 0 {
-			topic = w.random.IntN(len(topics))
+			topic = 1 + w.random.IntN(len(topics)-1)
 		}
 		events[i] = written{w.p.ledger.next(index, topic), i >= from && i < to}
 	}
