@@ -10,8 +10,6 @@ import (
 	"github.com/outboxd/outboxd/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
-
 // connect opens a session that the test's end closes.
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
