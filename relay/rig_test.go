@@ -136,18 +136,21 @@ type running struct {
 	done   chan struct{}
 	err    error
 	cancel context.CancelCauseFunc
+
+	registry *prometheus.Registry
 }
 
 // start runs a relay until the test ends.
 func (r *rig) start(change func(*relay.Config)) *running {
 	r.t.Helper()
 	cfg := r.cfg
-	cfg.Registry = prometheus.NewRegistry()
+	registry := prometheus.NewRegistry()
+	cfg.Registry = registry
 	if change != nil {
 		change(&cfg)
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	run := &running{Relay: relay.New(cfg), done: make(chan struct{}), cancel: cancel}
+	run := &running{Relay: relay.New(cfg), done: make(chan struct{}), cancel: cancel, registry: registry}
 	go func() {
 		defer close(run.done)
 		run.err = run.Run(ctx)
