@@ -108,6 +108,9 @@ func (a *app) demo(ctx context.Context, o demoOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.cleanUp(context.WithoutCancel(ctx), err)) }()
 	if err := d.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err() // not what it interrupted
+		}
 		return err
 	}
 	began := time.Now()

@@ -80,15 +80,15 @@ func (d *demo) makeDatabase(ctx context.Context, conn *pgx.Conn, server string, 
 		return d.createDatabase(ctx, conn, server, db)
 	}
 	db.tableSchema, db.schema = db.name, db.name+"_own"
+	if _, err := conn.Exec(ctx, `CREATE SCHEMA `+db.tableSchema); err != nil {
+		return fmt.Errorf("create a schema, as the role may not create databases (ALTER ROLE ... CREATEDB): %w", err)
+	}
 	d.later("remove schemas, slot and publication "+db.name, func(ctx context.Context) error {
 		return demoConnection(ctx, server, func(conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, `DROP PUBLICATION IF EXISTS `+db.name+`; DROP SCHEMA IF EXISTS `+db.schema+`, `+db.tableSchema+` CASCADE`)
 			return errors.Join(dropDemoSlot(ctx, conn, db.name), err)
 		})
 	})
-	if _, err := conn.Exec(ctx, `CREATE SCHEMA `+db.tableSchema); err != nil {
-		return fmt.Errorf("create schema %s: %w", db.tableSchema, err)
-	}
 	d.say("%-15s schemas %s and %s in database %s, removed afterwards", db.title, db.tableSchema, db.schema, current)
 	return nil
 }
@@ -139,13 +139,14 @@ func dropDemoDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
 // dropDemoSlot ends the slot's walsender, which may outlive outboxd for a moment, and drops the slot.
 func dropDemoSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 	for {
-		_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active`, name)
-		if err == nil {
-			err = wal.DropSlot(ctx, conn, name)
+		var slots int
+		err := conn.QueryRow(ctx, `SELECT count(*) + count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE slot_name = $1`,
+			name).Scan(&slots)
+		if err != nil || slots == 0 {
+			return err
 		}
+		err = wal.DropSlot(ctx, conn, name)
 		switch {
-		case errors.Is(err, wal.ErrSlotMissing):
-			return nil
 		case errors.Is(err, wal.ErrSlotActive) && ctx.Err() == nil:
 			if err := pause(ctx, 50*time.Millisecond); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -97,6 +98,14 @@ type demoLatency struct {
 	P90 float64 `json:"p90"`
 	P99 float64 `json:"p99"`
 	Max float64 `json:"max"`
+}
+
+// String is "p50 1.2  p99 3.4  max 5.6 ms", or the same without numbers while there are none.
+func (l demoLatency) String() string {
+	if l.Max == 0 {
+		return "p50 -  p99 -  max - ms"
+	}
+	return fmt.Sprintf("p50 %.1f  p99 %.1f  max %.1f ms", l.P50, l.P99, l.Max)
 }
 
 // demoPicture is what the screen shows.

@@ -39,9 +39,9 @@ func (v *demoLines) end() {}
 
 func (v *demoLines) show(now time.Time) error {
 	p := v.d.meter.look(now)
-	line := fmt.Sprintf("%4.0fs  committed %d (%.0f/s)  delivered %d (%.0f/s)  waiting %d  rolled back %d  p50 %.1f ms  p99 %.1f ms",
+	line := fmt.Sprintf("%4.0fs  committed %d (%.0f/s)  delivered %d (%.0f/s)  waiting %d  rolled back %d  %s",
 		now.Sub(v.began).Seconds(), p.total.Committed, p.committedRate, p.total.Delivered, p.arrivalRate, p.total.Waiting, p.total.RolledBack,
-		p.latency.P50, p.latency.P99)
+		p.latency)
 	for _, f := range p.findings() {
 		line += "  " + f
 	}
@@ -149,8 +149,7 @@ func (v *demoScreen) page(p demoPicture, now time.Time, height int) []string {
 		lines = append(lines, fmt.Sprintf("%-14s %10d %10d %9d %12d", t.Tenant, t.Committed, t.Delivered, t.Waiting, t.RolledBack))
 	}
 	lines = append(lines, "",
-		fmt.Sprintf("committed %.0f/s  delivered %.0f/s  end to end p50 %.1f  p99 %.1f  max %.1f ms",
-			p.committedRate, p.arrivalRate, p.latency.P50, p.latency.P99, p.latency.Max),
+		fmt.Sprintf("committed %.0f/s  delivered %.0f/s  end to end %s", p.committedRate, p.arrivalRate, p.latency),
 		v.verdict(&p), "")
 	if room := height - len(lines) - 1; room > 0 { // 1 for the heading
 		lines = append(lines, v.events(p.recent, room)...)
