@@ -1,6 +1,7 @@
 package testenv_test
 
 import (
+	"syscall"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -47,6 +48,22 @@ func TestRedisKeepsNothingUnlessAsked(t *testing.T) {
 }
 
 func TestTheSharedRedisAnswers(t *testing.T) {
+	if err := redisClient(t, testenv.Redis(t).URL).Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASharedServerThatEndedIsStartedAgain(t *testing.T) {
+	server := testenv.Redis(t)
+	if err := syscall.Kill(server.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server has ended", func() string {
+		if server.Running() {
+			return "it runs"
+		}
+		return ""
+	})
 	if err := redisClient(t, testenv.Redis(t).URL).Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,20 @@ func (s *server) report(verb string, err error) {
 	}
 }
 
+// revive starts a server of this process again that has ended by itself, as Pulsar was once seen to while idle, and tells how it had ended.
+func (s *server) revive(ctx context.Context) (ended string, err error) {
+	if s.folder == nil || s.Running() {
+		return "", nil
+	}
+	ended = "it was killed"
+	if s.process != nil {
+		ended = s.process.outcome()
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
+	return ended, s.start(ctx)
+}
+
 func (s *server) kill() error {
 	if s.folder == nil {
 		return errors.New("it was given by URL and is not ours to end")
@@ -195,7 +209,7 @@ func (s *server) logTail() string {
 }
 
 // attempts makes servers until one finds its ports free, three at most.
-func attempts[S interface{ Close(context.Context) error }](ctx context.Context, attempt func(context.Context) (S, error)) (S, error) {
+func attempts[S instance](ctx context.Context, attempt func(context.Context) (S, error)) (S, error) {
 	for tries := 1; ; tries++ {
 		s, err := attempt(ctx)
 		if tries < 3 && errors.Is(err, errPortTaken) {
@@ -206,6 +220,6 @@ func attempts[S interface{ Close(context.Context) error }](ctx context.Context, 
 }
 
 // abandon closes a server that did not start and returns why it did not.
-func abandon(s interface{ Close(context.Context) error }, cause error) error {
+func abandon(s instance, cause error) error {
 	return errors.Join(cause, s.Close(context.Background()))
 }

@@ -19,8 +19,14 @@ var shared struct {
 	pulsar   once[*PulsarServer]
 }
 
+// instance is a server of any kind.
+type instance interface {
+	Close(context.Context) error
+	revive(context.Context) (ended string, err error)
+}
+
 // once starts a server at its first use and remembers what came of it.
-type once[S interface{ Close(context.Context) error }] struct {
+type once[S instance] struct {
 	mutex  sync.Mutex // held while the server starts: the other tests wait for it
 	done   bool
 	server S
@@ -36,6 +42,11 @@ func (o *once[S]) get(t testing.TB, kind string, start func() (S, error)) S {
 		o.done = true
 	}
 	require(t, kind, o.err)
+	ended, err := o.server.revive(context.Background())
+	require(t, kind, err)
+	if ended != "" {
+		t.Logf("%s had ended by itself (%s) and was started again", kind, ended)
+	}
 	return o.server
 }
 
@@ -73,7 +84,7 @@ func require(t testing.TB, kind string, err error) {
 }
 
 // own starts a server for one test, which closes it at its end.
-func own[S interface{ Close(context.Context) error }](t testing.TB, kind string, start func(context.Context) (S, error)) S {
+func own[S instance](t testing.TB, kind string, start func(context.Context) (S, error)) S {
 	t.Helper()
 	s, err := start(context.Background()) // every start has a limit of its own
 	require(t, kind, err)
