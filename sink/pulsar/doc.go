@@ -21,8 +21,9 @@
 //
 //   - nil means acknowledged by as many bookies as the namespace asks for. What a cluster loses afterwards is lost.
 //   - Tail sees what Pulsar still has. A topic without retention keeps only what some subscription has not acknowledged.
-//   - A batch that the broker was already writing when its connection broke, and that takes more than 200 ms to be written, may land
-//     behind the tail that was read meanwhile.
+//   - The broker goes on writing what it has received when the connection of who sent it breaks. Tail therefore waits until the end has
+//     stood still: 200 ms, or 2 s after a broker that hung. A batch that takes longer to be written lands behind the tail, a second time.
+//     (Seen with a broker that was stopped for 25 s and went on: its write to the ledger had timed out and was repeated.)
 //   - Topics with message deduplication, chunked messages and schemas other than bytes are not used. Non-persistent topics are refused.
 //   - More partitions later: keys move, and the order of a key holds only within each partition.
 //
@@ -30,8 +31,9 @@
 //
 //   - Connection lost, broker killed, topic moved to another broker: batches under way have an unknown fate at once; the
 //     destination's next Publish is refused until Tail, which finds the new broker.
-//   - Acknowledgements stand still for Config.AckStall (a hanging broker, a batch that the broker refuses without a word
-//     to the client, as for a namespace's own size limit): unknown fate, and the producer is closed.
+//   - Acknowledgements stand still for Config.AckStall (a hanging broker, a batch that the broker refuses, which the client keeps
+//     to itself): unknown fate, and the producer is closed. Where the broker refused a topic's batches for their size, its entries become smaller,
+//     and a single message that is refused twice is Rejected.
 //   - A broker that is silent: the connection is closed after 10 to 15 s, which fails whatever waits on it; a client whose calls do not come
 //     back for 20 s is replaced.
 //   - Nothing listens, wrong credentials, no rights, missing tenant or namespace, terminated topic, exceeded quota, a foreign

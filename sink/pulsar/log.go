@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	clientlog "github.com/apache/pulsar-client-go/pulsar/log"
 	"github.com/rs/zerolog"
@@ -14,6 +15,7 @@ import (
 const (
 	lineMaxMessageSize   = "Got MaxMessageSize from handshake response:"
 	lineHandshakeRefused = "Failed to establish connection with broker: '%s'"
+	lineSendRefused      = "Received send error from server: [%v] : [%s]"
 )
 
 var linesConnectFailed = map[string]bool{
@@ -23,11 +25,26 @@ var linesConnectFailed = map[string]bool{
 	"Failed to perform initial handshake": true,
 }
 
-// overheard is what was learned from the client's log: the broker's limit, and why the last connection failed, which
-// the client's errors do not say ("connection error").
+// overheard is what was learned from the client's log: the broker's limit; why the last connection failed, which the client's
+// errors do not say ("connection error"); and how the broker last refused a batch, which the client keeps to itself.
 type overheard struct {
 	maxMessageSize atomic.Int64
 	connectProblem atomic.Pointer[string]
+	lastRefusal    atomic.Pointer[refusal]
+}
+
+// refusal is the broker's answer to a batch. Whose batch it was is not known.
+type refusal struct {
+	at   time.Time
+	text string
+}
+
+// refusalSince returns what the broker refused a batch with, "" when it refused none since then.
+func (o *overheard) refusalSince(t time.Time) string {
+	if r := o.lastRefusal.Load(); r != nil && !r.at.Before(t) {
+		return r.text
+	}
+	return ""
 }
 
 // problem returns why the last connection failed, "" when that is not known.
@@ -101,8 +118,11 @@ func (l clientLogger) Warn(args ...any) {
 }
 
 func (l clientLogger) Warnf(format string, a ...any) {
-	if format == lineHandshakeRefused {
+	switch format {
+	case lineHandshakeRefused:
 		l.heard.setProblem(fmt.Sprintf(format, a...))
+	case lineSendRefused:
+		l.heard.lastRefusal.Store(&refusal{time.Now(), fmt.Sprint(a...)})
 	}
 	l.emitf(zerolog.DebugLevel, format, a)
 }

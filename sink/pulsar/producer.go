@@ -30,19 +30,21 @@ type producer struct {
 
 // producers is the set of those that are open, and of those that are closing. It is guarded by Sink.mu.
 type producers struct {
-	open     map[string]*producer
-	recent   *list.List // of *producer, the one used last in front
-	closing  map[string]chan struct{}
-	cut      map[string]bool // topics whose last producer of ours was cut off: what it sent may still be landing
-	buffered int64           // sum of producer.largest
+	open       map[string]*producer
+	recent     *list.List // of *producer, the one used last in front
+	closing    map[string]chan struct{}
+	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; settledUnknown where absent
+	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not
+	buffered   int64                    // sum of producer.largest
 }
 
 func newProducers() producers {
 	return producers{
-		open:    make(map[string]*producer),
-		recent:  list.New(),
-		closing: make(map[string]chan struct{}),
-		cut:     make(map[string]bool),
+		open:       make(map[string]*producer),
+		recent:     list.New(),
+		closing:    make(map[string]chan struct{}),
+		settling:   make(map[string]time.Duration),
+		entryLimit: make(map[string]int),
 	}
 }
 
@@ -131,21 +133,42 @@ func (s *Sink) retire(p *producer) {
 // retireLocked closes the producer in the background: closing asks the broker, and waits for an answer.
 func (s *Sink) retireLocked(p *producer) {
 	s.producers.remove(p)
-	if p.lost.Err() != nil {
-		s.producers.cut[p.topic] = true
-	}
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
 	s.background.Go(func() {
+		began := time.Now()
 		p.Close()
+		settling := settledAfter(p.lost.Err() != nil, time.Since(began))
 		p.markLost(errClosed)
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.producers.settling[p.topic] = settling
 		if s.producers.closing[p.topic] == closed {
 			delete(s.producers.closing, p.topic)
 		}
 		close(closed)
 	})
+}
+
+// The broker writes what it has received before it lets go of a producer that is closed, but not when the producer's connection
+// breaks: what was under way then lands behind the end that is read too soon. So the end must stand still for a while: not at all
+// after a clean end, longer after a broker hung, whose writes may have timed out and be repeated.
+const (
+	settledUnknown = 200 * time.Millisecond
+	settledHung    = 2 * time.Second
+	hung           = time.Second // a broker that lives closes a producer in less
+)
+
+// settledAfter is how long the end must stand still after a producer was closed.
+func settledAfter(lost bool, closing time.Duration) time.Duration {
+	switch {
+	case closing >= hung:
+		return settledHung
+	case lost:
+		return settledUnknown
+	default:
+		return 0
+	}
 }
 
 // retireOwn closes our producer of the topic, if there is one, and waits until none is closing.

@@ -267,3 +267,27 @@ func TestTerminatedTopicIsUnavailableAndOthersGoOn(t *testing.T) {
 	s.wantIDs(t, dead, 2)
 	s.wantIDs(t, alive, 5)
 }
+
+// A topic's own limit is told to the client in a way that it keeps to itself.
+func TestLimitOfATopicSplitsBatchesAndRejects(t *testing.T) {
+	s := sharedServer(t)
+	p, topic := s.open(t, func(c *pulsar.Config) { c.AckStall = 300 * time.Millisecond }), s.topic(t)
+	mustTail(t, p, topic, 1)
+	s.call(t, http.MethodPost, adminPath(topic)+"/maxMessageSize", 10_000, http.StatusNoContent)
+	s.call(t, http.MethodPut, adminPath(topic)+"/unload", nil, http.StatusNoContent) // the policy is in force when it is loaded
+	batch := append(messages(topic, 1, 30, 1000), messages(topic, 31, 31, 20_000)...)
+	var last error
+	waitUntil(t, "the batch has landed but for the large message", func() bool {
+		landed := len(mustTail(t, p, topic, 100))
+		results := p.Publish(t.Context(), batch[landed:])
+		if results == nil {
+			t.Fatal("a message above the topic's limit was accepted")
+		}
+		last = results[len(results)-1]
+		return landed == 30 && sink.ClassOf(last) == sink.Rejected
+	})
+	if !strings.Contains(last.Error(), "Exceed maximum message size") {
+		t.Errorf("error: %v", last)
+	}
+	s.wantIDs(t, topic, 30)
+}

@@ -31,14 +31,40 @@ func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Mess
 	defer context.AfterFunc(p.lost, func() { cancel(context.Cause(p.lost)) })()
 	defer s.watchStall(cancel)()
 
-	e := newEntry(messages)
-	err := e.send(ctx, p)
+	began := time.Now()
+	err := newEntry(messages).send(ctx, p)
 	if err == nil {
 		s.lastAck.Store(time.Now().UnixNano())
 		return len(messages), nil
 	}
-	return 0, sendError(ctx, err, len(messages))
+	failed := sendError(ctx, err, len(messages))
+	if text := s.heard.refusalSince(began); text != "" && errors.Is(failed, errStalled) {
+		s.refused(p, text, size, len(messages), failed)
+	}
+	return 0, failed
 }
+
+// refused adds to a stalled entry's error what the broker has refused a batch with meanwhile. When it is the size, which a namespace or topic
+// can limit below the broker's own limit, the topic's entries become smaller, until a single message is refused a second time.
+func (s *Sink) refused(p *producer, text string, size, messages int, failed *sink.Error) {
+	failed.Err = fmt.Errorf("%w: the broker has refused a batch: %s", failed.Err, text)
+	if !strings.Contains(text, "Exceed maximum message size") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if before, again := s.producers.entryLimit[p.topic]; again && messages == 1 && size <= before {
+		failed.Class = sink.Rejected
+		return
+	}
+	if messages > 1 {
+		size /= refusedShrink
+	}
+	s.producers.entryLimit[p.topic] = size
+}
+
+// refusedShrink is by how much entries become smaller when the broker refuses one for its size. Each try costs AckStall.
+const refusedShrink = 4
 
 // sendError says what is known after a failed entry. Only one failure proves that nothing left the process: a batch
 // that the client found too large while it serialized it.

@@ -140,7 +140,7 @@ func (s *Sink) publish(ctx context.Context, g group) failure {
 	landed := 0
 	for landed < len(g.messages) {
 		rest := g.messages[landed:]
-		n, size := s.splitter().next(rest)
+		n, size := s.splitter(p).next(rest)
 		if n == 0 {
 			s.release(p)
 			err := fmt.Errorf("message of %d bytes for %s is larger than the limit of %d bytes", rest[0].Size(), g.destination, s.maxMessageSize())
@@ -199,16 +199,17 @@ func (s *Sink) brokerLimit() int64 {
 
 // splitter returns how entries are cut now. The client keeps a buffer of the largest entry for each producer, so with
 // many producers entries are smaller.
-func (s *Sink) splitter() splitter {
+func (s *Sink) splitter(p *producer) splitter {
 	s.mu.Lock()
 	open := int64(max(1, s.producers.len()))
+	refused, limited := s.producers.entryLimit[p.topic]
 	s.mu.Unlock()
 	broker := s.brokerLimit()
-	return splitter{
-		maxMessage: s.cfg.MaxMessageBytes,
-		broker:     int(broker),
-		entry:      int(min(broker, max(s.cfg.PendingBytes/open, minEntryBytes))),
+	entry := int(min(broker, max(s.cfg.PendingBytes/open, minEntryBytes)))
+	if limited {
+		entry = min(entry, refused)
 	}
+	return splitter{maxMessage: s.cfg.MaxMessageBytes, broker: int(broker), entry: entry}
 }
 
 // Probe asks for the destination's partitions, which fails where its namespace is missing, access is denied or nothing

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -50,68 +49,27 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 		s.retireLocked(p)
 		return nil, err
 	}
-	delete(s.producers.cut, destination)
 	s.evictLocked()
 	return entries, nil
 }
 
-// fence makes a new exclusive producer. When it has one, every older producer is closed at the broker, and nothing that it
-// still sends is accepted.
-func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
-	if err := s.retireOwn(ctx, t.String()); err != nil {
-		return nil, err
-	}
-	names, err := s.partitions(ctx, t.String())
-	if err != nil {
-		return nil, err
-	}
-	if len(names) != 1 || names[0] != t.String() {
-		return nil, known(sink.Unavailable, fmt.Errorf("the topic has %d partitions, each of which is a destination of its own", len(names)))
-	}
-	tookOver := false
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		p, err := s.create(ctx, t.String())
-		if err == nil {
-			return p, nil
-		}
-		if !isHeld(err) {
-			return nil, fmt.Errorf("make a producer: %w", err)
-		}
-		if ours := strings.HasPrefix(holder(err), s.cfg.Name+nameEnd); ours && !tookOver {
-			if err := s.cutOff(ctx, t.String()); err != nil {
-				return nil, err
-			}
-			tookOver = true
-			continue
-		}
-		if !sleep(ctx, wait) {
-			return nil, fmt.Errorf("another producer holds the topic (is another outboxd running?): %w", err)
-		}
-	}
-}
-
-// cutOff cuts off an older instance of ourselves.
-func (s *Sink) cutOff(ctx context.Context, topic string) error {
-	s.mu.Lock()
-	s.producers.cut[topic] = true
-	s.mu.Unlock()
-	return s.takeOver(ctx, topic)
-}
-
-// settled is how long the end of a topic must stand still after a producer was cut off. The broker waits for what it
-// is writing when a producer is closed, but not when its connection breaks or another cuts it off.
-const settled = 200 * time.Millisecond
-
-// lastID returns the id of the topic's last message, once nothing is being written any more.
+// lastID returns the id of the topic's last message, once it has stood still for as long as the topic's last producer demands.
 func (s *Sink) lastID(ctx context.Context, topic string, r *openReader) (client.MessageID, error) {
 	s.mu.Lock()
-	cut := s.producers.cut[topic]
+	settling, ok := s.producers.settling[topic]
 	s.mu.Unlock()
+	if !ok {
+		settling = settledUnknown
+	}
 	last, err := readerCall(ctx, r, client.Reader.GetLastMessageID)
-	for cut && err == nil && sleep(ctx, settled) {
+	for still := settling == 0; err == nil && !still && sleep(ctx, settling); {
 		before := last
 		last, err = readerCall(ctx, r, client.Reader.GetLastMessageID)
-		cut = err == nil && (!sameEntry(before, last) || before.BatchIdx() != last.BatchIdx())
+		still = err == nil && sameEntry(before, last)
+		if err == nil && !still {
+			s.log.Info().Str("topic", topic).Stringer("before", before).Stringer("now", last).
+				Msg("a late batch of an older producer landed; waiting until the topic's end stands still")
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get the last message id: %w", err)
