@@ -167,6 +167,16 @@ func (run *running) crash() {
 	<-run.done
 }
 
+// ended tells whether Run has returned.
+func (run *running) ended() bool {
+	select {
+	case <-run.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // stop drains and returns what Run returned.
 func (run *running) stop() error {
 	run.Stop()
