@@ -370,3 +370,31 @@ func TestCommandsToPasteHoldNoPassword(t *testing.T) {
 		t.Errorf("psql: %s", got)
 	}
 }
+
+func TestScreenFitsTheTerminal(t *testing.T) {
+	d := &demo{app: &app{out: io.Discard}, database: &demoDatabase{title: "PostgreSQL", url: "postgres://localhost/demo", psql: "psql"}}
+	d.broker, d.child = &demoBroker{title: "Redis", look: []string{"redis-cli"}}, &demoChild{addr: "localhost:9090"}
+	v := &demoScreen{d: d, began: time.Now()}
+	p := demoPicture{trouble: "the broker does not answer", doubled: 1}
+	for _, tenant := range workload.Tenants(20) {
+		p.tenants = append(p.tenants, demoTenant{Tenant: tenant, Committed: 1})
+		p.recent = append(p.recent, workload.Received{Tenant: tenant})
+	}
+	for height := 24; height < 80; height++ {
+		below := v.below(height)
+		page := v.page(p, time.Now(), height-rows(below, 80)-1)
+		if used := len(page) + rows(below, 80); used >= height {
+			t.Errorf("of %d lines %d are used", height, used)
+		}
+		if text := strings.Join(page, "\n"); !strings.Contains(text, "DOUBLED 1") || !strings.Contains(text, "LAST EVENTS") || !strings.Contains(text, "acme") {
+			t.Errorf("at %d lines it lacks something:\n%s", height, text)
+		}
+	}
+	var counted int64
+	for _, tenant := range v.fewest(p.tenants, 5) {
+		counted += tenant.Committed
+	}
+	if counted != 20 {
+		t.Errorf("the rest of the tenants is summed up to %d of 20", counted)
+	}
+}
