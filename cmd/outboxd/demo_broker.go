@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
@@ -54,6 +55,7 @@ func (d *demo) openRedis(ctx context.Context) (*demoBroker, error) {
 		return nil, err
 	}
 	b.settings = "{url: " + quoteYAML(address) + "}"
+	logging.Disable() // the client would write over the screen
 	reader, err := workload.NewRedisReader(address, "", b.destinations(workload.Tenants(d.o.tenants))...)
 	if err != nil {
 		return nil, err

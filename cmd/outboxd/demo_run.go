@@ -36,11 +36,11 @@ func (d *demo) stream(ctx context.Context, screen bool) error {
 	view := d.newView(screen)
 	failure := d.watch(ctx, view, wrote)
 	stopWriting()
+	if errors.Is(failure, errApplication) {
+		return failure // and it writes no more
+	}
 	if failure != nil {
-		if !errors.Is(failure, errApplication) {
-			<-wrote
-		}
-		return failure
+		return errors.Join(failure, <-wrote)
 	}
 	if err := <-wrote; err != nil {
 		return fmt.Errorf("%w: %w", errApplication, err)
