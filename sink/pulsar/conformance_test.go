@@ -40,7 +40,7 @@ func harness(s server, own *testenv.PulsarServer) sinktest.Harness {
 		Freeze:   s.freeze,
 		Kill:     func(testing.TB) { own.Kill() },
 		Start:    func(testing.TB) { own.Start() },
-		Kills:    2,
+		Kills:    1,
 		Patience: patience,
 	}
 }

@@ -128,30 +128,21 @@ func (l clientLogger) Warnf(format string, a ...any) {
 }
 
 func (l clientLogger) emit(level zerolog.Level, args []any) {
-	if e := l.event(level); e != nil {
-		e.Str("line", strings.TrimSuffix(fmt.Sprintln(args...), "\n")).Msg("pulsar client")
-	}
+	l.write(level, func() string { return strings.TrimSuffix(fmt.Sprintln(args...), "\n") })
 }
 
 func (l clientLogger) emitf(level zerolog.Level, format string, args []any) {
-	if e := l.event(level); e != nil {
-		e.Str("line", fmt.Sprintf(format, args...)).Msg("pulsar client")
-	}
+	l.write(level, func() string { return fmt.Sprintf(format, args...) })
 }
 
-// event returns nil where the level is not logged.
-func (l clientLogger) event(level zerolog.Level) *zerolog.Event {
-	e := l.log.WithLevel(level)
-	if !e.Enabled() {
-		return nil
-	}
-	if l.topic != "" {
-		e = e.Str("topic", l.topic)
-	}
-	if l.err != nil {
-		e = e.AnErr("error", l.err)
-	}
-	return e
+// write makes the line only where its level is logged.
+func (l clientLogger) write(level zerolog.Level, line func() string) {
+	l.log.WithLevel(level).Func(func(e *zerolog.Event) {
+		if l.topic != "" {
+			e.Str("topic", l.topic)
+		}
+		e.AnErr("error", l.err).Str("line", line())
+	}).Msg("pulsar client")
 }
 
 // entryLogger is a clientLogger as an Entry, whose With methods return another type.

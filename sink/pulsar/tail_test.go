@@ -63,7 +63,7 @@ func TestTailAcrossLedgersOfABusyTopic(t *testing.T) {
 	s := sharedServer(t)
 	p, topic := s.open(t), s.topic(t)
 	mustTail(t, p, topic, 1)
-	const total = 60_000
+	const total = 30_000
 	for i := 0; i < total; i += sink.MaxBatch {
 		mustPublish(t, p, messages(topic, i+1, i+sink.MaxBatch, 10))
 	}

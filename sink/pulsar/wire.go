@@ -92,15 +92,16 @@ type wire struct{ conn net.Conn }
 // dial connects and shakes hands. The connection ends with ctx.
 func (s *Sink) dial(ctx context.Context, b broker) (*wire, func(), error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", b.host)
+	tcp, err := d.DialContext(ctx, "tcp", b.host)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // what uses it says more
+	stop := context.AfterFunc(ctx, func() { tcp.Close() }) // what is being read or written then fails
 	hangUp := func() {
 		stop()
-		conn.Close() //nolint:errcheck // everything was answered
+		tcp.Close()
 	}
+	conn := tcp
 	if s.secured() {
 		config := s.options.TLSConfig.Clone()
 		if config.ServerName == "" {
@@ -226,4 +227,3 @@ func newCommand() (proto.Message, error) {
 	}
 	return t.New().Interface(), nil
 }
-
