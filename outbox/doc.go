@@ -1,5 +1,5 @@
 // Package outbox is all SQL on the application's table: what the table looks like, and settling the rows that were delivered.
-// The table is a guest's host: it gets no column, index or trigger, and rows are only marked or deleted as configured.
+// outboxd is a guest there: the table gets no column, index or trigger, and rows are only marked or deleted as configured.
 //
 // # Guarantees
 //

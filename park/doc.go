@@ -20,7 +20,7 @@
 // # Not guaranteed
 //
 // The lease does not choose the active instance and does not expire: whoever raises it is the active one. That only one process
-// does so at a time is the business of the caller, who waits on a lock in PostgreSQL.
+// does so at a time is the business of the caller: package relay raises it only while it holds the slot.
 //
 // # Failures
 //

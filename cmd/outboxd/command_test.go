@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -43,18 +41,6 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 			if line = strings.TrimSpace(line); line != "" && !strings.Contains(line, "outboxd") && !strings.HasPrefix(line, "#") {
 				t.Errorf("%v has an example of something else: %s", args, line)
 			}
-		}
-	})
-}
-
-func TestEveryCommandIsInTheDocument(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "cli.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	every(newRootCommand(&app{}), func(cmd *cobra.Command) {
-		if !cmd.HasSubCommands() && !strings.Contains(string(text), "| `"+cmd.CommandPath()+"` |") {
-			t.Errorf("docs/cli.md lacks %s", cmd.CommandPath())
 		}
 	})
 }
