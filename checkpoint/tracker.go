@@ -40,7 +40,8 @@ func NewTracker(start event.LSN) *Tracker {
 	return &Tracker{safe: start, slots: make([]transaction, 1)}
 }
 
-// Begin enters the next transaction; committed is when it was, in microseconds since 1970. It panics when the one before has no commit yet: the server sends them one by one.
+// Begin enters the next transaction; committed is when it was, in microseconds since 1970. It panics when the one before has no
+// commit yet: the server sends them one by one.
 func (t *Tracker) Begin(committed int64) Tx {
 	if t.begun != 0 {
 		panic("checkpoint: a transaction begins inside another")

@@ -14,7 +14,7 @@ type Config struct {
 	Batch              Batch           `yaml:"batch" doc:"How much goes to a destination at once. A batch takes what is waiting; it never waits to become full."`
 	Concurrency        int             `yaml:"concurrency" default:"4" min:"1" max:"64" doc:"Batches that may be on their way to one sink at the same time, each of other destinations."`
 	Memory             Memory          `yaml:"memory" doc:"The limit of what is held in memory."`
-	StatusInterval     Duration        `yaml:"status_interval" default:"1s" min:"100ms" max:"20s" doc:"How often PostgreSQL is told how far outboxd is. Keep it well below the server's wal_sender_timeout."`
+	StatusInterval     Duration        `yaml:"status_interval" default:"1s" min:"100ms" max:"20s" doc:"How often PostgreSQL is told how far outboxd has come. Keep it well below the server's wal_sender_timeout."`
 	CheckpointInterval Duration        `yaml:"checkpoint_interval" default:"1s" min:"100ms" max:"1m" doc:"How often the confirmed position is written to the checkpoint table while events flow."`
 	ShutdownTimeout    Duration        `yaml:"shutdown_timeout" default:"30s" min:"0s" max:"10m" doc:"How long SIGTERM lets batches that are on their way finish. What is unfinished then is delivered after the next start."`
 	Retry              Retry           `yaml:"retry" doc:"The pauses between attempts to reach a database or broker that does not answer or refuses."`

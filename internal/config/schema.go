@@ -43,7 +43,6 @@ func (k kind) describe() string {
 type node struct {
 	name     string
 	kind     kind
-	goType   reflect.Type
 	tag      reflect.StructTag
 	children []*node // of a section, in the struct's order; of a list, those of one item
 }
@@ -61,9 +60,9 @@ var (
 var unsupported = []string{"poll", "outage", "encrypt", "cleanup"}
 
 func section(name string, t reflect.Type) *node {
-	n := &node{name: name, kind: kindSection, goType: t}
+	n := &node{name: name, kind: kindSection}
 	for f := range t.Fields() {
-		child := &node{name: f.Tag.Get("yaml"), goType: f.Type, tag: f.Tag, kind: kindOf(f.Type)}
+		child := &node{name: f.Tag.Get("yaml"), tag: f.Tag, kind: kindOf(f.Type)}
 		switch child.kind {
 		case kindSection:
 			child.children = section(child.name, f.Type).children

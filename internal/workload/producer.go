@@ -81,7 +81,7 @@ func (p *Producer) Totals() (c Counts) {
 	return c
 }
 
-// Transactions returns how many transactions were begun, and Interruptions how many of them ended because the connection did.
+// Transactions returns how many transactions were begun.
 func (p *Producer) Transactions() int64 { return p.transactions.Load() }
 
 // Interruptions returns how often a connection was lost or not to be had.
