@@ -60,8 +60,8 @@ type Config struct {
 	// Default: 0, only the broker's own limit (5 MiB as Pulsar is delivered), which it tells at each connection.
 	MaxMessageBytes int64
 
-	// PendingBytes is how many bytes of messages may wait for an acknowledgement, over all topics. A single message that is
-	// larger waits alone. The client holds each byte about three times. Default: 32 MiB.
+	// PendingBytes is how many bytes of messages, and 2 KiB for each that the client needs, may wait for an acknowledgement, over
+	// all topics. What is larger waits alone. The client holds each byte about three times. Default: 32 MiB.
 	PendingBytes int64
 
 	// AckStall is how long acknowledgements may stand still before a batch counts as lost from sight: its fate is

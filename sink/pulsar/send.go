@@ -13,13 +13,17 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
+// clientOverhead is about what the client holds for a message besides its bytes, in bytes: its metadata twice, one small object a
+// property.
+const clientOverhead = 2 << 10
+
 // busyStall is how many times AckStall one entry may take while others are acknowledged.
 const busyStall = 3
 
 // sendEntry sends the messages as one broker entry of at most size bytes and waits for its acknowledgement. It returns how
 // many landed for certain: all, unless there is an error.
 func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Message, size int) (int, *sink.Error) {
-	bytes := min(int64(size), s.cfg.PendingBytes)
+	bytes := min(int64(size+len(messages)*clientOverhead), s.cfg.PendingBytes)
 	if err := s.pending.Acquire(ctx, bytes); err != nil {
 		return 0, known(sink.Retry, fmt.Errorf("wait for memory: %w", err))
 	}
