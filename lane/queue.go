@@ -1,5 +1,8 @@
 package lane
 
+// keptCapacity is how many values an empty queue keeps room for: a peak of one destination must not cost memory for ever.
+const keptCapacity = 1024
+
 // queue is a first-in first-out of values that reuses its memory.
 type queue[T any] struct {
 	items []T
@@ -27,6 +30,9 @@ func (q *queue[T]) pop() T {
 	q.head++
 	if q.head == len(q.items) {
 		q.items, q.head = q.items[:0], 0
+		if cap(q.items) > keptCapacity {
+			q.items = nil
+		}
 	}
 	return v
 }

@@ -34,8 +34,10 @@ type core struct {
 	sinks   map[string]*sinkLane
 	targets map[route.Destination]*target
 	failing map[*failure]struct{}
-	keyBuf  []byte
-	tx      checkpoint.Tx
+
+	targetLimit int // at so many targets the idle ones are forgotten
+	keyBuf      []byte
+	tx          checkpoint.Tx
 
 	settleQueue []*entry
 	settleDue   time.Time
@@ -206,10 +208,28 @@ func (c *core) release(used *chunk) {
 	}
 }
 
+// maxTargets is how many targets are kept in memory, as far as the others are idle.
+const maxTargets = 20_000
+
+// forgetTargets drops the idle targets when there are too many. What is forgotten is learnt again: at its next event a destination is
+// fenced and its tail read. Nothing is doubled even where somebody trimmed that tail, because a session receives each event once.
+func (c *core) forgetTargets() {
+	if len(c.targets) < c.targetLimit {
+		return
+	}
+	for d, t := range c.targets {
+		if t.idle() {
+			delete(c.targets, d)
+		}
+	}
+	c.targetLimit = max(maxTargets, 2*len(c.targets)) // the busy ones are not looked at for each new one
+}
+
 // target returns the target of a route's destination, made on first use.
 func (c *core) target(d route.Destination) *target {
 	t, ok := c.targets[d]
 	if !ok {
+		c.forgetTargets()
 		t = newTarget(c.sinks[d.Sink], d.Name, c.start)
 		c.targets[d] = t
 	}

@@ -130,7 +130,8 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		confirm: func(lsn event.LSN) { confirmed.Store(uint64(lsn)) },
 		keep:    cfg.Outbox.OnSent == outbox.Keep, stopping: s.relay.stopping, stopReceiving: func() { close(draining) },
 		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
-		saved: s.record.Confirmed, saveDue: now,
+		targetLimit: maxTargets,
+		saved:       s.record.Confirmed, saveDue: now,
 	}
 	for name, broker := range cfg.Sinks {
 		c.sinks[name] = newSinkLane(name, broker, cfg.Concurrency)

@@ -4,7 +4,9 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/route"
 )
 
 // An event costs its entry; its place in a destination's queue and in the settler's, whose slices may be twice as long as needed
@@ -53,5 +55,20 @@ func TestLargerThanTheBudgetPassesAloneOnly(t *testing.T) {
 	}
 	if b.take(1, 0) {
 		t.Fatal("another passed beside the large one")
+	}
+}
+
+func TestIdleTargetsAreForgottenWhenThereAreTooMany(t *testing.T) {
+	broker := &sinkLane{name: "redis"}
+	c := &core{
+		facts: &facts{}, sinks: map[string]*sinkLane{"redis": broker}, targets: make(map[route.Destination]*target), targetLimit: 3,
+	}
+	busy := c.target(route.Destination{Sink: "redis", Name: "busy"})
+	busy.push(c, &entry{event: event.Event{Position: event.Position{Commit: 1, Ordinal: 1}}})
+	c.target(route.Destination{Sink: "redis", Name: "idle 1"})
+	c.target(route.Destination{Sink: "redis", Name: "idle 2"})
+	c.target(route.Destination{Sink: "redis", Name: "new"})
+	if len(c.targets) != 2 || c.targets[route.Destination{Sink: "redis", Name: "busy"}] != busy {
+		t.Fatalf("%d targets are left: %v, want the busy and the new one", len(c.targets), c.targets)
 	}
 }

@@ -52,6 +52,16 @@ func (t *target) split(names []string, start event.Position) {
 	}
 }
 
+// idle tells whether nothing of the target waits, is in flight or fails.
+func (t *target) idle() bool {
+	for _, d := range t.partitions {
+		if d.lane.Len() > 0 || d.queued || d.dead || d.failure.attempts > 0 || d.lane.State() == lane.Reading {
+			return false
+		}
+	}
+	return t.partitions != nil
+}
+
 // push queues the event at its destination, or disposes of it where it has been already.
 func (t *target) push(c *core, e *entry) {
 	if t.partitions == nil {
