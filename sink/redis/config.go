@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -62,15 +61,6 @@ type Config struct {
 	PoolSize int
 }
 
-// TLS is how the connection is secured.
-type TLS struct {
-	CAFile     string // PEM file of the authorities to trust, instead of the system's
-	CertFile   string // PEM file of the client's certificate
-	KeyFile    string // PEM file of the client's key
-	ServerName string // name that the server's certificate must bear, where it is not the host of the URL
-	Insecure   bool   // accept any certificate
-}
-
 // WithDefaults returns c with the defaults in the place of zero values.
 func (c Config) WithDefaults() Config {
 	if c.MaxMessageBytes == 0 {
@@ -112,24 +102,4 @@ func (c Config) Validate() error {
 		add("max streams is %d and pool size %d: want positive numbers", c.MaxStreams, c.PoolSize)
 	}
 	return errors.Join(problems...)
-}
-
-// load reads the files and returns the settings of a connection.
-func (t TLS) load() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure} // the user's choice
-	if t.CAFile != "" {
-		pool, err := readAuthorities(t.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		cfg.RootCAs = pool
-	}
-	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the client's certificate and key: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
 }

@@ -102,7 +102,7 @@ func (s *Sink) readTail(ctx context.Context, destination, from string, count int
 	}
 	reply, err := node.Do(ctx, argEvalSHA, tailScript.sha, argOne, destination, from, count).Slice()
 	if resendable(err) {
-		var process func(context.Context, redis.Cmder) error = node.Process
+		process := node.Process
 		if s.client.cluster != nil {
 			process = s.client.cluster.Process
 		}
