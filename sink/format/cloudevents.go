@@ -25,12 +25,8 @@ func (e *Encoder) cloudHeaders(ev *event.Event, md *metadata, key []byte) {
 	}
 	e.column("ce_subject", ev.AggregateID)
 	e.header("ce_partitionkey", key)
-	if md.traceparent.Exists() {
-		e.header("ce_traceparent", e.made(func(b []byte) []byte { return append(b, md.traceparent.Str...) }))
-	}
-	if md.tracestate.Exists() {
-		e.header("ce_tracestate", e.made(func(b []byte) []byte { return append(b, md.tracestate.Str...) }))
-	}
+	e.member("ce_traceparent", md.traceparent)
+	e.member("ce_tracestate", md.tracestate)
 	if ev.Payload != nil {
 		e.header("content-type", []byte(contentType(ev.Payload)))
 	}

@@ -3,6 +3,7 @@ package format
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,12 +51,10 @@ type Encoder struct {
 
 // New returns an encoder for the format of that name.
 func New(name string, o Options) (*Encoder, error) {
-	for _, known := range Names() {
-		if name == known {
-			return &Encoder{format: name, source: o.Source}, nil
-		}
+	if !slices.Contains(Names(), name) {
+		return nil, fmt.Errorf("unknown format %q: want %s", name, strings.Join(Names(), ", "))
 	}
-	return nil, fmt.Errorf("unknown format %q: want %s", name, strings.Join(Names(), ", "))
+	return &Encoder{format: name, source: o.Source}, nil
 }
 
 // Reset takes back the memory of all messages made so far: their bytes are valid no more.
@@ -78,7 +77,7 @@ func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Po
 	if t, ok := ev.OccurredTime(); ok {
 		m.EventTime = t
 	}
-	m.Key = e.made(func(b []byte) []byte { return ev.AppendKey(b) })
+	m.Key = e.made(ev.AppendKey)
 	first := len(e.headers)
 	md := parseMetadata(ev.Metadata)
 	e.columns(ev)
@@ -121,6 +120,13 @@ func (e *Encoder) column(name string, value []byte) {
 	}
 }
 
+// member adds a header unless event_metadata has no such text.
+func (e *Encoder) member(name string, text gjson.Result) {
+	if text.Exists() {
+		e.header(name, e.made(func(b []byte) []byte { return append(b, text.Str...) }))
+	}
+}
+
 func (e *Encoder) columns(ev *event.Event) {
 	e.column(sink.HeaderID, ev.ID)
 	e.column("tenant_id", ev.TenantID)
@@ -145,12 +151,8 @@ func (e *Encoder) positions(ev *event.Event, frontier event.Position, replay int
 }
 
 func (e *Encoder) metadata(md *metadata) {
-	if md.traceparent.Exists() {
-		e.header("traceparent", e.made(func(b []byte) []byte { return append(b, md.traceparent.Str...) }))
-	}
-	if md.tracestate.Exists() {
-		e.header("tracestate", e.made(func(b []byte) []byte { return append(b, md.tracestate.Str...) }))
-	}
+	e.member("traceparent", md.traceparent)
+	e.member("tracestate", md.tracestate)
 	switch {
 	case md.verbatim != nil:
 		e.header("metadata", md.verbatim)

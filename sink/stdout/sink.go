@@ -109,18 +109,17 @@ func appendLine(b []byte, m *sink.Message) []byte {
 		b = gjson.AppendJSONString(b, string(h.Value))
 	}
 	b = append(b, `},"body":`...)
-	if gjson.ValidBytes(m.Body) && bytes.IndexByte(m.Body, '\n') < 0 {
-		b = append(b, m.Body...)
-	} else {
-		b = appendBody(b, m.Body)
-	}
+	b = appendBody(b, m.Body)
 	return append(b, '}', '\n')
 }
 
-// appendBody embeds a body that is no JSON, or JSON over several lines, which must stay on one.
+// appendBody embeds a body: JSON as it is but on one line, anything else as a JSON string.
 func appendBody(b, body []byte) []byte {
-	if !gjson.ValidBytes(body) {
+	switch {
+	case !gjson.ValidBytes(body):
 		return gjson.AppendJSONString(b, string(body))
+	case bytes.IndexByte(body, '\n') < 0:
+		return append(b, body...)
 	}
 	for _, c := range body { // JSON has line breaks between its tokens only
 		if c == '\n' || c == '\r' {
