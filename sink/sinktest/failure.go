@@ -109,12 +109,12 @@ func (s *suite) frozenServerLeavesNothingDoubled(t *testing.T) {
 	thaw()
 
 	refused(t, c.publish(t, numbered(destination, 4, 9))) // no tail was read since
-	r := reader{c: c, destination: destination}
-	r.read(t)
-	r.publish(t, 4, 15)
+	l := lane{c: c, destination: destination}
+	l.read(t)
+	l.publish(t, 4, 15)
 	s.h.holds(t, destination, 1, 15)
 
-	restarted := reader{c: s.h.open(t), destination: destination}
+	restarted := lane{c: s.h.open(t), destination: destination}
 	restarted.read(t)
 	restarted.publish(t, 16, 20)
 	s.h.holds(t, destination, 1, 20)

@@ -200,12 +200,12 @@ func (s *suite) publishAfterAnUnknownFateIsRefused(t *testing.T) {
 		return
 	}
 	refused(t, c.publish(t, numbered(destination, 3, 4)))
-	r := reader{c: c, destination: destination}
-	r.read(t)
-	if r.landed != 2 && r.landed != 4 {
-		t.Fatalf("the tail ends at %d, want 2 or 4", r.landed)
+	l := lane{c: c, destination: destination}
+	l.read(t)
+	if l.landed != 2 && l.landed != 4 {
+		t.Fatalf("the tail ends at %d, want 2 or 4", l.landed)
 	}
-	r.publish(t, 3, 6)
+	l.publish(t, 3, 6)
 	s.h.holds(t, destination, 1, 6)
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
-// reader publishes numbered messages as a lane does: it reads the tail after every unknown fate and goes on behind what landed.
-type reader struct {
+// lane publishes numbered messages as the log lane does: it reads the tail after every unknown fate and goes on behind what landed.
+type lane struct {
 	c           *client
 	destination string
 	landed      int          // the last number that is known to have landed
@@ -17,42 +17,42 @@ type reader struct {
 }
 
 // read reads the tail until it answers, and takes over what it says.
-func (r *reader) read(t testing.TB) {
+func (l *lane) read(t testing.TB) {
 	t.Helper()
-	r.until(t, "tail", func() error {
-		entries, err := r.c.tail(t, r.destination, sink.MaxBatch)
+	l.until(t, "tail", func() error {
+		entries, err := l.c.tail(t, l.destination, sink.MaxBatch)
 		for _, e := range entries {
-			r.note(int(e.Position.Commit))
+			l.note(int(e.Position.Commit))
 		}
 		return err
 	})
 }
 
-func (r *reader) note(number int) {
-	r.landed = max(r.landed, number)
-	r.published.Store(int64(r.landed))
+func (l *lane) note(number int) {
+	l.landed = max(l.landed, number)
+	l.published.Store(int64(l.landed))
 }
 
 // publish publishes the messages from..to but for those that have landed, until all have.
-func (r *reader) publish(t testing.TB, from, to int) {
+func (l *lane) publish(t testing.TB, from, to int) {
 	t.Helper()
-	r.until(t, "publish", func() error {
-		next := max(from, r.landed+1)
+	l.until(t, "publish", func() error {
+		next := max(from, l.landed+1)
 		if next > to {
 			return nil
 		}
-		results := r.c.publish(t, numbered(r.destination, next, to))
+		results := l.c.publish(t, numbered(l.destination, next, to))
 		if results == nil {
-			r.note(to)
+			l.note(to)
 			return nil
 		}
 		for i, err := range results {
 			if err == nil {
-				r.note(next + i)
+				l.note(next + i)
 				continue
 			}
 			if !sink.FateKnown(err) {
-				r.read(t)
+				l.read(t)
 			}
 			return err
 		}
@@ -61,9 +61,9 @@ func (r *reader) publish(t testing.TB, from, to int) {
 }
 
 // until repeats attempt until it succeeds, and fails the test when the patience is over.
-func (r *reader) until(t testing.TB, what string, attempt func() error) {
+func (l *lane) until(t testing.TB, what string, attempt func() error) {
 	t.Helper()
-	deadline := time.Now().Add(2 * r.c.h.patience())
+	deadline := time.Now().Add(2 * l.c.h.patience())
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
 	for {
@@ -72,10 +72,10 @@ func (r *reader) until(t testing.TB, what string, attempt func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s of %s: still failing: %v", what, r.destination, err)
+			t.Fatalf("%s of %s: still failing: %v", what, l.destination, err)
 		}
 		if sink.ClassOf(err) == sink.Rejected {
-			t.Fatalf("%s of %s: %v", what, r.destination, err)
+			t.Fatalf("%s of %s: %v", what, l.destination, err)
 		}
 		<-again.C
 	}
@@ -84,8 +84,8 @@ func (r *reader) until(t testing.TB, what string, attempt func() error) {
 // killedServerLosesAndDoublesNothing kills the server while batches are under way.
 func (s *suite) killedServerLosesAndDoublesNothing(t *testing.T) {
 	c := s.h.open(t)
-	r := &reader{c: c, destination: s.h.Destination(t)}
-	r.read(t)
+	l := &lane{c: c, destination: s.h.Destination(t)}
+	l.read(t)
 	kills := s.h.Kills
 	if kills == 0 {
 		kills = 3
@@ -97,7 +97,7 @@ func (s *suite) killedServerLosesAndDoublesNothing(t *testing.T) {
 		target := int64(number + 10*batch)
 		go func() {
 			defer close(killed)
-			waitFor(func() bool { return r.published.Load() >= target || t.Context().Err() != nil })
+			waitFor(func() bool { return l.published.Load() >= target || t.Context().Err() != nil })
 			if t.Context().Err() != nil {
 				return
 			}
@@ -110,14 +110,14 @@ func (s *suite) killedServerLosesAndDoublesNothing(t *testing.T) {
 				running = false
 			default:
 			}
-			r.publish(t, number+1, number+batch)
+			l.publish(t, number+1, number+batch)
 			number += batch
 		}
 	}
-	r.publish(t, number+1, number+batch)
-	s.h.holds(t, r.destination, 1, number+batch)
+	l.publish(t, number+1, number+batch)
+	s.h.holds(t, l.destination, 1, number+batch)
 
-	restarted := &reader{c: s.h.open(t), destination: r.destination}
+	restarted := &lane{c: s.h.open(t), destination: l.destination}
 	restarted.read(t)
 	if restarted.landed != number+batch {
 		t.Fatalf("after a restart the tail ends at %d, want %d", restarted.landed, number+batch)

@@ -90,8 +90,8 @@ func (s *suite) foreignWriterDoesNotStopTheStream(t *testing.T) {
 	c, destination := s.start(t)
 	c.mustPublish(t, numbered(destination, 1, 2))
 	s.h.Append(t, destination, []byte("from somebody else"))
-	r := reader{c: c, destination: destination}
-	r.publish(t, 3, 5) // may be refused first, with an unknown fate
+	l := lane{c: c, destination: destination}
+	l.publish(t, 3, 5) // may be refused first, with an unknown fate
 	var ours []string
 	for _, m := range s.h.Read(t, destination) {
 		if m.ID() != "" {
