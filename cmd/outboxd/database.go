@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/outbox"
@@ -14,8 +15,13 @@ import (
 
 const closeTimeout = 2 * time.Second
 
-// withConnection connects to the database, calls do, and disconnects. pgx leaves passwords out of its errors.
-func withConnection(ctx context.Context, cfg *config.Config, do func(*pgx.Conn) error) error {
+// withDatabase reads the configuration, connects to its database, calls do, and disconnects. pgx leaves passwords out of its errors.
+func (a *app) withDatabase(cmd *cobra.Command, do func(context.Context, *pgx.Conn, *config.Config) error) error {
+	cfg, _, err := a.load(cmd, config.NeedDatabase)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
 	parsed, err := pgx.ParseConfig(cfg.Database.URL.Reveal())
 	if err != nil {
 		return fmt.Errorf("read database.url: %w", err)
@@ -27,7 +33,7 @@ func withConnection(ctx context.Context, cfg *config.Config, do func(*pgx.Conn) 
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", cfg.Database.URL, err)
 	}
-	err = do(conn)
+	err = do(ctx, conn, cfg)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	return errors.Join(err, conn.Close(closing))

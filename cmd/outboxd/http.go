@@ -68,8 +68,8 @@ func answer(w http.ResponseWriter, log zerolog.Logger, code int, contentType str
 	}
 }
 
-// serveHTTP listens on addr and serves until ctx ends. An address that cannot be listened on is an error at once.
-func serveHTTP(ctx context.Context, addr string, handler http.Handler, log zerolog.Logger) (wait func(), err error) {
+// serveHTTP listens on addr and serves until stop is called. An address that cannot be listened on is an error at once.
+func serveHTTP(ctx context.Context, addr string, handler http.Handler, log zerolog.Logger) (stop func(), err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on http.addr %q: %w", addr, err)
@@ -84,9 +84,9 @@ func serveHTTP(ctx context.Context, addr string, handler http.Handler, log zerol
 	}()
 	log.Info().Stringer("addr", listener.Addr()).Msg("serving /metrics, /healthz, /readyz, /status")
 	return func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		if err := server.Shutdown(stop); err != nil {
+		if err := server.Shutdown(stopping); err != nil {
 			log.Debug().Err(err).Msg("stop the HTTP server")
 		}
 		<-done

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/internal/config"
@@ -14,7 +12,7 @@ func (a *app) newLogger(c config.Log) zerolog.Logger {
 	if err != nil {
 		panic(err) // the configuration knows the levels
 	}
-	var w io.Writer = a.err
+	w := a.err
 	if c.Format == "console" || c.Format == "auto" && terminal(a.err) {
 		w = zerolog.ConsoleWriter{Out: a.err, NoColor: !a.colours(a.err), TimeFormat: "15:04:05.000"}
 	}

@@ -47,7 +47,7 @@ func newMigrateUpCommand(a *app) *cobra.Command {
 	}
 	indexes, output := indexesFlag(cmd), outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.migrate(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.withDatabase(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 			o := migrationOptions(cfg, indexes.value)
 			r, err := migrations.Up(ctx, conn, o)
 			if err != nil {
@@ -80,7 +80,7 @@ Stop outboxd first. The outbox table, publications, slots and roles stay.`,
 	output := outputFlag(cmd)
 	yes := cmd.Flags().Bool("yes", false, "do not ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.migrate(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.withDatabase(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 			if !*yes {
 				if err := a.confirm("this removes the tables in schema "+cfg.Database.Schema, cfg.Database.Schema); err != nil {
 					return err
@@ -120,7 +120,7 @@ func newMigrateStatusCommand(a *app) *cobra.Command {
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.migrate(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.withDatabase(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 			o := migrationOptions(cfg, "")
 			s, err := migrations.ReadStatus(ctx, conn, o)
 			if err != nil {
@@ -197,13 +197,4 @@ func migrationOptions(cfg *config.Config, indexes string) migrations.Options {
 		Schema: cfg.Database.Schema, TableSchema: schema, Table: name,
 		Indexes: migrations.Indexes(cmp.Or(indexes, string(migrations.Lean))),
 	}
-}
-
-// migrate runs do with a connection of its own.
-func (a *app) migrate(cmd *cobra.Command, do func(context.Context, *pgx.Conn, *config.Config) error) error {
-	cfg, _, err := a.load(cmd, config.NeedDatabase)
-	if err != nil {
-		return err
-	}
-	return withConnection(cmd.Context(), cfg, func(conn *pgx.Conn) error { return do(cmd.Context(), conn, cfg) })
 }

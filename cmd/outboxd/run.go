@@ -47,8 +47,6 @@ func newRunCommand(a *app) *cobra.Command {
 // run streams until ctx ends, which it takes as the wish to stop, and not as the order.
 func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err error) {
 	log := a.newLogger(cfg.Log)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	sinks, err := openSinks(cfg, a.out, log)
@@ -57,12 +55,12 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err err
 	}
 	working := context.WithoutCancel(ctx)
 	defer func() { err = errors.Join(err, closeSinks(working, sinks, log)) }()
-	relayConfig, err := relayConfig(cfg, sinks, create)
+	parts, err := relayConfig(cfg, sinks, create)
 	if err != nil {
 		return err
 	}
-	relayConfig.Log, relayConfig.Registry = log, registry
-	r := relay.New(relayConfig)
+	parts.Log, parts.Registry = log, registry
+	r := relay.New(parts)
 	if cfg.HTTP.Addr != "" {
 		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(r, registry, log), log)
 		if err != nil {
@@ -70,16 +68,16 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err err
 		}
 		defer stopHTTP()
 	}
-	ended := context.AfterFunc(ctx, func() {
+	forget := context.AfterFunc(ctx, func() {
 		log.Info().Dur("shutdown_timeout", cfg.ShutdownTimeout.Std()).Msg("stopping: finishing what is in flight")
 		r.Stop()
 	})
-	defer ended()
-	return a.stopped(log, r.Run(working))
+	defer forget()
+	return stopped(log, r.Run(working))
 }
 
 // stopped says how the relay ended. Work that was not finished in time is no failure: it is done after the next start.
-func (a *app) stopped(log zerolog.Logger, err error) error {
+func stopped(log zerolog.Logger, err error) error {
 	if unfinished, ok := errors.AsType[*relay.UnfinishedError](err); ok {
 		log.Warn().Int("transactions", unfinished.Transactions).Msg("stopped; the rest is delivered after the next start")
 		return nil

@@ -82,7 +82,7 @@ func closeSinks(ctx context.Context, sinks map[string]sink.Sink, log zerolog.Log
 	return all.Wait()
 }
 
-// publishTimeout is the longest that a used sink may take for one call; each sink keeps its own beneath it.
+// publishTimeout is the longest that a configured sink may take for one call; each sink keeps its own beneath it.
 func publishTimeout(cfg *config.Config) time.Duration {
 	longest := time.Second
 	for _, s := range cfg.Sinks {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,7 +40,7 @@ func newSlotStatusCommand(a *app) *cobra.Command {
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.migrate(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.withDatabase(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 			s, err := wal.SlotStatus(ctx, conn, cfg.Database.Slot)
 			if errors.Is(err, wal.ErrSlotMissing) {
 				return fmt.Errorf("%w: make it with outboxd slot create", err)
@@ -87,7 +88,7 @@ func (a *app) slotRows(s *wal.Slot) [][]string {
 	state := a.paint(yellow, "idle")
 	switch {
 	case s.Lost():
-		state = a.paint(red, "lost "+s.InvalidationReason)
+		state = a.paint(red, strings.TrimSpace("lost "+s.InvalidationReason))
 	case s.Active:
 		state = a.paint(green, "active") + ", process " + strconv.Itoa(int(s.ActivePID))
 	}
@@ -126,7 +127,7 @@ and not delivered are only in the outbox table.`,
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.migrate(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.withDatabase(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 			server, err := wal.Setup(ctx, conn, walConfig(cfg, true))
 			if err != nil {
 				return err
@@ -195,7 +196,7 @@ A slot that is in use is not dropped: stop outboxd first.`,
 	output := outputFlag(cmd)
 	yes := cmd.Flags().Bool("yes", false, "do not ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.migrate(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.withDatabase(cmd, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 			name := cfg.Database.Slot
 			if !*yes {
 				if err := a.confirm("this drops slot "+name+" with its position", name); err != nil {

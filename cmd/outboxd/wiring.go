@@ -80,12 +80,12 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 
 // newEncoders returns what makes an encoder for each goroutine, after making one to see that it can be made.
 func newEncoders(cfg *config.Config) (func() *format.Encoder, error) {
-	make := func() (*format.Encoder, error) { return format.New(cfg.Format, format.Options{Source: cfg.Source}) }
-	if _, err := make(); err != nil {
+	encoder := func() (*format.Encoder, error) { return format.New(cfg.Format, format.Options{Source: cfg.Source}) }
+	if _, err := encoder(); err != nil {
 		return nil, fmt.Errorf("format: %w", err)
 	}
 	return func() *format.Encoder {
-		e, err := make()
+		e, err := encoder()
 		if err != nil {
 			panic(fmt.Sprintf("format %s could be made before: %v", cfg.Format, err))
 		}
