@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,11 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
 	"github.com/outboxd/outboxd/migrations"
-
-	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -24,9 +25,11 @@ const (
 	killPatience = 90 * time.Second
 )
 
-// arrival reads what a broker holds.
+// arrival reads what a broker holds, and removes it.
 type arrival interface {
 	ReadAll(ctx context.Context, handle func(workload.Received)) error
+	Delete(ctx context.Context) error
+	Close() error
 }
 
 func TestKilledOutboxdLosesAndDoublesNothingInRedis(t *testing.T) {
@@ -38,7 +41,6 @@ func TestKilledOutboxdLosesAndDoublesNothingInRedis(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = reader.Close() }()
 			killUnderLoad(t, reader, kills, "OUTBOXD_ON_SENT="+onSent, "REDIS_URL="+server.URL,
 				"OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+prefix+":{tenant}:{topic}'}]}]")
 		})
@@ -52,14 +54,18 @@ func TestKilledOutboxdLosesAndDoublesNothingInPulsar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = reader.Close() }()
 	killUnderLoad(t, reader, kills, "PULSAR_SERVICE_URL="+server.URL,
 		"OUTBOXD_SINKS_PULSAR_ADMIN_URL="+server.AdminURL, "OUTBOXD_SINKS_PULSAR_CREATE=true",
 		"OUTBOXD_ROUTES=[{to: [{sink: pulsar, destination: 'persistent://"+namespace+"/{tenant}.{topic}'}]}]")
 }
 
-// killUnderLoad lets an application write while outboxd is killed and started again, and checks what arrived.
+// killUnderLoad lets an application write while outboxd is killed and started again, and checks what arrived. It closes the reader.
 func killUnderLoad(t *testing.T, reader arrival, kills int, environ ...string) {
+	t.Cleanup(func() {
+		if err := errors.Join(reader.Delete(context.Background()), reader.Close()); err != nil { // t.Context is over
+			t.Errorf("remove what arrived: %v", err)
+		}
+	})
 	url := testenv.Postgres(t).Database(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -172,7 +178,9 @@ func (c *child) dieAfter(life time.Duration) {
 	if err := c.process.Process.Kill(); err != nil {
 		c.t.Fatal(err)
 	}
-	<-done
+	if err := <-done; err == nil {
+		c.t.Fatalf("outboxd ended by itself\n%s", c.log.String())
+	}
 }
 
 // kill ends the process if it still runs.
@@ -183,7 +191,7 @@ func (c *child) kill() {
 	}
 }
 
-// stop ends the process with SIGTERM; it must exit 0.
+// stop ends the process with SIGINT; it must exit 0.
 func (c *child) stop() {
 	c.t.Helper()
 	if err := c.process.Process.Signal(os.Interrupt); err != nil {
