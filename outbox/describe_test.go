@@ -30,19 +30,23 @@ func TestDescribeNamesTheMend(t *testing.T) {
 		{"id not first", `CREATE TABLE t (tenant int, id int, status text, PRIMARY KEY (tenant, id))`, outbox.Config{}, "no index begins"},
 		{
 			"partial index", `CREATE TABLE t (id int, status text); CREATE UNIQUE INDEX ON t (id) WHERE status = 'NEW'`,
-			outbox.Config{}, "no index begins",
+			outbox.Config{},
+			"no index begins",
 		},
 		{
 			"partitioned", `CREATE TABLE t (id int, day int, status text, PRIMARY KEY (day, id)) PARTITION BY RANGE (day)`,
-			outbox.Config{}, `: CREATE INDEX ON "public"."t" ("id")`,
+			outbox.Config{},
+			`: CREATE INDEX ON "public"."t" ("id")`,
 		},
 		{
 			"status too long", `CREATE TABLE t (id int PRIMARY KEY, status varchar(3))`,
-			outbox.Config{}, `status "SENT" does not fit into column "status", which is character varying(3)`,
+			outbox.Config{},
+			`status "SENT" does not fit into column "status", which is character varying(3)`,
 		},
 		{
 			"status not of the enum", `CREATE TYPE s AS ENUM ('NEW', 'OUT'); CREATE TABLE t (id int PRIMARY KEY, status s)`,
-			outbox.Config{}, `knows no status "SENT": name one of NEW, OUT`,
+			outbox.Config{},
+			`knows no status "SENT": name one of NEW, OUT`,
 		},
 		{"unknown on_sent", ``, outbox.Config{OnSent: "burn"}, "want mark, delete or keep"},
 		{"one status", ``, outbox.Config{Statuses: outbox.Statuses{New: "A", Sent: "A"}}, "would look like a fresh one"},

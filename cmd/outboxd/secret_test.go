@@ -70,12 +70,14 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close(context.WithoutCancel(t.Context()))
+		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 		if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
 			t.Fatal(err)
 		}
-		outboxd, environ := program(t), []string{"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms",
-			"OUTBOXD_SINKS_PULSAR_TIMEOUT=1500ms"}
+		outboxd, environ := program(t), []string{
+			"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms",
+			"OUTBOXD_SINKS_PULSAR_TIMEOUT=1500ms",
+		}
 		create := exec.CommandContext(t.Context(), outboxd, "slot", "create", "--config", writeSecretConfig(t))
 		if create.Env = environ; create.Run() != nil {
 			t.Fatal("no slot")
@@ -95,7 +97,7 @@ func runUntil(t *testing.T, variables []string, texts ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	cmd := exec.Command(program(t), "run", "--config", writeSecretConfig(t))
 	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{}, variables...), log, log
 	if err := cmd.Start(); err != nil {

@@ -95,7 +95,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range int(patience / (10 * time.Millisecond)) {

@@ -40,7 +40,8 @@ func newCluster(t *testing.T) *redisCluster {
 	for i := range count {
 		bus := freePort(t)
 		server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
-			"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus), "repl-diskless-sync-delay 0"}})
+			"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus), "repl-diskless-sync-delay 0",
+		}})
 		node := plain(t, server.URL)
 		do(node, "CLUSTER", "ADDSLOTSRANGE", i*slots/count, (i+1)*slots/count-1)
 		do(node, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
@@ -102,8 +103,10 @@ func TestCluster(t *testing.T) {
 	t.Run("UnfencedGoesOnAfterAMigration", func(t *testing.T) { unfencedGoesOnAfterAMigration(t, c) })
 	t.Run("LeastRightsAreEnough", func(t *testing.T) {
 		for _, node := range c.nodes {
-			rights := []any{"ACL", "SETUSER", "app", "reset", "on", ">word", "~outbox:*",
-				"+evalsha", "+eval", "+xadd", "+xinfo|stream", "+xrevrange", "+xlen", "+cluster|slots"}
+			rights := []any{
+				"ACL", "SETUSER", "app", "reset", "on", ">word", "~outbox:*",
+				"+evalsha", "+eval", "+xadd", "+xinfo|stream", "+xrevrange", "+xlen", "+cluster|slots",
+			}
 			if err := node.Do(t.Context(), rights...).Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +226,8 @@ func (c *redisCluster) addReplica(t *testing.T, master int) *goredis.Client {
 	t.Helper()
 	bus := freePort(t)
 	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
-		"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus)}})
+		"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus),
+	}})
 	ip, port, err := net.SplitHostPort(host(t, server.URL))
 	if err != nil {
 		t.Fatal(err)

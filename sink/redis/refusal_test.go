@@ -55,8 +55,10 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 func TestLeastRightsAreEnough(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{})
 	c := plain(t, server.URL)
-	rights := []any{"ACL", "SETUSER", "app", "reset", "on", ">p@ss/word", "~outbox:*",
-		"+evalsha", "+eval", "+xadd", "+xinfo|stream", "+xrevrange", "+xlen"}
+	rights := []any{
+		"ACL", "SETUSER", "app", "reset", "on", ">p@ss/word", "~outbox:*",
+		"+evalsha", "+eval", "+xadd", "+xinfo|stream", "+xrevrange", "+xlen",
+	}
 	if err := c.Do(t.Context(), rights...).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,8 @@ func read(t testing.TB, path, destination string) (messages []sinktest.Message) 
 
 func message(body string) sink.Message {
 	return sink.Message{Destination: "acme/t", Key: []byte("acme/order/1"), Body: []byte(body), Headers: []sink.Header{
-		{Name: "id", Value: []byte("1")}, {Name: "position", Value: []byte("1:0/1:1")}}}
+		{Name: "id", Value: []byte("1")}, {Name: "position", Value: []byte("1:0/1:1")},
+	}}
 }
 
 func TestBodyIsEmbeddedWhenItIsJSON(t *testing.T) {
