@@ -56,6 +56,13 @@ func (s *Sink) fail(call, stream string, err error) *sink.Error {
 	return &sink.Error{Class: class, FateKnown: known, Err: fmt.Errorf("%s stream %q: %w%s", call, stream, clean(err), mend)}
 }
 
+// failAsking is fail for a call that sends no message, so nothing of it can land.
+func (s *Sink) failAsking(call, stream string, err error) *sink.Error {
+	failed := s.fail(call, stream, err)
+	failed.FateKnown = true
+	return failed
+}
+
 func (s *Sink) classify(err error) (class sink.Class, fateKnown bool, mend string) {
 	var reply redis.Error
 	if errors.As(err, &reply) && !errors.Is(err, redis.Nil) {

@@ -1,8 +1,10 @@
 package redis_test
 
 import (
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/sink"
@@ -48,6 +50,22 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 				wantIDs(t, c, stream, 1, 5)
 			})
 		})
+	}
+}
+
+// A look that the server did not answer is not said to have landed.
+func TestUnansweredLookLeavesNothingBehind(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s, stream := opened(t, redis.Config{URL: "redis://" + silent.Addr().String(), Timeout: 100 * time.Millisecond}), newStream(t)
+	_, tail := s.Tail(t.Context(), stream, 1)
+	for call, err := range map[string]error{"tail": tail, "probe": s.Probe(t.Context(), stream)} {
+		if sink.ClassOf(err) != sink.Unavailable || !sink.FateKnown(err) || strings.Contains(err.Error(), "landed") {
+			t.Errorf("%s: class %s: %v", call, sink.ClassOf(err), err)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	for count := min(n, firstRead); ; count = nextRead(n-len(entries), len(entries), size) {
 		reply, err := s.readTail(ctx, destination, from, count)
 		if err != nil {
-			return nil, s.fail("read the tail of", destination, err)
+			return nil, s.failAsking("read the tail of", destination, err)
 		}
 		if end == "" {
 			end = reply.end
