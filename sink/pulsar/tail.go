@@ -17,12 +17,14 @@ import (
 // Tail makes the destination ours, then reads its last n messages. A producer of the same Config.Name that holds the topic is
 // cut off. For another one it waits, until ctx or Config.Timeout ends; then the error is Unavailable and names it.
 //
+// With n below 1 the destination is made ours and nothing is read.
+//
 // A destination whose last n messages lie in several ledgers is read back by publish time. What Pulsar has
 // trimmed is not there: a topic without retention keeps only what some subscription still needs.
 func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	entries, err := s.tail(ctx, destination, max(1, n))
+	entries, err := s.tail(ctx, destination, n)
 	if err != nil {
 		return nil, fmt.Errorf("read the tail of %s: %w", destination, s.asError(err))
 	}
@@ -38,7 +40,10 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.readTail(ctx, destination, n)
+	var entries []sink.Entry
+	if n > 0 {
+		entries, err = s.readTail(ctx, destination, n)
+	}
 	if lost := p.lost.Err(); err == nil && lost != nil {
 		err = context.Cause(p.lost) // what was read may not be the end any more
 	}

@@ -77,6 +77,21 @@ func TestTailAcrossLedgersOfABusyTopic(t *testing.T) {
 	}
 }
 
+func TestTailOfNothingStillFences(t *testing.T) {
+	s := sharedServer(t)
+	older, newer, topic := s.open(t), s.open(t), s.topic(t)
+	mustTail(t, older, topic, 1)
+	mustPublish(t, older, messages(topic, 1, 2, 1))
+	if entries := mustTail(t, newer, topic, 0); len(entries) > 0 {
+		t.Errorf("tail of 0: %v", entries)
+	}
+	mustPublish(t, newer, messages(topic, 3, 3, 1))
+	if results := older.Publish(t.Context(), messages(topic, 4, 4, 1)); results == nil {
+		t.Error("the older sink published")
+	}
+	s.wantIDs(t, topic, 3)
+}
+
 func TestForeignEntriesHaveNoPosition(t *testing.T) {
 	s := sharedServer(t)
 	topic := s.topic(t)
