@@ -11,9 +11,8 @@ type Role struct {
 	Name        string // required
 	OnSent      string // mark, delete or keep; default mark
 	Publication string // default "outboxd"
-	// UpdateColumns are the columns of the outbox table that outboxd may change with OnSent mark; default status, retry_count,
-	// retry_after and error_message.
-	UpdateColumns []string
+	// StatusColumn is the one column of the outbox table that outboxd changes, with OnSent mark; default "status".
+	StatusColumn string
 }
 
 func (r Role) withDefaults() Role {
@@ -23,8 +22,8 @@ func (r Role) withDefaults() Role {
 	if r.Publication == "" {
 		r.Publication = "outboxd"
 	}
-	if len(r.UpdateColumns) == 0 {
-		r.UpdateColumns = []string{"status", "retry_count", "retry_after", "error_message"}
+	if r.StatusColumn == "" {
+		r.StatusColumn = "status"
 	}
 	return r
 }
@@ -38,11 +37,7 @@ func (r Role) validate() error {
 	default:
 		return fmt.Errorf("on_sent %q: want mark, delete or keep", r.OnSent)
 	}
-	errs := []error{checkName("role", r.Name), checkName("publication", r.Publication)}
-	for _, c := range r.UpdateColumns {
-		errs = append(errs, checkName("column", c))
-	}
-	return errors.Join(errs...)
+	return errors.Join(checkName("role", r.Name), checkName("publication", r.Publication), checkName("column", r.StatusColumn))
 }
 
 // WriteRoleSQL writes the script that gives the running role the least rights it can work with, and makes the publication, which

@@ -19,7 +19,7 @@ var (
 	scriptFiles embed.FS
 
 	scripts = template.Must(template.New("").Funcs(template.FuncMap{
-		"ident": ident, "idents": idents, "literal": literal, "indexName": indexName, "missingSchema": missingSchema,
+		"ident": ident, "literal": literal, "indexName": indexName, "missingSchema": missingSchema,
 	}).ParseFS(scriptFiles, "scripts/*.sql"))
 )
 
@@ -99,12 +99,4 @@ func indexName(table, columns string) string {
 func missingSchema(name string) string {
 	return fmt.Sprintf("schema %s, in which the outbox table should be, does not exist: CREATE SCHEMA %s, or name another (database.table)",
 		ident(name), ident(name))
-}
-
-func idents(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = ident(n)
-	}
-	return strings.Join(quoted, ", ")
 }

@@ -19,6 +19,7 @@ type core struct {
 	budget  *budget
 	tracker *checkpoint.Tracker
 	start   event.Position // the checkpoint: what stands below is disposed of everywhere
+	epochs  epochs
 
 	in            <-chan *handover
 	idle          chan<- *handover
@@ -155,7 +156,7 @@ func (c *core) accept(e *entry) {
 	}
 	e.tx = c.tx
 	e.chunk.refs++
-	e.event.Position.Epoch = c.start.Epoch
+	e.event.Position.Epoch = c.epochs.at(e.event.Position.Commit)
 	destinations, err := c.cfg.Router.Route(&e.event)
 	switch {
 	case errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted:
@@ -230,7 +231,7 @@ func (c *core) target(d route.Destination) *target {
 	t, ok := c.targets[d]
 	if !ok {
 		c.forgetTargets()
-		t = newTarget(c.sinks[d.Sink], d.Name, c.start)
+		t = newTarget(c.sinks[d.Sink], d.Name, c.start, c.epochs.newest())
 		c.targets[d] = t
 	}
 	return t
@@ -257,7 +258,7 @@ func (c *core) resolved(j *job) {
 		return
 	}
 	c.succeed(&t.failure)
-	t.split(j.names, c.start)
+	t.split(j.names, c.start, c.epochs.newest())
 	waiting := t.waiting
 	t.waiting = nil
 	for _, e := range waiting {
@@ -333,7 +334,7 @@ func (c *core) halt(cause error) {
 		return
 	}
 	if s, ok := errors.AsType[*StoppedError](cause); ok {
-		s.Position.Epoch = c.start.Epoch // which the log does not know
+		s.Position.Epoch = c.epochs.at(s.Position.Commit) // which the log does not know
 	}
 	c.stopped = cause
 	c.drain(stopDrain)

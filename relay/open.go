@@ -32,6 +32,11 @@ func (s *session) open(ctx context.Context) error {
 	if s.control, err = s.connect(ctx, ""); err != nil {
 		return err
 	}
+	if cfg.CheckSchema != nil {
+		if err := cfg.CheckSchema(ctx, s.control); err != nil {
+			return err
+		}
+	}
 	record, found, err := checkpoint.Load(ctx, s.control, cfg.Schema, cfg.WAL.Slot)
 	if err != nil {
 		return err
@@ -143,9 +148,11 @@ func (s *session) loadRecord(ctx context.Context) (err error) {
 	if s.stream.SlotConfirmed > s.record.Confirmed {
 		return movedError(cfg.WAL.Slot, s.stream.SlotConfirmed, s.record.Confirmed)
 	}
-	if s.stream.Timeline != s.record.Timeline {
-		cfg.Log.Warn().Int32("timeline", s.stream.Timeline).Int32("before", s.record.Timeline).
-			Msg("the server was promoted since the slot was first recorded")
+	if s.stream.Timeline == s.record.Timeline {
+		return nil
 	}
-	return nil
+	cfg.Log.Warn().Int32("timeline", s.stream.Timeline).Int32("before", s.record.Timeline).
+		Msg("the server was promoted since the slot was first recorded")
+	s.timelines, err = wal.TimelineStarts(ctx, cfg.WAL, s.record.Timeline, s.stream.Timeline)
+	return err
 }

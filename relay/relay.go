@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -26,6 +27,9 @@ type Config struct {
 	Outbox  outbox.Config  // how delivered rows are settled
 	Columns decode.Columns // names of the outbox table's columns
 	Holder  string         // who holds the lease: host name and process
+
+	// CheckSchema refuses a schema of outboxd's own that this program was not made for. Nil checks nothing.
+	CheckSchema func(context.Context, *pgx.Conn) error
 
 	Router       *route.Router
 	DropUnrouted bool                 // drop events that no route matches instead of stopping
@@ -119,7 +123,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			return r.stopError(err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case fatal(err):
+		case fatal(err), r.facts.sessions.Load() == 0 && !passing(err) && !isStop(err):
 			return err
 		}
 		if time.Since(started) > healthySession {
@@ -161,13 +165,19 @@ func (r *Relay) stopError(err error) error {
 	return nil
 }
 
+func isStop(err error) bool {
+	_, ok := errors.AsType[*StoppedError](err)
+	return ok
+}
+
 // report logs why a session ended, and shows it in the status until the next one is open.
 func (r *Relay) report(err error, wait time.Duration) {
-	stopped, isStop := errors.AsType[*StoppedError](err)
+	stopped, halted := errors.AsType[*StoppedError](err)
 	switch {
-	case isStop:
+	case halted:
+		again := r.facts.stoppedAt.Load() != 0
 		r.facts.stopped(stopped)
-		if r.lastStop == err.Error() {
+		if again && r.lastStop == err.Error() {
 			return
 		}
 		r.lastStop = err.Error()

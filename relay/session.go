@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -36,7 +35,11 @@ type session struct {
 	table   *outbox.Table
 	lease   event.Lease
 	record  checkpoint.Record
+
+	timelines []event.LSN // where those began that came since the record was made
 }
+
+func (s *session) epochs() epochs { return epochs{first: s.record.Epoch, starts: s.timelines} }
 
 // runSession opens a session and works in it until it ends; the error says why.
 func (r *Relay) runSession(ctx context.Context) error {
@@ -48,8 +51,8 @@ func (r *Relay) runSession(ctx context.Context) error {
 		}
 		return err
 	}
-	r.facts.opened(s.lease.Term, s.record.Epoch)
-	r.cfg.Log.Info().Uint32("epoch", s.record.Epoch).Int64("term", s.lease.Term).
+	r.facts.opened(s.lease.Term, s.epochs().newest())
+	r.cfg.Log.Info().Uint32("epoch", s.epochs().newest()).Int64("term", s.lease.Term).
 		Stringer("from", s.record.Confirmed).Msg("streaming")
 	return s.work(ctx)
 }
@@ -124,7 +127,8 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 	}
 	c := &core{
 		cfg: cfg, facts: facts, budget: budget, tracker: checkpoint.NewTracker(s.record.Confirmed),
-		start: event.Position{Epoch: s.record.Epoch, Commit: s.record.Confirmed},
+		start:  event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed},
+		epochs: s.epochs(),
 		in:    handed, idle: idle, chunks: chunks,
 		requests: make(chan *settlement, 1), settled: make(chan *settlement, 1),
 		confirm: func(lsn event.LSN) { confirmed.Store(uint64(lsn)) },
@@ -193,14 +197,4 @@ func (s *session) watch(ctx context.Context) error {
 			return fmt.Errorf("control connection: %w", err)
 		}
 	}
-}
-
-// fatal tells whether only a person can mend the cause of err.
-func fatal(err error) bool {
-	for _, failed := range wal.CheckErrors(err) {
-		if failed.Check != wal.CheckSlotActive {
-			return true
-		}
-	}
-	return errors.Is(err, wal.ErrSlotLost) || errors.Is(err, wal.ErrReplaced) || errors.Is(err, ErrSlotLost) || errors.Is(err, event.ErrNotMigrated)
 }

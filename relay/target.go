@@ -32,21 +32,21 @@ type target struct {
 	failure    failure
 }
 
-func newTarget(s *sinkLane, name string, start event.Position) *target {
+func newTarget(s *sinkLane, name string, start event.Position, epoch uint32) *target {
 	t := &target{sink: s, name: name}
 	t.failure = failure{sink: s.name, name: name, retry: t.resolve}
 	if s.partitioner == nil {
-		t.split([]string{name}, start)
+		t.split([]string{name}, start, epoch)
 	}
 	return t
 }
 
 // split makes the destinations of the target's partitions.
-func (t *target) split(names []string, start event.Position) {
+func (t *target) split(names []string, start event.Position, epoch uint32) {
 	t.resolving = false
 	t.partitions = make([]*destination, len(names))
 	for i, name := range names {
-		d := &destination{sink: t.sink, name: name, lane: lane.New[*entry](start)}
+		d := &destination{sink: t.sink, name: name, lane: lane.New[*entry](start, epoch)}
 		d.failure = failure{sink: t.sink.name, name: name, retry: d.enqueue}
 		t.partitions[i] = d
 	}

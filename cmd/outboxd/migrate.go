@@ -183,11 +183,8 @@ script also makes the publication and gives that role the least rights that "run
 
 // roleOptions says what the running role needs with this configuration.
 func roleOptions(cfg *config.Config, name string) migrations.Role {
-	r := migrations.Role{Name: name, OnSent: cfg.OnSent, Publication: cfg.Database.Publication}
-	if d := config.Default().Database.Columns; cfg.Database.Columns != d && cfg.Database.Columns.Status != "" {
-		r.UpdateColumns = []string{cfg.Database.Columns.Status} // a table of another shape may lack the others
-	}
-	return r
+	d := cfg.Database
+	return migrations.Role{Name: name, OnSent: cfg.OnSent, Publication: d.Publication, StatusColumn: d.Columns.Status}
 }
 
 // migrationOptions names the schema and the table. An empty indexes stands for the default.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -21,13 +23,17 @@ import (
 // openSinks opens the sinks that a route names; when one fails the others are closed again.
 func openSinks(cfg *config.Config, out io.Writer, log zerolog.Logger) (map[string]sink.Sink, error) {
 	goredis.SetLogger(redisLog{log}) // the library knows one logger for the process
+	name, err := outboxName(cfg)
+	if err != nil {
+		return nil, err
+	}
 	sinks := map[string]sink.Sink{}
 	for _, r := range cfg.Routes {
 		for _, to := range r.To {
 			if sinks[to.Sink] != nil {
 				continue
 			}
-			s, err := openSink(cfg.Sinks[to.Sink], out, log.With().Str("sink", to.Sink).Logger())
+			s, err := openSink(cfg.Sinks[to.Sink], name, out, log.With().Str("sink", to.Sink).Logger())
 			if err != nil {
 				err = fmt.Errorf("open sink %s: %w", to.Sink, err)
 				return nil, errors.Join(err, closeSinks(context.Background(), sinks, log))
@@ -46,12 +52,12 @@ func (l redisLog) Printf(_ context.Context, format string, args ...any) {
 	l.log.Debug().Str("line", fmt.Sprintf(format, args...)).Msg("redis client")
 }
 
-func openSink(c config.Sink, out io.Writer, log zerolog.Logger) (sink.Sink, error) {
+func openSink(c config.Sink, name string, out io.Writer, log zerolog.Logger) (sink.Sink, error) {
 	switch {
 	case c.Redis != nil:
 		return redis.New(redisConfig(c.Redis))
 	case c.Pulsar != nil:
-		return pulsar.New(pulsarConfig(c.Pulsar), log)
+		return pulsar.New(pulsarConfig(c.Pulsar, name), log)
 	default:
 		return stdout.New(out), nil
 	}
@@ -82,6 +88,17 @@ func closeSinks(ctx context.Context, sinks map[string]sink.Sink, log zerolog.Log
 	return all.Wait()
 }
 
+// outboxName is what the instances of one outbox have in common and those of others have not: on Pulsar one of them may cut off another
+// of the same name that was killed, but never a stranger.
+func outboxName(cfg *config.Config) (string, error) {
+	database, err := pgx.ParseConfig(cfg.Database.URL.Reveal())
+	if err != nil {
+		return "", fmt.Errorf("read database.url: %w", err)
+	}
+	where := fmt.Sprintf("%s:%d/%s", database.Host, database.Port, database.Database)
+	return fmt.Sprintf("outboxd-%s-%08x", cfg.Database.Slot, crc32.ChecksumIEEE([]byte(where))), nil
+}
+
 // publishTimeout is the longest that a configured sink may take for one call; each sink keeps its own beneath it.
 func publishTimeout(cfg *config.Config) time.Duration {
 	longest := time.Second
@@ -103,9 +120,10 @@ func redisConfig(c *config.Redis) redis.Config {
 	}
 }
 
-func pulsarConfig(c *config.Pulsar) pulsar.Config {
+func pulsarConfig(c *config.Pulsar, name string) pulsar.Config {
 	return pulsar.Config{
-		URL: c.URL.Reveal(), Token: c.Token.Reveal(), TokenFile: c.TokenFile,
+		Name: name,
+		URL:  c.URL.Reveal(), Token: c.Token.Reveal(), TokenFile: c.TokenFile,
 		Username: c.Username, Password: c.Password.Reveal(), TLS: pulsar.TLS(c.TLS),
 		Compression: c.Compression, MaxProducers: c.MaxProducers, MaxMessageBytes: int64(c.MaxMessageBytes),
 		PendingBytes: int64(c.PendingBytes), AckStall: c.AckStall.Std(), Timeout: c.Timeout.Std(),

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/decode"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/sink"
@@ -29,6 +33,9 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 		Outbox:  outboxConfig(cfg),
 		Columns: columns(cfg),
 		Holder:  holder(),
+		CheckSchema: func(ctx context.Context, conn *pgx.Conn) error {
+			return migrations.Verify(ctx, conn, migrationOptions(cfg, ""))
+		},
 
 		Router:       router,
 		DropUnrouted: cfg.Unrouted == "drop",

@@ -43,7 +43,6 @@ func (l *loader) checkNotEmpty(path, value, mend string) {
 
 var (
 	slotName   = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
-	identifier = regexp.MustCompile(`^[^\x00]{1,63}$`)
 )
 
 func (l *loader) checkDatabase(d *Database) {
@@ -54,22 +53,27 @@ func (l *loader) checkDatabase(d *Database) {
 	if !slotName.MatchString(d.Slot) {
 		l.wrong("database.slot", "%q cannot be a slot's name: use lower-case letters, digits and underscores, 1 to 63", d.Slot)
 	}
-	for _, part := range []struct{ path, value string }{
-		{"database.publication", d.Publication},
-		{"database.schema", d.Schema},
-	} {
-		if !identifier.MatchString(part.value) {
-			l.wrong(part.path, "%q cannot be a name in PostgreSQL: use 1 to 63 bytes", part.value)
-		}
-	}
-	if _, _, err := outbox.ParseName(d.Table); err != nil {
+	schema, table, err := outbox.ParseName(d.Table)
+	if err != nil {
 		l.wrong("database.table", "%v: write it like public.outbox", err)
+	} else {
+		l.checkIdentifier("database.table", schema)
+		l.checkIdentifier("database.table", table)
 	}
+	l.checkIdentifier("database.publication", d.Publication)
+	l.checkIdentifier("database.schema", d.Schema)
 	l.checkNotEmpty("database.columns.id", d.Columns.ID, "every event needs its id")
 	l.checkNotEmpty("database.columns.tenant_id", d.Columns.TenantID, "every event needs a tenant")
 	l.checkNotEmpty("database.columns.topic", d.Columns.Topic, "every event needs a topic")
 	l.checkNotEmpty("database.columns.payload", d.Columns.Payload, "every event needs a body")
 	l.checkStatuses(d)
+}
+
+// checkIdentifier refuses what PostgreSQL would cut off or cannot hold.
+func (l *loader) checkIdentifier(path, name string) {
+	if name == "" || len(name) > 63 || strings.ContainsRune(name, 0) {
+		l.wrong(path, "%q cannot be a name in PostgreSQL: use 1 to 63 bytes", name)
+	}
 }
 
 func (l *loader) checkStatuses(d *Database) {

@@ -25,7 +25,7 @@ GRANT SELECT ON {{ident .Schema "schema_version"}}, {{ident .Schema "schema_hist
 GRANT USAGE ON SCHEMA {{ident .TableSchema}} TO {{$role}};
 GRANT SELECT ON {{$table}} TO {{$role}};
 {{- if eq .Role.OnSent "mark"}}
-GRANT UPDATE ({{idents .Role.UpdateColumns}}) ON {{$table}} TO {{$role}};
+GRANT UPDATE ({{ident .Role.StatusColumn}}) ON {{$table}} TO {{$role}};
 {{- else if eq .Role.OnSent "delete"}}
 GRANT DELETE ON {{$table}} TO {{$role}};
 {{- end}}

@@ -1,0 +1,55 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// fatal tells whether only a person can mend the cause of err.
+func fatal(err error) bool {
+	for _, failed := range wal.CheckErrors(err) {
+		if failed.Check != wal.CheckSlotActive {
+			return true
+		}
+	}
+	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrSlotLost, event.ErrNotMigrated} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}
+
+// passing tells whether err can go away by itself: a server that is not there yet, busy, or on its way down. Before the first
+// session everything else is taken for a wrong setting (a password, a database, a right, a column), and Run ends with it; later
+// nothing of the settings has changed, and trying again is safer than ending.
+func passing(err error) bool {
+	for _, one := range []error{
+		wal.ErrSlotActive, wal.ErrServerStopping, wal.ErrServerSilent, event.ErrTermLost,
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return slices.Contains(passingClasses, refused.Code[:min(2, len(refused.Code))])
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return connecting
+}
+
+// passingClasses are the classes of SQLSTATE that say nothing about the settings: connection, serialization, resources, object in use,
+// operator, system. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+var passingClasses = []string{"08", "40", "53", "55", "57", "58"}

@@ -1,0 +1,107 @@
+package relay_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+)
+
+// A standby is promoted that lacks what the primary committed last, and outboxd had published that. The new timeline uses the
+// same log positions again, for other events.
+func TestEventsOfANewTimelineAreNotTakenForThoseTheOldOneLost(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	r := newRig(t, server.URL, "")
+	run := r.start(nil)
+	r.insert("acme", 1, 5, 2)
+	r.eventually("the first events are delivered", func() bool { return r.length("acme:orders") == 5 })
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+	standby := r.copyOf(server)
+	r.conn = r.connect()
+
+	run = r.start(nil)
+	r.insert("acme", 6, 2000, 2)
+	r.eventually("the events that the standby lacks are delivered", func() bool { return r.length("acme:orders") == 2005 })
+	run.crash()
+	r.promote(server, standby)
+	r.conn = r.connect()
+	if n := r.count(`SELECT count(*) FROM outbox`); n != 5 {
+		t.Fatalf("the promoted standby holds %d events, want 5", n)
+	}
+
+	run = r.start(nil)
+	r.insert("acme", 3000, 5, 2)
+	r.eventually("the new events are settled", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 10 })
+	if n := r.length("acme:orders"); n != 2010 {
+		t.Fatalf("%d events arrived, want 2010: the new ones were taken for the lost ones", n)
+	}
+
+	// The same again after a restart: the tail is at the new timeline, the record was made on the old one.
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+	run = r.start(nil)
+	r.insert("acme", 4000, 5, 2)
+	r.eventually("events behind the restart are delivered", func() bool { return r.length("acme:orders") == 2015 })
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyOf returns a copy of the server's data as it is after a clean stop, and lets the server go on.
+func (r *rig) copyOf(server *testenv.PostgresServer) string {
+	r.t.Helper()
+	data := r.dataOf()
+	server.Stop()
+	standby := data + ".standby"
+	r.command("cp", "-a", data, standby)
+	server.Start()
+	return standby
+}
+
+// promote kills the server and lets the copy take its place, on a timeline of its own.
+func (r *rig) promote(server *testenv.PostgresServer, standby string) {
+	r.t.Helper()
+	data := r.dataOf()
+	server.Kill()
+	if err := os.RemoveAll(data); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(standby, data); err != nil {
+		r.t.Fatal(err)
+	}
+	settings, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := settings.WriteString("restore_command = 'false'\n"); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := settings.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	// Recovery from an archive ends where the log does, on a new timeline.
+	r.command("cp", "-a", filepath.Join(data, "PG_VERSION"), filepath.Join(data, "recovery.signal"))
+	server.Start()
+	r.conn = r.connect()
+	r.eventually("the standby is promoted", func() bool { return r.count(`SELECT pg_is_in_recovery()::int`) == 0 })
+}
+
+func (r *rig) dataOf() (folder string) {
+	r.t.Helper()
+	if err := r.conn.QueryRow(r.t.Context(), `SHOW data_directory`).Scan(&folder); err != nil {
+		r.t.Fatal(err)
+	}
+	return folder
+}
+
+func (r *rig) command(name string, args ...string) {
+	r.t.Helper()
+	if out, err := exec.CommandContext(r.t.Context(), name, args...).CombinedOutput(); err != nil {
+		r.t.Fatalf("%s: %v: %s", name, err, out)
+	}
+}
