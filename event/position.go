@@ -8,10 +8,10 @@ import (
 )
 
 // Position is where an event stands in the order of all events of one outbox. It never goes back:
-// the epoch rises with every new slot, so positions order even where LSNs restart.
+// the epoch rises with every new slot and every promotion of the server, so positions order even where LSNs restart.
 // The zero Position stands before every event.
 type Position struct {
-	Epoch   uint32 // which slot; seconds since 1970 when it was made, or one more than the last
+	Epoch   uint32 // which slot and timeline; seconds since 1970 when the slot was made, or one more than the last
 	Commit  LSN    // where the transaction's commit record begins (Begin.FinalLSN)
 	Ordinal uint32 // which insert of the outbox table in its transaction, from 1
 }

@@ -37,15 +37,16 @@ type Item[T any] struct {
 type Destination[T any] struct {
 	state    State
 	frontier event.Position
+	epoch    uint32         // the current one
 	last     event.Position // of the last event pushed
 	queue    queue[Item[T]]
 	inFlight int // the first so many of the queue are being published
 }
 
 // New returns a destination that has published nothing yet. The frontier is the checkpoint's position: everything at or
-// below it is disposed of everywhere. Its epoch is the current one.
-func New[T any](frontier event.Position) *Destination[T] {
-	return &Destination[T]{frontier: frontier}
+// below it is disposed of everywhere. epoch is the current one: that of the frontier or, after the server was promoted, a later one.
+func New[T any](frontier event.Position, epoch uint32) *Destination[T] {
+	return &Destination[T]{frontier: frontier, epoch: epoch}
 }
 
 // State returns the destination's state.
@@ -95,8 +96,8 @@ func (d *Destination[T]) TailFailed() {
 func (d *Destination[T]) TailRead(highest event.Position, landed func(Item[T])) error {
 	d.mustBe(Reading, "TailRead")
 	d.state = Unread
-	if highest.Epoch > d.frontier.Epoch {
-		return fmt.Errorf("tail is at %s but the current epoch is %d: %w", highest, d.frontier.Epoch, ErrForeignEpoch)
+	if highest.Epoch > d.epoch {
+		return fmt.Errorf("tail is at %s but the current epoch is %d: %w", highest, d.epoch, ErrForeignEpoch)
 	}
 	d.state = Ready
 	if highest.After(d.frontier) {

@@ -22,7 +22,7 @@ func ignore(lane.Item[int]) {}
 // pushed returns a destination whose tail was read as empty, with events 1 to n in its queue.
 func pushed(t *testing.T, n int) *lane.Destination[int] {
 	t.Helper()
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 1, n)
 	d.Read()
 	if err := d.TailRead(event.Position{}, ignore); err != nil {
@@ -68,7 +68,7 @@ func mustPanic(t *testing.T, what string, f func()) {
 }
 
 func TestNothingIsTakenBeforeTheTailWasRead(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 1, 1)
 	if d.State() != lane.Unread {
 		t.Fatalf("state %s, want unread", d.State())
@@ -79,7 +79,7 @@ func TestNothingIsTakenBeforeTheTailWasRead(t *testing.T) {
 }
 
 func TestWhatTheTailHoldsIsDropped(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 1, 3)
 	d.Read()
 	var landed []int
@@ -91,7 +91,7 @@ func TestWhatTheTailHoldsIsDropped(t *testing.T) {
 }
 
 func TestWhatStandsAtOrBelowTheFrontierIsNotQueued(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	d.Read()
 	if err := d.TailRead(at(2), ignore); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestUnknownFateIsDecidedByTheTail(t *testing.T) {
 }
 
 func TestFailedTailReadLeavesTheDestinationUnread(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 1, 1)
 	d.Read()
 	d.TailFailed()
@@ -141,7 +141,7 @@ func TestFailedTailReadLeavesTheDestinationUnread(t *testing.T) {
 }
 
 func TestTailOfALaterEpochIsAnErrorAndDropsNothing(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 1, 2)
 	d.Read()
 	err := d.TailRead(event.Position{Epoch: epoch + 1}, ignore)
@@ -153,8 +153,21 @@ func TestTailOfALaterEpochIsAnErrorAndDropsNothing(t *testing.T) {
 	}
 }
 
+func TestTailOfThisEpochIsOursWhenTheCheckpointIsOfAnEarlierOne(t *testing.T) {
+	d := lane.New[int](start(), epoch+1)
+	push(d, 1, 2)
+	d.Read()
+	landed := 0
+	if err := d.TailRead(event.Position{Epoch: epoch + 1}, func(lane.Item[int]) { landed++ }); err != nil {
+		t.Fatal(err)
+	}
+	if landed != 2 || d.Len() != 0 {
+		t.Fatalf("%d events were found and %d are left, want all found: they precede the tail", landed, d.Len())
+	}
+}
+
 func TestTailOfAnEarlierEpochDropsNothing(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 1, 2)
 	d.Read()
 	if err := d.TailRead(event.Position{Epoch: epoch - 1, Commit: 1 << 60}, ignore); err != nil {
@@ -164,7 +177,7 @@ func TestTailOfAnEarlierEpochDropsNothing(t *testing.T) {
 }
 
 func TestTakeKeepsToCountAndBytesButTakesOneAtLeast(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	for i, size := range []int{50, 5, 5, 5} {
 		d.Push(lane.Item[int]{Position: at(i + 1), Size: size, Value: i + 1})
 	}
@@ -180,7 +193,7 @@ func TestTakeKeepsToCountAndBytesButTakesOneAtLeast(t *testing.T) {
 }
 
 func TestEventsOutOfPositionOrderPanic(t *testing.T) {
-	d := lane.New[int](start())
+	d := lane.New[int](start(), start().Epoch)
 	push(d, 2, 2)
 	mustPanic(t, "push of an earlier event", func() { push(d, 1, 1) })
 	mustPanic(t, "push of the same event", func() { push(d, 2, 2) })

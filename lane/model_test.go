@@ -27,7 +27,7 @@ func (w *world) restart() {
 	if w.confirmed == 0 {
 		frontier = start()
 	}
-	w.lane = lane.New[int](frontier)
+	w.lane = lane.New[int](frontier, frontier.Epoch)
 	w.received, w.disposed, w.inFlight = w.confirmed, map[int]bool{}, nil
 }
 

@@ -129,7 +129,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		cfg: cfg, facts: facts, budget: budget, tracker: checkpoint.NewTracker(s.record.Confirmed),
 		start:  event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed},
 		epochs: s.epochs(),
-		in:    handed, idle: idle, chunks: chunks,
+		in:     handed, idle: idle, chunks: chunks,
 		requests: make(chan *settlement, 1), settled: make(chan *settlement, 1),
 		confirm: func(lsn event.LSN) { confirmed.Store(uint64(lsn)) },
 		keep:    cfg.Outbox.OnSent == outbox.Keep, stopping: s.relay.stopping, stopReceiving: func() { close(draining) },
