@@ -15,8 +15,11 @@ import (
 
 // fatal tells whether only a person can mend the cause of err.
 func fatal(err error) bool {
+	if failsCheck(err, wal.CheckPrimary) {
+		return false // the wrong server was asked, whatever else it said
+	}
 	for _, failed := range wal.CheckErrors(err) {
-		if failed.Check != wal.CheckSlotActive {
+		if !slices.Contains(passingChecks, failed.Check) {
 			return true
 		}
 	}
@@ -26,6 +29,14 @@ func fatal(err error) bool {
 		}
 	}
 	return false
+}
+
+// passingChecks are those that a running system can fail for a while: another instance has the slot, or senders of sessions that were cut
+// off have not ended yet. A failover can lead to the standby before it is promoted.
+var passingChecks = []wal.Check{wal.CheckSlotActive, wal.CheckSenders}
+
+func failsCheck(err error, check wal.Check) bool {
+	return slices.ContainsFunc(wal.CheckErrors(err), func(e *wal.CheckError) bool { return e.Check == check })
 }
 
 // passing tells whether err can go away by itself: a server that is not there yet, busy, or on its way down. Before the first

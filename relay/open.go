@@ -105,6 +105,10 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 		source.Create = false
 		// Where it stands is not compared yet: the instance before may have moved it since the record was read.
 		if _, err := wal.SlotStatus(ctx, s.control, source.Slot); err != nil {
+			// A standby has not the slots of its primary.
+			if _, unfit := wal.Verify(ctx, s.control, source); failsCheck(unfit, wal.CheckPrimary) {
+				return unfit
+			}
 			return lostIf(true, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,38 @@ func TestEventsOfANewTimelineAreNotTakenForThoseTheOldOneLost(t *testing.T) {
 	}
 }
 
+// A failover leads outboxd to the standby before that is promoted.
+func TestStandbyThatIsNotPromotedYetIsWaitedFor(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	r := newRig(t, server.URL, "")
+	data := r.dataOf()
+	run := r.start(nil)
+	r.insert("acme", 1, 5, 2)
+	r.eventually("the first events are delivered", func() bool { return r.length("acme:orders") == 5 })
+
+	server.Stop()
+	r.recover(data, "standby.signal")
+	slots := filepath.Join(data, "pg_replslot")
+	r.command("cp", "-a", slots, slots+".kept")
+	r.command("rm", "-r", filepath.Join(slots, r.cfg.WAL.Slot)) // most standbys have no slot of the primary
+	server.Start()
+	metStandby := func() bool { return run.ended() || strings.Contains(run.Status().Reason, "standby") }
+	r.eventually("the relay has met a standby without the slot", metStandby)
+	server.Stop()
+	r.command("rm", "-r", slots)
+	r.command("mv", slots+".kept", slots)
+	r.eventually("the relay knows that it is gone", func() bool { return !metStandby() || run.ended() })
+	server.Start()
+	r.eventually("the relay has met a standby with the slot", metStandby)
+	r.conn = r.connect()
+	r.exec(`SELECT pg_promote()`)
+	r.insert("acme", 6, 5, 2)
+	r.eventually("events behind the promotion are delivered", func() bool { return run.ended() || r.length("acme:orders") == 10 })
+	if run.ended() {
+		t.Fatalf("Run ended with %v", run.err)
+	}
+}
+
 // savedBehind tells whether the checkpoint has passed the event.
 func (r *rig) savedBehind(tenant string, seq int) bool {
 	return r.count(`SELECT count(*) FROM outboxd.checkpoint c, outbox o WHERE c.slot = $1 AND o.tenant_id = $2
@@ -88,6 +121,15 @@ func (r *rig) promote(server *testenv.PostgresServer, standby string) {
 	if err := os.Rename(standby, data); err != nil {
 		r.t.Fatal(err)
 	}
+	r.recover(data, "recovery.signal") // which ends where the log does, on a new timeline
+	server.Start()
+	r.conn = r.connect()
+	r.eventually("the standby is promoted", func() bool { return r.count(`SELECT pg_is_in_recovery()::int`) == 0 })
+}
+
+// recover makes the server's next start one from an archive, which is empty.
+func (r *rig) recover(data, signal string) {
+	r.t.Helper()
 	settings, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		r.t.Fatal(err)
@@ -98,11 +140,7 @@ func (r *rig) promote(server *testenv.PostgresServer, standby string) {
 	if err := settings.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	// Recovery from an archive ends where the log does, on a new timeline.
-	r.command("cp", "-a", filepath.Join(data, "PG_VERSION"), filepath.Join(data, "recovery.signal"))
-	server.Start()
-	r.conn = r.connect()
-	r.eventually("the standby is promoted", func() bool { return r.count(`SELECT pg_is_in_recovery()::int`) == 0 })
+	r.command("cp", "-a", filepath.Join(data, "PG_VERSION"), filepath.Join(data, signal)) // the server's user must own it
 }
 
 func (r *rig) dataOf() (folder string) {
