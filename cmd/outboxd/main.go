@@ -32,15 +32,24 @@ type interruption struct{ signal os.Signal }
 
 func (i interruption) Error() string { return "stopped by signal: " + i.signal.String() }
 
-// contextWithSignals returns a context that the first SIGTERM or SIGINT cancels; the second ends the process. Its goroutine lives as
-// long as the process.
+// signalEcho is how long after the first signal another one is taken for the same: timeout(1) and some init programs signal the process
+// and then its whole group.
+const signalEcho = 250 * time.Millisecond
+
+// contextWithSignals returns a context that the first SIGTERM or SIGINT cancels; the second ends the process, unless it is an echo of
+// the first. Its goroutine lives as long as the process.
 func contextWithSignals(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
 		cancel(interruption{<-signals})
-		os.Exit(signalCode(<-signals))
+		first := time.Now()
+		second := <-signals
+		for time.Since(first) < signalEcho {
+			second = <-signals
+		}
+		os.Exit(signalCode(second))
 	}()
 	return ctx
 }

@@ -84,8 +84,9 @@ func TestFirstSignalCancelsTheCommand(t *testing.T) {
 	}
 }
 
-// Reading a pipe that nobody writes to does not end by a cancelled context, so only the second signal ends it.
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+// startStuck runs a command that reads a pipe which nobody writes to: a cancelled context does not end it.
+func startStuck(t *testing.T) *started {
+	t.Helper()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -95,7 +96,29 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = w.Close() }()
+	t.Cleanup(func() { _ = w.Close() })
+	return s
+}
+
+// timeout(1) signals its command and at once the command's group: that is one request to stop.
+func TestEchoOfTheFirstSignalEndsNothing(t *testing.T) {
+	s := startStuck(t)
+	for range 3 {
+		if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // signals that come too fast become one
+	}
+	select {
+	case err := <-s.done:
+		s.done <- err
+		t.Errorf("ended with exit code %d", s.code(t))
+	case <-time.After(2 * signalEcho):
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	s := startStuck(t)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range int(patience / (10 * time.Millisecond)) {
