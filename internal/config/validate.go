@@ -130,9 +130,16 @@ func (l *loader) checkURL(path string, u URL, schemes ...string) {
 		return
 	}
 	// Several hosts (host1:1,host2:2) are for the client to read; url.Parse refuses them.
-	if _, err := url.Parse(u.Reveal()); err != nil && !strings.Contains(rest, ",") {
+	parsed, err := url.Parse(u.Reveal())
+	if err != nil && !strings.Contains(rest, ",") || err == nil && cutByPassword(parsed) {
 		l.wrong(path, "is not an address: write %s://host:port, and characters like @ / # ? %% in a password as %%40 %%2F %%23 %%3F %%25", scheme)
 	}
+}
+
+// cutByPassword tells whether a / or # in a password has ended the host's part: an @ then stands behind it. What was read as host and
+// path is a piece of the password, and a client that cannot reach that host would show it.
+func cutByPassword(u *url.URL) bool {
+	return u.Fragment != "" || u.Host != "" && strings.Contains(u.EscapedPath(), "@")
 }
 
 // variablesOf returns the names in the environment of a setting.
