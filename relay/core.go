@@ -239,7 +239,7 @@ func (c *core) target(d route.Destination) *target {
 
 // finished takes a job's results.
 func (c *core) finished(j *job) {
-	j.sink.busy[j.kind]--
+	j.sink.ended(j)
 	switch j.kind {
 	case jobResolve:
 		c.resolved(j)

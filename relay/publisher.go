@@ -32,6 +32,8 @@ type job struct {
 	sink   *sinkLane
 	target *target // resolve
 
+	suspect bool // tail and publish: the destination failed last time
+
 	items []lane.Item[*entry] // publish
 	spans []span
 	errs  []error // publish: one per item

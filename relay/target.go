@@ -99,6 +99,9 @@ type destination struct {
 
 func (d *destination) label() string { return d.sink.name + " " + d.name }
 
+// suspect tells whether the destination failed last time.
+func (d *destination) suspect() bool { return d.failure.attempts > 0 }
+
 // enqueue puts the destination in line for what it needs next, if it needs anything and may have it.
 func (d *destination) enqueue() {
 	if d.queued || d.dead || d.lane.Waiting() == 0 || d.failure.waits() {
@@ -106,9 +109,9 @@ func (d *destination) enqueue() {
 	}
 	switch d.lane.State() {
 	case lane.Unread:
-		d.sink.unread = append(d.sink.unread, d)
+		d.sink.unread.push(d)
 	case lane.Ready:
-		d.sink.ready = append(d.sink.ready, d)
+		d.sink.ready.push(d)
 	case lane.Reading, lane.Publishing:
 		return
 	}
@@ -129,13 +132,56 @@ type sinkLane struct {
 	spare       []*job
 
 	unresolved []*target
-	unread     []*destination
-	ready      []*destination
+	unread     line
+	ready      line
+}
+
+// line is where destinations wait for a publisher. Those that failed last time may take as long as a call can: they get every other
+// turn and half of the publishers at most, so that the rest goes on.
+type line struct {
+	healthy, suspect []*destination
+	busySuspects     int
+	lastSuspect      bool // the one that left the line last
+}
+
+func (l *line) len() int { return len(l.healthy) + len(l.suspect) }
+
+func (l *line) push(d *destination) {
+	if d.suspect() {
+		l.suspect = append(l.suspect, d)
+		return
+	}
+	l.healthy = append(l.healthy, d)
+}
+
+// next takes a destination from the line, nil when none may have one of the publishers.
+func (l *line) next(publishers int) *destination {
+	if len(l.suspect) > 0 && l.busySuspects < max(1, publishers/2) && (!l.lastSuspect || len(l.healthy) == 0) {
+		l.lastSuspect = true
+		l.busySuspects++
+		return takeFirst(&l.suspect)
+	}
+	if len(l.healthy) == 0 {
+		return nil
+	}
+	return l.nextHealthy()
+}
+
+func (l *line) nextHealthy() *destination {
+	l.lastSuspect = false
+	return takeFirst(&l.healthy)
+}
+
+func takeFirst(from *[]*destination) *destination {
+	d := (*from)[0]
+	*from = (*from)[1:]
+	d.queued = false
+	return d
 }
 
 // active tells whether anything is in flight or could be.
 func (s *sinkLane) active() bool {
-	return s.busy != [jobKinds]int{} || len(s.ready)+len(s.unread)+len(s.unresolved) > 0
+	return s.busy != [jobKinds]int{} || s.ready.len()+s.unread.len()+len(s.unresolved) > 0
 }
 
 // dispatch hands out jobs as far as publishers are free. A channel of jobs has room for all of them, so it never blocks.
@@ -145,15 +191,20 @@ func (s *sinkLane) dispatch(cfg *Config) {
 		s.unresolved = s.unresolved[1:]
 		s.start(&job{kind: jobResolve, sink: s, target: t})
 	}
-	for len(s.unread) > 0 && s.busy[jobTail] < s.concurrency[jobTail] {
-		d := s.unread[0]
-		s.unread = s.unread[1:]
-		d.queued = false
+	for s.busy[jobTail] < s.concurrency[jobTail] {
+		d := s.unread.next(s.concurrency[jobTail])
+		if d == nil {
+			break
+		}
 		d.lane.Read()
-		s.start(&job{kind: jobTail, sink: s, spans: []span{{destination: d}}})
+		s.start(&job{kind: jobTail, sink: s, spans: []span{{destination: d}}, suspect: d.suspect()})
 	}
-	for len(s.ready) > 0 && s.busy[jobPublish] < s.concurrency[jobPublish] {
-		s.start(s.nextBatch(cfg))
+	for s.busy[jobPublish] < s.concurrency[jobPublish] {
+		d := s.ready.next(s.concurrency[jobPublish])
+		if d == nil {
+			break
+		}
+		s.start(s.nextBatch(cfg, d))
 	}
 }
 
@@ -162,30 +213,37 @@ func (s *sinkLane) start(j *job) {
 	s.jobs[j.kind] <- j
 }
 
-// nextBatch takes from the destinations in line what one publish may hold. A destination that failed goes alone, so that it
-// holds nobody up.
-func (s *sinkLane) nextBatch(cfg *Config) *job {
+// ended takes note that a job's publisher is free again.
+func (s *sinkLane) ended(j *job) {
+	s.busy[j.kind]--
+	if !j.suspect {
+		return
+	}
+	if j.kind == jobTail {
+		s.unread.busySuspects--
+	} else {
+		s.ready.busySuspects--
+	}
+}
+
+// nextBatch takes from the given destination and the healthy ones in line what one publish may hold. A destination that failed goes
+// alone, so that it holds nobody up.
+func (s *sinkLane) nextBatch(cfg *Config, first *destination) *job {
 	j := s.spareJob()
+	j.suspect = first.suspect()
 	size := 0
-	for len(s.ready) > 0 && len(j.items) < cfg.BatchMessages && size < cfg.BatchBytes {
-		d := s.ready[0]
-		suspect := d.failure.attempts > 0
-		if suspect && len(j.spans) > 0 {
-			break
-		}
-		s.ready = s.ready[1:]
-		d.queued = false
+	for d := first; ; {
 		from := len(j.items)
 		j.items = d.lane.Take(j.items, cfg.BatchMessages-from, cfg.BatchBytes-size)
 		for _, item := range j.items[from:] {
 			size += item.Size
 		}
 		j.spans = append(j.spans, span{destination: d, from: from, to: len(j.items)})
-		if suspect {
-			break
+		if j.suspect || len(s.ready.healthy) == 0 || len(j.items) >= cfg.BatchMessages || size >= cfg.BatchBytes {
+			return j
 		}
+		d = s.ready.nextHealthy()
 	}
-	return j
 }
 
 func (s *sinkLane) spareJob() *job {

@@ -1,0 +1,55 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/sink"
+)
+
+// hanging is a sink that never answers for some of its destinations.
+type hanging struct{ sink.Sink }
+
+func (h hanging) Publish(ctx context.Context, batch []sink.Message) []error {
+	for _, m := range batch {
+		if !strings.Contains(m.Destination, ":hangs") {
+			continue
+		}
+		<-ctx.Done()
+		results := make([]error, len(batch))
+		for i := range results {
+			results[i] = errors.New("no answer")
+		}
+		return results
+	}
+	return h.Sink.Publish(ctx, batch)
+}
+
+func TestManyDestinationsThatHangHoldUpNoOther(t *testing.T) {
+	r := newRig(t, "", "")
+	const timeout = time.Second
+	run := r.start(func(c *relay.Config) {
+		c.Sinks = map[string]sink.Sink{"redis": hanging{c.Sinks["redis"]}}
+		c.PublishTimeout = timeout
+	})
+	const hung = 12 // three times as many as publish at once
+	for i := range hung {
+		r.insert(fmt.Sprintf("hangs%d", i), 1, 1, 1)
+	}
+	r.eventually("all of them are known to hang", func() bool { return len(run.Status().Blocked) == hung })
+
+	const events = 30
+	started := time.Now()
+	for i := range events {
+		r.insert("acme", i, 1, 1)
+		r.eventually("an event of another destination is delivered", func() bool { return r.length("acme:orders") == int64(i+1) })
+	}
+	if took := time.Since(started); took > events*timeout/4 {
+		t.Errorf("%d events took %s, one after the other: each waited for destinations that hang", events, took)
+	}
+}
