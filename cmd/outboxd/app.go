@@ -73,6 +73,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newSlotCommand(a),
 		newVersionCommand(a),
 	)
+	addCompletion(root)
 	return root
 }
 

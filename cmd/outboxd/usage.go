@@ -45,6 +45,19 @@ func group(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// addCompletion adds cobra's command completion, with this program's answers to wrong usage.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		for _, shell := range group(cmd).Commands() {
+			shell.Args = noArguments
+		}
+	}
+}
+
 // noArguments refuses arguments.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
