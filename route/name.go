@@ -24,7 +24,7 @@ func (e *NameError) Error() string {
 	if what == "" {
 		what = "destination"
 	}
-	return fmt.Sprintf("%s %q %s (%s, sink %q, destination %q): have the application correct it, or change the route",
+	return fmt.Sprintf("%s %q %s (%s, sink %q, destination %q): route such events elsewhere before this place; changing the row does not help",
 		what, e.Value, e.Reason, e.Place, e.Sink, e.Template)
 }
 

@@ -171,7 +171,7 @@ func TestNameErrorSaysWhatWhereAndWhy(t *testing.T) {
 	r := router(t, Rule{Match{"x", "x"}, to("redis", "x")}, Rule{To: []Target{{"redis", "y"}, {"redis", "o:{tenant}:{topic}"}}})
 	_, err := r.Route(eventOf("a:b", "c", ""))
 	const want = `tenant "a:b" runs into the separator ":" behind it (routes[1].to[1], sink "redis", destination "o:{tenant}:{topic}"): ` +
-		`have the application correct it, or change the route`
+		`route such events elsewhere before this place; changing the row does not help`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
