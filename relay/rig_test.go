@@ -232,17 +232,3 @@ func (r *rig) length(name string) int64 {
 	}
 	return n
 }
-
-// ids returns the ids of the events in a stream, in order.
-func (r *rig) ids(name string) []string {
-	r.t.Helper()
-	entries, err := r.redis.XRange(r.t.Context(), r.stream(name), "-", "+").Result()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	all := make([]string, len(entries))
-	for i, e := range entries {
-		all[i], _ = e.Values[sink.HeaderID].(string)
-	}
-	return all
-}

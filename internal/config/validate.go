@@ -41,9 +41,7 @@ func (l *loader) checkNotEmpty(path, value, mend string) {
 	}
 }
 
-var (
-	slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
-)
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
 func (l *loader) checkDatabase(d *Database) {
 	d.URL = plainPostgres(d.URL)
