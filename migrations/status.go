@@ -80,6 +80,7 @@ func readStatus(ctx context.Context, db Querier, o Options) (s Status, err error
 	if err != nil {
 		return s, err
 	}
+	s.Applied, s.Pending = []Step{}, []Step{} // [] in JSON, not null
 	for _, step := range m.Migrations {
 		known := Step{Version: step.Sequence, Name: step.Name, AppliedAt: times[step.Sequence]}
 		if step.Sequence <= s.Version {

@@ -167,7 +167,7 @@ func (a *app) printCreated(output string, cfg *config.Config, s *wal.Server) err
 	if output == "json" {
 		return a.printJSON(map[string]any{
 			"publication": cfg.Database.Publication, "publication_created": s.CreatedPublication,
-			"slot": cfg.Database.Slot, "slot_created": s.CreatedSlot, "warnings": s.Warnings,
+			"slot": cfg.Database.Slot, "slot_created": s.CreatedSlot, "warnings": append([]string{}, s.Warnings...),
 		})
 	}
 	did := map[bool]string{true: "made", false: "was there"}
