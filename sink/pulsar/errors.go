@@ -25,7 +25,7 @@ var (
 var unavailableTexts = []string{
 	"TopicNotFound", "TopicTerminated", "TopicMigrated", "IncompatibleSchema",
 	"ProducerBlockedQuotaExceeded", "ProducerFenced", "ProducerBusy",
-	"AuthenticationError", "AuthorizationError", "NotAllowed", "Invalid topic", "InvalidTopicName",
+	"PersistenceError", "MetadataError", "AuthenticationError", "AuthorizationError", "NotAllowed", "Invalid topic", "InvalidTopicName",
 	"connection error", "connection refused", "no such host", "x509:", "tls:",
 }
 

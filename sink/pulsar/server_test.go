@@ -235,6 +235,15 @@ func (s server) freeze(t testing.TB) func() {
 // sharedServer returns the broker of all tests that do not end it.
 func sharedServer(t testing.TB) server {
 	t.Helper()
-	p := testenv.Pulsar(t)
-	return server{p.URL, p.AdminURL}
+	return keeping(t, testenv.Pulsar(t))
+}
+
+// keeping makes the broker keep what no subscription needs. Without retention it removes whole ledgers whenever it likes, and
+// one that is killed while it does so cannot load the topic again.
+func keeping(t testing.TB, p *testenv.PulsarServer) server {
+	t.Helper()
+	s := server{p.URL, p.AdminURL}
+	s.call(t, http.MethodPost, "namespaces/public/default/retention",
+		map[string]int{"retentionTimeInMinutes": -1, "retentionSizeInMB": -1}, http.StatusNoContent)
+	return s
 }
