@@ -77,7 +77,7 @@ func require(t testing.TB, kind string, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrUnavailable) && os.Getenv("CI") == "":
-		t.Skipf("%s is skipped: %s: %v", t.Name(), kind, err)
+		t.Skipf("%s is skipped: %v", t.Name(), err)
 	default:
 		t.Fatalf("start %s: %v", kind, err)
 	}
