@@ -127,12 +127,14 @@ func scan(row pgx.Row, slot string) (Record, error) {
 	return r, err
 }
 
-// classify adds the mend to the errors of a missing schema, table or column.
+// classify adds the mend to the errors of a missing schema, table, column or right.
 func classify(err error) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch e.Code {
 		case "3F000", "42P01", "42703":
 			return fmt.Errorf("%w: %w", event.ErrNotMigrated, err)
+		case "42501":
+			return fmt.Errorf("%w: %w", event.ErrNoRights, err)
 		}
 	}
 	return err

@@ -154,6 +154,28 @@ func TestMissingTablesNameTheMend(t *testing.T) {
 	}
 }
 
+func TestMissingRightsNameTheMend(t *testing.T) {
+	conn, lease := session(t)
+	for _, statement := range []string{`CREATE ROLE checkpoint_stranger`, `SET ROLE checkpoint_stranger`} {
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := conn.Exec(context.Background(), `RESET ROLE; DROP ROLE checkpoint_stranger`); err != nil {
+			t.Error(err)
+		}
+	})
+	_, _, loadErr := checkpoint.Load(t.Context(), conn, "outboxd", slot)
+	_, epochErr := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{}, time.Now())
+	saveErr := checkpoint.Save(t.Context(), conn, lease, 1)
+	for name, err := range map[string]error{"load": loadErr, "new epoch": epochErr, "save": saveErr} {
+		if !errors.Is(err, event.ErrNoRights) {
+			t.Errorf("%s: %v, want ErrNoRights", name, err)
+		}
+	}
+}
+
 // session returns a connection to a fresh, migrated database, and a lease of the slot.
 func session(t *testing.T) (*pgx.Conn, event.Lease) {
 	t.Helper()

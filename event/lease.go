@@ -15,3 +15,6 @@ var ErrTermLost = errors.New("the term was raised by a later session")
 
 // ErrNotMigrated says that a table of outboxd's own is missing or older than this program.
 var ErrNotMigrated = errors.New("outboxd's own tables are missing or out of date: run outboxd migrate up")
+
+// ErrNoRights says that the role may not use outboxd's own tables.
+var ErrNoRights = errors.New("the role lacks rights on outboxd's own tables: have their owner run what outboxd migrate sql --role NAME prints")

@@ -2,10 +2,12 @@ package migrations
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
 
 	"github.com/outboxd/outboxd/event"
@@ -39,6 +41,9 @@ func ReadStatus(ctx context.Context, db Querier, o Options) (Status, error) {
 		return Status{}, fmt.Errorf("read migration status: %w", err)
 	}
 	s, err := readStatus(ctx, db, o)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" {
+		err = fmt.Errorf("%w: %w", event.ErrNoRights, err)
+	}
 	if err != nil {
 		return Status{}, fmt.Errorf("read migration status of schema %q: %w", o.Schema, err)
 	}
