@@ -19,14 +19,19 @@ import (
 // somebody else.
 var ErrSlotLost = errors.New("the log since the checkpoint is lost")
 
-const openTimeout = 30 * time.Second
+const (
+	openTimeout   = 30 * time.Second
+	createTimeout = time.Hour // of the first slot, which waits for every open transaction
+)
 
 // open brings the session to the point where it streams. The order matters: the slot is ours before the term is raised, so that
 // a running instance is not cut off by one that only tries; and the checkpoint is read again after that, because the
 // instance before may have moved it until then.
 func (s *session) open(ctx context.Context) error {
-	ctx, cancel := s.relay.opening(ctx)
+	patient, cancel := s.relay.untilStop(ctx)
 	defer cancel()
+	ctx, cancelOpening := context.WithTimeout(patient, openTimeout)
+	defer cancelOpening()
 	cfg := &s.relay.cfg
 	var err error
 	if s.control, err = s.connect(ctx, ""); err != nil {
@@ -44,7 +49,15 @@ func (s *session) open(ctx context.Context) error {
 	if s.table, err = outbox.Describe(ctx, s.control, cfg.Outbox); err != nil {
 		return err
 	}
-	if err := s.prepareSlot(ctx, found); err != nil {
+	if !found {
+		// A new slot waits for all transactions that are open; what comes after it has its time anew.
+		s.relay.cfg.Log.Info().Str("slot", cfg.WAL.Slot).Msg("first start: a slot that has to be made waits for the transactions that are open")
+		if err := s.prepareFirst(patient); err != nil {
+			return err
+		}
+		ctx, cancelOpening = context.WithTimeout(patient, openTimeout)
+		defer cancelOpening()
+	} else if err := s.prepareSlot(ctx, found); err != nil {
 		return err
 	}
 	source := cfg.WAL
@@ -61,9 +74,9 @@ func (s *session) open(ctx context.Context) error {
 	return s.loadRecord(ctx)
 }
 
-// opening bounds what opens a session: by time, and by a stop, because a server that does not answer has nothing to drain.
-func (r *Relay) opening(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(parent, openTimeout)
+// untilStop returns a context that also a stop ends: while a session opens there is nothing to drain.
+func (r *Relay) untilStop(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
 	go func() {
 		select {
 		case <-r.stopping:
@@ -95,6 +108,13 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	return conn, nil
+}
+
+// prepareFirst is prepareSlot before the first session.
+func (s *session) prepareFirst(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	return s.prepareSlot(ctx, false)
 }
 
 // prepareSlot verifies the way to the log. Publication and slot are made only before the first session: afterwards one that is missing

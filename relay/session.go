@@ -22,7 +22,7 @@ const (
 	resolvesAtOnce = 4 // per sink
 	tailsAtOnce    = 8 // per sink
 	handovers      = 4 // on their way from the receiver to the core
-	spareChunks    = 64
+	spareChunks    = 16
 	closeTimeout   = 3 * time.Second
 )
 

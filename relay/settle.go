@@ -17,6 +17,7 @@ const (
 	settleInterval = 50 * time.Millisecond // how long delivered events gather before their rows are settled
 	settleAtOnce   = 1000                  // so many are settled without waiting
 	settleMost     = 5000                  // in one statement
+	settleTimeout  = time.Minute           // of a round; a connection that is silent for longer is given up with its session
 )
 
 // settlement is one round of the settler: rows to settle, then a checkpoint to write. The core makes it, the settler gives it back.
@@ -71,6 +72,8 @@ func (s *settler) settle(ctx context.Context, r *settlement) error {
 }
 
 func (s *settler) once(ctx context.Context, r *settlement) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
 	if len(r.ids) > 0 {
 		if r.snapshot, err = s.table.Settle(ctx, s.conn, s.lease, r.ids); err != nil {
 			return err

@@ -29,3 +29,27 @@ func TestServerThatIsNotThereYetIsWaitedFor(t *testing.T) {
 	default:
 	}
 }
+
+func TestFirstSlotWaitsForTheTransactionsThatAreOpen(t *testing.T) {
+	r := newRig(t, "", "")
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	open := r.connect()
+	tx, err := open.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT txid_current()`); err != nil {
+		t.Fatal(err)
+	}
+	run := r.start(nil)
+	r.eventually("the slot is being made", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%' AND state = 'active'
+			AND query LIKE '%' || $1 || '%'`, r.cfg.WAL.Slot) == 1
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("it is active", func() bool { return run.Status().State == relay.StateActive })
+	r.insert("acme", 0, 1, 1)
+	r.eventually("the event", func() bool { return r.length("acme:orders") == 1 })
+}
