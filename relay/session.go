@@ -20,7 +20,7 @@ import (
 
 const (
 	resolvesAtOnce = 4 // per sink
-	tailsAtOnce    = 8 // per sink
+	tailsAtOnce    = 16// per sink
 	handovers      = 4 // on their way from the receiver to the core
 	spareChunks    = 16
 	closeTimeout   = 3 * time.Second
