@@ -35,7 +35,7 @@ func (c *core) succeed(f *failure) {
 		return
 	}
 	c.cfg.Log.Info().Str("sink", f.sink).Str("destination", f.name).Int("attempts", f.attempts).
-		Dur("failed_for", time.Since(f.since)).Msg("destination works again")
+		Stringer("failed_for", time.Since(f.since).Round(time.Millisecond)).Msg("destination works again")
 	f.attempts, f.err, f.retryAt = 0, nil, time.Time{}
 	delete(c.failing, f)
 	c.facts.recovered(f)

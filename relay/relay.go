@@ -192,6 +192,6 @@ func (r *Relay) report(err error, wait time.Duration) {
 	default:
 		r.facts.stoppedAt.Store(0)
 		r.facts.enter(StateConnecting, err.Error())
-		r.cfg.Log.Warn().Err(err).Dur("again_in", wait).Msg("session ended; opening the next one")
+		r.cfg.Log.Warn().Err(err).Stringer("again_in", wait.Round(time.Millisecond)).Msg("session ended; opening the next one")
 	}
 }

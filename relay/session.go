@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/decode"
@@ -19,9 +20,9 @@ import (
 )
 
 const (
-	resolvesAtOnce = 4 // per sink
-	tailsAtOnce    = 16// per sink
-	handovers      = 4 // on their way from the receiver to the core
+	resolvesAtOnce = 4  // per sink
+	tailsAtOnce    = 16 // per sink
+	handovers      = 4  // on their way from the receiver to the core
 	spareChunks    = 16
 	closeTimeout   = 3 * time.Second
 )
@@ -52,7 +53,11 @@ func (r *Relay) runSession(ctx context.Context) error {
 		return err
 	}
 	r.facts.opened(s.lease.Term, s.epochs().newest())
-	r.cfg.Log.Info().Uint32("epoch", s.epochs().newest()).Int64("term", s.lease.Term).
+	level := zerolog.InfoLevel
+	if r.facts.currentState() == StateStopped {
+		level = zerolog.DebugLevel // a new try at the event that stops the stream is no good news
+	}
+	r.cfg.Log.WithLevel(level).Uint32("epoch", s.epochs().newest()).Int64("term", s.lease.Term).
 		Stringer("from", s.record.Confirmed).Msg("streaming")
 	return s.work(ctx)
 }

@@ -65,7 +65,7 @@ func (s *settler) settle(ctx context.Context, r *settlement) error {
 		return struct{}{}, err
 	}
 	notify := func(err error, wait time.Duration) {
-		s.log.Warn().Err(err).Dur("again_in", wait).Msg("settling the outbox rows is held up; confirming waits")
+		s.log.Warn().Err(err).Stringer("again_in", wait.Round(time.Millisecond)).Msg("settling the outbox rows is held up; confirming waits")
 	}
 	_, err := backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err

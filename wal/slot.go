@@ -138,7 +138,7 @@ func createSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) (event.LSN
 func createSlotCommand(cfg Config, major int) string {
 	command := "CREATE_REPLICATION_SLOT " + quoteName(cfg.Slot) + " LOGICAL " + plugin
 	switch {
-	case major >= 17 && cfg.Failover:
+	case major >= failoverMajor && cfg.Failover:
 		return command + " (SNAPSHOT 'nothing', FAILOVER true)"
 	case major >= 15:
 		return command + " (SNAPSHOT 'nothing')"

@@ -157,8 +157,11 @@ func TestSlotStatusTellsWhatTheServerHas(t *testing.T) {
 func TestAFailoverSlotIsMadeWhereTheServerHasThem(t *testing.T) {
 	f := setup(t)
 	f.cfg.Failover = true
-	major := f.create().Major()
-	if got := f.status().Failover; got != (major >= 17) {
-		t.Errorf("failover is %v on PostgreSQL %d", got, major)
+	server := f.create()
+	if got := f.status().Failover; got != (server.Major() >= 17) {
+		t.Errorf("failover is %v on PostgreSQL %d", got, server.Major())
+	}
+	if warned := strings.Contains(fmt.Sprint(server.Warnings), "database.failover has no effect"); warned == (server.Major() >= 17) {
+		t.Errorf("on PostgreSQL %d the warnings are %v", server.Major(), server.Warnings)
 	}
 }

@@ -13,6 +13,8 @@ import (
 const (
 	oldestMajor = 12
 	newestMajor = 18
+
+	failoverMajor = 17 // from here on slots can be synchronized to standbys
 )
 
 // Server is what [Verify] found out. Facts that need an earlier check to pass may be zero beside an error.
@@ -106,6 +108,9 @@ func (v *verifier) checkServer(ctx context.Context) error {
 	s.WALSenderTimeout = time.Duration(timeoutMillis) * time.Millisecond
 	if s.Major() > newestMajor {
 		v.warn("PostgreSQL %d is newer than what this version was tested with (%d to %d)", s.Major(), oldestMajor, newestMajor)
+	}
+	if v.cfg.Failover && s.Major() < failoverMajor {
+		v.warn("database.failover has no effect: PostgreSQL %d does not synchronize logical slots to standbys, %d and later do", s.Major(), failoverMajor)
 	}
 	if encoding == "SQL_ASCII" {
 		v.warn("database %q has the encoding SQL_ASCII: its text is passed on unchecked and may not be UTF-8", s.Database)

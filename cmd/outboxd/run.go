@@ -69,7 +69,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err err
 		defer stopHTTP()
 	}
 	forget := context.AfterFunc(ctx, func() {
-		log.Info().Dur("shutdown_timeout", cfg.ShutdownTimeout.Std()).Msg("stopping: finishing what is in flight")
+		log.Info().Stringer("shutdown_timeout", cfg.ShutdownTimeout).Msg("stopping: finishing what is in flight")
 		r.Stop()
 	})
 	defer forget()

@@ -129,7 +129,7 @@ func (s *Sink) replaceSilentClient(c pulsarClient) {
 		s.log.Error().Err(err).Msg("replace the silent pulsar client")
 		return
 	}
-	s.log.Warn().Dur("silent", time.Since(s.answered)).Msg("replace the silent pulsar client")
+	s.log.Warn().Stringer("silent", time.Since(s.answered).Round(time.Millisecond)).Msg("replace the silent pulsar client")
 	s.client, s.answered = fresh, time.Now()
 	for _, p := range s.producers.all() {
 		p.markLost(errors.New("the client was replaced"))

@@ -167,6 +167,6 @@ func (s *Sink) takeOver(ctx context.Context, topic string) error {
 	if _, err := w.ask(wireMessage{Type: "CLOSE_PRODUCER", Close: &wireClose{ProducerID: 1, RequestID: 2}}, "SUCCESS"); err != nil {
 		return fmt.Errorf("take the topic over: give it free again: %w", err)
 	}
-	s.log.Warn().Str("topic", topic).Dur("took", time.Since(began)).Msg("cut off another outboxd's producer")
+	s.log.Warn().Str("topic", topic).Stringer("took", time.Since(began).Round(time.Millisecond)).Msg("cut off another outboxd's producer")
 	return nil
 }

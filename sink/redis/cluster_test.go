@@ -40,7 +40,7 @@ func newCluster(t *testing.T) *redisCluster {
 	for i := range count {
 		bus := freePort(t)
 		server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
-			"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus), "repl-diskless-sync-delay 0",
+			"cluster-enabled yes", "cluster-node-timeout 1500", "cluster-replica-validity-factor 0", fmt.Sprintf("cluster-port %d", bus), "repl-diskless-sync-delay 0",
 		}})
 		node := plain(t, server.URL)
 		do(node, "CLUSTER", "ADDSLOTSRANGE", i*slots/count, (i+1)*slots/count-1)
@@ -226,7 +226,7 @@ func (c *redisCluster) addReplica(t *testing.T, master int) *goredis.Client {
 	t.Helper()
 	bus := freePort(t)
 	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
-		"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", bus),
+		"cluster-enabled yes", "cluster-node-timeout 1500", "cluster-replica-validity-factor 0", fmt.Sprintf("cluster-port %d", bus),
 	}})
 	ip, port, err := net.SplitHostPort(host(t, server.URL))
 	if err != nil {
