@@ -1,0 +1,69 @@
+package relay
+
+import (
+	"errors"
+	"time"
+)
+
+// stop ends the stream at an event that cannot be delivered: nothing is confirmed past it. What is in flight is finished first.
+func (c *core) stop(e *entry, destination string, cause error) {
+	c.halt(&StoppedError{
+		ID: string(e.event.ID), Position: e.event.Position, Tenant: string(e.event.TenantID), Topic: string(e.event.Topic),
+		Destination: destination, Cause: cause,
+	})
+}
+
+func (c *core) halt(cause error) {
+	if c.stopped != nil {
+		return
+	}
+	if s, ok := errors.AsType[*StoppedError](cause); ok {
+		s.Position.Epoch = c.epochs.at(s.Position.Commit) // which the log does not know
+	}
+	c.stopped = cause
+	c.drain(stopDrain)
+}
+
+// stopDrain is how long the rest may take when an event has stopped the stream.
+const stopDrain = 5 * time.Second
+
+// drain begins the end of the session: nothing more is received, and what is here has until the timeout.
+func (c *core) drain(timeout time.Duration) {
+	if c.draining {
+		return
+	}
+	c.draining = true
+	c.drainBy = time.Now().Add(timeout)
+	c.stopReceiving()
+}
+
+// drained tells whether a drain is over: all is disposed of, settled and saved, or the time is.
+func (c *core) drained() bool {
+	if !c.draining {
+		return false
+	}
+	if time.Now().After(c.drainBy) {
+		return true
+	}
+	// What comes behind an event that stops the stream is not waited for.
+	if !c.received && c.stopped == nil || c.settling || len(c.settleQueue) > 0 || c.tracker.Safe() > c.saved && c.progress {
+		return false
+	}
+	for _, s := range c.sinks {
+		if s.active() {
+			return false
+		}
+	}
+	// Those that fail are retried until the time is over, unless the stream is stopped anyway.
+	return c.stopped != nil || len(c.failing) == 0
+}
+
+func (c *core) finish() error {
+	if c.stopped != nil {
+		return c.stopped
+	}
+	if open := c.tracker.Open(); open > 0 {
+		return &UnfinishedError{Transactions: open}
+	}
+	return nil
+}
