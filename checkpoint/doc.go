@@ -1,7 +1,8 @@
 // Package checkpoint decides which log position may be confirmed, and keeps it.
 //
 // [Tracker] is pure: transactions enter in commit order, events settle in any order, the safe LSN comes out. The record in the database
-// (Load, NewEpoch, Save) is written before the slot is confirmed; the stream starts at it.
+// (Load, NewEpoch, Save) is written before the slot is confirmed; the stream starts at it. It also says which rows of the table are older than
+// the slot's log and not parked yet (Adoption).
 //
 // # Guarantees
 //
@@ -9,6 +10,8 @@
 //     that the server sent with the commit. The beginning of the commit record would replay the transaction, one byte more would
 //     lose the next one where two commits are adjacent.
 //   - It never goes back, and neither does the record.
+//   - An epoch is used once, and so is the one before it, which is that of adopted rows.
+//   - Slot, epoch and what is to be adopted are recorded by one statement: no slot begins without its adoption.
 //   - A record that a session saves after a later one raised the term changes nothing.
 //
 // # What happens on a failure

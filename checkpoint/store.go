@@ -21,6 +21,10 @@ type Record struct {
 	Epoch     uint32    // which slot of this name; rises with every slot that is made
 	Confirmed event.LSN // every event before it is settled
 	At        time.Time // when Confirmed was written, by the server's clock
+
+	Adopt           *Adoption // rows of the table that are older than the slot's log and not parked yet; nil when all are
+	SkippedSnapshot string    // rows that it sees are left alone, by request; "": none
+	SettledSnapshot string    // where rows are kept: those that it sees are below Confirmed; "": not known
 }
 
 // A Querier runs one statement: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
@@ -34,7 +38,7 @@ var ErrNoRecord = errors.New("the slot has no checkpoint")
 // Load reads the slot's record from the given schema; found is false when the slot has none. It fails with
 // [event.ErrNotMigrated] when the table is missing.
 func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found bool, err error) {
-	query := `SELECT epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, true
+	query := `SELECT ` + recordColumns + `, true
 		FROM ` + table(schema, "checkpoint") + ` WHERE slot = $1`
 	r, err = scan(db.QueryRow(ctx, query, slot), slot)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -46,12 +50,20 @@ func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found
 	return r, true, nil
 }
 
-// NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point) of r,
-// and raises the epoch to the recorded one plus one, or to now in seconds since 1970 where that is more, so that an epoch is never
-// used again, even after the row was removed. It returns the record as it now is, or [event.ErrTermLost].
+// NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point) of r, with the
+// snapshots and what is to be adopted, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
+// that an epoch is never used again, even after the row was removed. The epoch before it is that of adopted rows. It returns
+// the record as it now is, or [event.ErrTermLost].
 func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {
-	row := db.QueryRow(ctx, newEpochSQL(lease.Schema),
-		lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String())
+	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil}
+	if a := r.Adopt; a != nil {
+		values[6] = a.Snapshot
+		if !a.Landed.IsZero() {
+			values[7], values[8] = int64(a.Landed.Epoch), a.Landed.Commit.String()
+		}
+	}
+	values = append(values, r.SkippedSnapshot, r.SettledSnapshot)
+	row := db.QueryRow(ctx, newEpochSQL(lease.Schema), values...)
 	made, err := scan(row, lease.Slot)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = event.ErrTermLost
@@ -86,15 +98,25 @@ func leaseCTE(schema string) string {
 	return `WITH lease AS MATERIALIZED (SELECT 1 FROM ` + table(schema, "lease") + ` WHERE slot = $1 AND term = $2 FOR SHARE)`
 }
 
+const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
+	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text`
+
 func newEpochSQL(schema string) string {
 	return leaseCTE(schema) + `
 		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
-			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at)
-		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now() WHERE EXISTS (SELECT FROM lease)
+			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at, adopt_snapshot, adopt_epoch, landed_epoch, landed_lsn,
+				skipped_snapshot, settled_snapshot)
+		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now(), $7::text, CASE WHEN $7::text IS NOT NULL THEN $3::bigint - 1 END, $8::bigint, $9::text::pg_lsn,
+			nullif($10::text, ''), nullif($11::text, '')
+		WHERE EXISTS (SELECT FROM lease)
 		ON CONFLICT (slot) DO UPDATE SET
-			epoch = greatest(c.epoch + 1, excluded.epoch), system_identifier = excluded.system_identifier,
-			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at
-		RETURNING epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, ` + durable
+			epoch = greatest(c.epoch + 2, excluded.epoch), system_identifier = excluded.system_identifier,
+			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at,
+			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
+			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN greatest(c.epoch + 2, excluded.epoch) - 1 END,
+			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
+			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot
+		RETURNING ` + recordColumns + `, ` + durable
 }
 
 // durable makes the statement's commit wait for the disk on a database with synchronous_commit off, and is true: the slot is
@@ -116,14 +138,22 @@ func table(schema, name string) string { return pgx.Identifier{schema, name}.San
 
 func scan(row pgx.Row, slot string) (Record, error) {
 	r := Record{Slot: slot}
-	var epoch int64
-	var confirmed string
-	if err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, nil); err != nil {
+	var epoch, adoptEpoch, landedEpoch int64
+	var confirmed, landed string
+	var snapshot *string
+	var a Adoption
+	err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, &r.SkippedSnapshot, &r.SettledSnapshot,
+		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, nil)
+	if err != nil {
 		return Record{}, err
 	}
 	r.Epoch = uint32(epoch) // the table's CHECK keeps it in range
-	var err error
-	r.Confirmed, err = event.ParseLSN(confirmed)
+	if r.Confirmed, err = event.ParseLSN(confirmed); err != nil || snapshot == nil {
+		return r, err
+	}
+	a.Snapshot, a.Epoch, a.Landed.Epoch = *snapshot, uint32(adoptEpoch), uint32(landedEpoch)
+	a.Landed.Commit, err = event.ParseLSN(landed)
+	r.Adopt = &a
 	return r, err
 }
 

@@ -41,11 +41,11 @@ func TestEpochNeverComesBack(t *testing.T) {
 	conn, lease := session(t)
 	now := time.Now()
 	first := newEpoch(t, conn, lease, 100, now)
-	if r := newEpoch(t, conn, lease, 50, now); r.Epoch != first.Epoch+1 || r.Confirmed != 50 {
-		t.Errorf("the next epoch in the same second is %d at %s, want %d at 0/32", r.Epoch, r.Confirmed, first.Epoch+1)
+	if r := newEpoch(t, conn, lease, 50, now); r.Epoch != first.Epoch+2 || r.Confirmed != 50 {
+		t.Errorf("the next epoch in the same second is %d at %s, want %d at 0/32", r.Epoch, r.Confirmed, first.Epoch+2)
 	}
-	if r := newEpoch(t, conn, lease, 50, now.Add(-time.Hour)); r.Epoch != first.Epoch+2 {
-		t.Errorf("the epoch of a clock that went back is %d, want %d", r.Epoch, first.Epoch+2)
+	if r := newEpoch(t, conn, lease, 50, now.Add(-time.Hour)); r.Epoch != first.Epoch+4 {
+		t.Errorf("the epoch of a clock that went back is %d, want %d", r.Epoch, first.Epoch+4)
 	}
 	if r := newEpoch(t, conn, lease, 50, now.Add(time.Hour)); r.Epoch != uint32(now.Add(time.Hour).Unix()) {
 		t.Errorf("the epoch an hour later is %d, want the time", r.Epoch)

@@ -46,8 +46,8 @@ func (d *Decoder) Reset() {
 }
 
 // Decode reads one message of the stream, as XLogData carries it, into m, and overwrites whatever m held. It keeps nothing of data, but the
-// fields of m.Event are slices of it. After an error the decoder must not be used before Reset. With a [RowError] m is
-// filled as far as the row has values.
+// fields of m.Event are slices of it. After an error the decoder must not be used before Reset, but for a [RowError]: then
+// m is filled as far as the row has values, and the stream can go on.
 func (d *Decoder) Decode(data []byte, m *Message) error {
 	if len(data) == 0 {
 		return errors.New("decode an empty message")

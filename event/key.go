@@ -31,3 +31,14 @@ func appendPart(b, part []byte) []byte {
 	}
 	return b
 }
+
+// HashKey returns the 64-bit FNV-1a hash of a key's text form. It is stored, so it never changes. Two keys that share a hash wait
+// for each other, which costs time and breaks no promise.
+func HashKey(key []byte) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, c := range key {
+		h = (h ^ uint64(c)) * prime
+	}
+	return h
+}

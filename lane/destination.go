@@ -16,15 +16,21 @@ const (
 	Reading                 // a tail read is in flight
 	Ready                   // a batch may be taken
 	Publishing              // a batch is in flight
+	Parking                 // a batch is being parked
+	Lent                    // the table lane publishes here or settles what it has published
 )
 
 // String returns the state in lower case, as /status prints it.
 func (s State) String() string {
-	return [...]string{"unread", "reading", "ready", "publishing"}[s]
+	return [...]string{"unread", "reading", "ready", "publishing", "parking", "lent"}[s]
 }
 
 // ErrForeignEpoch says that the destination's tail was written by an outboxd with a later epoch than ours.
 var ErrForeignEpoch = errors.New("written by another outboxd")
+
+// maxRuns is how many runs of parks may stand between the next events before all of them are parked: each run would cost a statement of
+// its own, and publishing would wait for each.
+const maxRuns = 2
 
 // Item is one event that waits at a destination, with whatever its owner needs to publish it.
 type Item[T any] struct {
@@ -33,20 +39,26 @@ type Item[T any] struct {
 	Value    T
 }
 
-// Destination is the log lane's state at one destination. It is not safe for concurrent use.
+// Destination is the state at one destination: the log lane's queue, who has the turn, and which keys wait in the table lane. It is not
+// safe for concurrent use.
 type Destination[T any] struct {
+	Keys Waiting // what waits in the table lane
+
 	state    State
+	resumed  State // after Parking: Unread or Ready
 	frontier event.Position
 	epoch    uint32         // the current one
 	last     event.Position // of the last event pushed
 	queue    queue[Item[T]]
-	inFlight int // the first so many of the queue are being published
+	inFlight int            // the first so many of the queue are being published or parked
+	key      func(T) uint64 // asked only while something waits
 }
 
-// New returns a destination that has published nothing yet. The frontier is the checkpoint's position: everything at or
-// below it is disposed of everywhere. epoch is the current one: that of the frontier or, after the server was promoted, a later one.
-func New[T any](frontier event.Position, epoch uint32) *Destination[T] {
-	return &Destination[T]{frontier: frontier, epoch: epoch}
+// New returns a destination that has published nothing yet. The frontier is the highest of the checkpoint's position and
+// those of the events that are parked for the destination: everything at or below it is disposed of. epoch is the current
+// one: that of the frontier or, after the server was promoted, a later one. key returns the hash of an event's key.
+func New[T any](frontier event.Position, epoch uint32, key func(T) uint64) *Destination[T] {
+	return &Destination[T]{frontier: frontier, epoch: epoch, key: key}
 }
 
 // State returns the destination's state.
@@ -55,8 +67,8 @@ func (d *Destination[T]) State() State { return d.state }
 // Frontier returns the highest position disposed of here, as far as is known.
 func (d *Destination[T]) Frontier() event.Position { return d.frontier }
 
-// Waiting is the number of events that are queued and not in flight.
-func (d *Destination[T]) Waiting() int { return d.queue.len() - d.inFlight }
+// Queued is the number of events that are queued and not in flight.
+func (d *Destination[T]) Queued() int { return d.queue.len() - d.inFlight }
 
 // Len is the number of events that are queued, in flight or not.
 func (d *Destination[T]) Len() int { return d.queue.len() }
@@ -76,6 +88,14 @@ func (d *Destination[T]) Push(item Item[T]) bool {
 	}
 	d.queue.push(item)
 	return true
+}
+
+// Shift takes the first event out of the queue, for another destination; nothing may be in flight.
+func (d *Destination[T]) Shift() Item[T] {
+	if d.inFlight > 0 {
+		panic("lane: Shift with events in flight")
+	}
+	return d.queue.pop()
 }
 
 // Read begins a tail read.
@@ -109,14 +129,21 @@ func (d *Destination[T]) TailRead(highest event.Position, landed func(Item[T])) 
 	return nil
 }
 
+// HeadWaits tells whether the next event has to be parked, because its key waits in the table lane.
+func (d *Destination[T]) HeadWaits() bool { return d.Queued() > 0 && d.waits(d.queue.at(d.inFlight)) }
+
+func (d *Destination[T]) waits(item *Item[T]) bool {
+	return !d.Keys.Empty() && d.Keys.Waits(d.key(item.Value))
+}
+
 // Take appends to batch the next events to publish, in order: at most maxCount of them (at least 1) and, but for the
-// first, no more than maxBytes together. They are in flight until Published.
+// first, no more than maxBytes together; it ends before an event that has to be parked. They are in flight until Published.
 func (d *Destination[T]) Take(batch []Item[T], maxCount, maxBytes int) []Item[T] {
 	d.mustBe(Ready, "Take")
 	size := 0
 	for d.inFlight < min(maxCount, d.queue.len()) {
 		item := d.queue.at(d.inFlight)
-		if size += item.Size; d.inFlight > 0 && size > maxBytes {
+		if size += item.Size; d.inFlight > 0 && size > maxBytes || d.waits(item) {
 			break
 		}
 		batch = append(batch, *item)
@@ -145,6 +172,72 @@ func (d *Destination[T]) Published(n int, fateKnown bool, landed func(Item[T])) 
 		item := d.queue.pop()
 		d.frontier = item.Position
 		landed(item)
+	}
+}
+
+// TakeParks appends to batch the events at the head of the queue that have to be parked, in order, within the same limits as Take; where
+// such events and others change often, the others too. They are in flight until Parked. It may be called while the tail is unread, with
+// a destination that does not answer: the events may then have landed behind the frontier, and doubt is true.
+func (d *Destination[T]) TakeParks(batch []Item[T], maxCount, maxBytes int) (taken []Item[T], doubt bool) {
+	if d.state != Unread {
+		d.mustBe(Ready, "TakeParks")
+	}
+	all := d.parkRuns(maxCount) > maxRuns
+	size := 0
+	for d.inFlight < min(maxCount, d.queue.len()) {
+		item := d.queue.at(d.inFlight)
+		if size += item.Size; d.inFlight > 0 && size > maxBytes || !all && !d.waits(item) {
+			break
+		}
+		batch = append(batch, *item)
+		d.inFlight++
+	}
+	doubt = d.state == Unread
+	if d.inFlight > 0 {
+		d.state, d.resumed = Parking, d.state
+	}
+	return batch, doubt
+}
+
+// parkRuns counts the runs of events that have to be parked among the next ones.
+func (d *Destination[T]) parkRuns(within int) int {
+	runs, before := 0, false
+	for i := range min(within, d.queue.len()) {
+		waits := d.waits(d.queue.at(i))
+		if waits && !before {
+			runs++
+		}
+		if before = waits; runs > maxRuns {
+			break
+		}
+	}
+	return runs
+}
+
+// Parked says that the batch of TakeParks is durable in the table. Each of it is handed to parked, in order, and leaves the queue, and
+// the frontier follows.
+func (d *Destination[T]) Parked(parked func(Item[T])) {
+	d.mustBe(Parking, "Parked")
+	d.state = d.resumed
+	for ; d.inFlight > 0; d.inFlight-- {
+		item := d.queue.pop()
+		d.frontier = item.Position
+		parked(item)
+	}
+}
+
+// Lend gives the turn to the table lane, which publishes one batch and settles it.
+func (d *Destination[T]) Lend() {
+	d.mustBe(Ready, "Lend")
+	d.state = Lent
+}
+
+// Return ends the table lane's turn: what has landed is settled. Without a known fate the tail must be read before anything else.
+func (d *Destination[T]) Return(fateKnown bool) {
+	d.mustBe(Lent, "Return")
+	d.state = Unread
+	if fateKnown {
+		d.state = Ready
 	}
 }
 

@@ -19,10 +19,13 @@ func start() event.Position { return event.Position{Epoch: epoch} }
 
 func ignore(lane.Item[int]) {}
 
+// keyOf gives the events three keys.
+func keyOf(value int) uint64 { return uint64(value % 3) }
+
 // pushed returns a destination whose tail was read as empty, with events 1 to n in its queue.
 func pushed(t *testing.T, n int) *lane.Destination[int] {
 	t.Helper()
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 1, n)
 	d.Read()
 	if err := d.TailRead(event.Position{}, ignore); err != nil {
@@ -68,7 +71,7 @@ func mustPanic(t *testing.T, what string, f func()) {
 }
 
 func TestNothingIsTakenBeforeTheTailWasRead(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 1, 1)
 	if d.State() != lane.Unread {
 		t.Fatalf("state %s, want unread", d.State())
@@ -79,7 +82,7 @@ func TestNothingIsTakenBeforeTheTailWasRead(t *testing.T) {
 }
 
 func TestWhatTheTailHoldsIsDropped(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 1, 3)
 	d.Read()
 	var landed []int
@@ -91,7 +94,7 @@ func TestWhatTheTailHoldsIsDropped(t *testing.T) {
 }
 
 func TestWhatStandsAtOrBelowTheFrontierIsNotQueued(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	d.Read()
 	if err := d.TailRead(at(2), ignore); err != nil {
 		t.Fatal(err)
@@ -133,7 +136,7 @@ func TestUnknownFateIsDecidedByTheTail(t *testing.T) {
 }
 
 func TestFailedTailReadLeavesTheDestinationUnread(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 1, 1)
 	d.Read()
 	d.TailFailed()
@@ -141,7 +144,7 @@ func TestFailedTailReadLeavesTheDestinationUnread(t *testing.T) {
 }
 
 func TestTailOfALaterEpochIsAnErrorAndDropsNothing(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 1, 2)
 	d.Read()
 	err := d.TailRead(event.Position{Epoch: epoch + 1}, ignore)
@@ -154,7 +157,7 @@ func TestTailOfALaterEpochIsAnErrorAndDropsNothing(t *testing.T) {
 }
 
 func TestTailOfThisEpochIsOursWhenTheCheckpointIsOfAnEarlierOne(t *testing.T) {
-	d := lane.New[int](start(), epoch+1)
+	d := lane.New[int](start(), epoch+1, keyOf)
 	push(d, 1, 2)
 	d.Read()
 	landed := 0
@@ -167,7 +170,7 @@ func TestTailOfThisEpochIsOursWhenTheCheckpointIsOfAnEarlierOne(t *testing.T) {
 }
 
 func TestTailOfAnEarlierEpochDropsNothing(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 1, 2)
 	d.Read()
 	if err := d.TailRead(event.Position{Epoch: epoch - 1, Commit: 1 << 60}, ignore); err != nil {
@@ -177,7 +180,7 @@ func TestTailOfAnEarlierEpochDropsNothing(t *testing.T) {
 }
 
 func TestTakeKeepsToCountAndBytesButTakesOneAtLeast(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	for i, size := range []int{50, 5, 5, 5} {
 		d.Push(lane.Item[int]{Position: at(i + 1), Size: size, Value: i + 1})
 	}
@@ -193,7 +196,7 @@ func TestTakeKeepsToCountAndBytesButTakesOneAtLeast(t *testing.T) {
 }
 
 func TestEventsOutOfPositionOrderPanic(t *testing.T) {
-	d := lane.New[int](start(), start().Epoch)
+	d := lane.New[int](start(), start().Epoch, keyOf)
 	push(d, 2, 2)
 	mustPanic(t, "push of an earlier event", func() { push(d, 1, 1) })
 	mustPanic(t, "push of the same event", func() { push(d, 2, 2) })

@@ -27,7 +27,7 @@ func (w *world) restart() {
 	if w.confirmed == 0 {
 		frontier = start()
 	}
-	w.lane = lane.New[int](frontier, frontier.Epoch)
+	w.lane = lane.New[int](frontier, frontier.Epoch, keyOf)
 	w.received, w.disposed, w.inFlight = w.confirmed, map[int]bool{}, nil
 }
 
@@ -79,7 +79,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			}
 		},
 		"take": func(t *rapid.T) {
-			if w.lane.State() != lane.Ready || w.lane.Waiting() == 0 {
+			if w.lane.State() != lane.Ready || w.lane.Queued() == 0 {
 				t.Skip()
 			}
 			w.inFlight = values(w.lane.Take(nil, rapid.IntRange(1, 4).Draw(t, "count"), 1<<20))
@@ -152,7 +152,7 @@ func (w *world) settle(t *rapid.T) {
 		case lane.Publishing:
 			w.broker = append(w.broker, w.inFlight...)
 			w.lane.Published(len(w.inFlight), true, w.landed)
-		case lane.Reading:
+		case lane.Reading, lane.Parking, lane.Lent:
 			t.Fatal("a tail read without an end")
 		}
 	}

@@ -11,19 +11,29 @@ type Role struct {
 	Name        string // required
 	OnSent      string // mark, delete or keep; default mark
 	Publication string // default "outboxd"
-	// StatusColumn is the one column of the outbox table that outboxd changes, with OnSent mark; default "status".
-	StatusColumn string
+	// The columns of the outbox table that outboxd changes, with OnSent mark and delete, where the table has them; the defaults are
+	// "status", "retry_count", "retry_after" and "error_message".
+	StatusColumn       string
+	RetryCountColumn   string
+	RetryAfterColumn   string
+	ErrorMessageColumn string
 }
 
 func (r Role) withDefaults() Role {
-	if r.OnSent == "" {
-		r.OnSent = "mark"
-	}
-	if r.Publication == "" {
-		r.Publication = "outboxd"
-	}
-	if r.StatusColumn == "" {
-		r.StatusColumn = "status"
+	for _, f := range []struct {
+		field *string
+		value string
+	}{
+		{&r.OnSent, "mark"},
+		{&r.Publication, "outboxd"},
+		{&r.StatusColumn, "status"},
+		{&r.RetryCountColumn, "retry_count"},
+		{&r.RetryAfterColumn, "retry_after"},
+		{&r.ErrorMessageColumn, "error_message"},
+	} {
+		if *f.field == "" {
+			*f.field = f.value
+		}
 	}
 	return r
 }
@@ -37,7 +47,16 @@ func (r Role) validate() error {
 	default:
 		return fmt.Errorf("on_sent %q: want mark, delete or keep", r.OnSent)
 	}
-	return errors.Join(checkName("role", r.Name), checkName("publication", r.Publication), checkName("column", r.StatusColumn))
+	errs := []error{checkName("role", r.Name), checkName("publication", r.Publication)}
+	for _, column := range r.Columns() {
+		errs = append(errs, checkName("column", column))
+	}
+	return errors.Join(errs...)
+}
+
+// Columns are those of the outbox table that outboxd changes.
+func (r Role) Columns() []string {
+	return []string{r.StatusColumn, r.RetryCountColumn, r.RetryAfterColumn, r.ErrorMessageColumn}
 }
 
 // WriteRoleSQL writes the script that gives the running role the least rights it can work with, and makes the publication, which

@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
@@ -86,6 +88,7 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 	if _, err := table.Settle(ctx, conn, lease, [][]byte{id}); err != nil {
 		t.Fatal(err)
 	}
+	runTableLane(t, conn, table, lease)
 	if err := checkpoint.Save(ctx, conn, lease, stream.Start+8); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +103,33 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 	}
 	checkSettled(t, owner, onSent)
 	checkRefused(t, conn, onSent)
+}
+
+// runTableLane does what the table lane and its commands do, on events that have no row in the outbox.
+func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease event.Lease) {
+	ctx := t.Context()
+	const nowhere = "00000000-0000-0000-0000-000000000001"
+	_, err := conn.Exec(ctx, `INSERT INTO outboxd.parked (slot, id, replay, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes, tenant_id, topic)
+		SELECT $1, $2, nextval('outboxd.replay_number'), 's', 'd', 'd', 'waiting', 0, '0/1', 1, 1, 1, 'a', 'b'`, lease.Slot, nowhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed := event.Position{Epoch: 1, Commit: 1}
+	_, mirrorErr := table.Mirror(ctx, conn, lease, []outbox.Mirror{{ID: nowhere, Status: "FAILED"}})
+	_, _, repairErr := table.RepairMirrors(ctx, conn, lease, "", 10)
+	_, _, skipErr := table.SkipSent(ctx, conn, lease, "", 10)
+	_, _, finishErr := table.Finish(ctx, conn, lease, passed, 10)
+	deliverErr := table.Deliver(ctx, conn, lease, "s", "d", passed, []event.Ref{{ID: nowhere, Replay: 1}})
+	_, _, _, adoptErr := table.Adopt(ctx, conn, "", 10)
+	_, _, _, cleanupErr := table.Cleanup(ctx, conn, outbox.Retention{Sent: time.Hour, Settled: &outbox.Snapshot{}, Schema: "outboxd"}, "", 10)
+	_, auditErr := conn.Exec(ctx, `INSERT INTO outboxd.audit (slot, id, sink, destination, action) VALUES ('a', 'b', 'c', 'd', 'skip')`)
+	if err := errors.Join(mirrorErr, repairErr, skipErr, finishErr, deliverErr, adoptErr, cleanupErr, auditErr); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := conn.QueryRow(ctx, `SELECT count(*) FROM outboxd.parked`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d events are parked, %v; want none", left, err)
+	}
 }
 
 func checkSettled(t *testing.T, owner *pgx.Conn, onSent outbox.OnSent) {
@@ -117,13 +147,10 @@ func checkRefused(t *testing.T, conn *pgx.Conn, onSent outbox.OnSent) {
 	refused := []string{
 		`INSERT INTO outbox (tenant_id, topic, occurred_at, payload) VALUES ('a', 'b', now(), '{}')`,
 		`UPDATE outbox SET payload = '{}'`, `TRUNCATE outbox`, `DELETE FROM outboxd.lease`, `DROP TABLE outboxd.checkpoint`,
-		`CREATE TABLE outboxd.mine (i int)`, `UPDATE outboxd.schema_version SET version = 0`,
+		`CREATE TABLE outboxd.mine (i int)`, `UPDATE outboxd.schema_version SET version = 0`, `DELETE FROM outboxd.audit`, `TRUNCATE outboxd.parked`,
 	}
-	if onSent != outbox.Mark {
+	if onSent == outbox.Keep {
 		refused = append(refused, `UPDATE outbox SET status = 'SENT'`)
-	}
-	if onSent != outbox.Delete {
-		refused = append(refused, `DELETE FROM outbox`)
 	}
 	for _, sql := range refused {
 		if _, err := conn.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "42501") {

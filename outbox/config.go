@@ -1,12 +1,6 @@
 package outbox
 
-import (
-	"errors"
-	"fmt"
-	"strings"
-
-	"github.com/jackc/pgx/v5"
-)
+import "fmt"
 
 // OnSent says what happens to the row of a delivered event.
 type OnSent string
@@ -28,24 +22,9 @@ type Config struct {
 	OnSent   OnSent // default Mark
 }
 
-// Columns names the columns that settling uses. The zero value stands for "id" and "status"; with an ID alone the table has
-// no status.
-type Columns struct {
-	ID     string
-	Status string // Delete and Keep do without one
-}
-
-// Statuses are the values of the status column.
-type Statuses struct {
-	New  string // default "NEW"
-	Sent string // default "SENT"
-}
-
 // WithDefaults fills in what is empty.
 func (c Config) WithDefaults() Config {
-	if c.Columns == (Columns{}) {
-		c.Columns = Columns{ID: "id", Status: "status"}
-	}
+	c.Columns = c.Columns.withDefaults()
 	for _, f := range []struct {
 		field *string
 		value string
@@ -54,6 +33,10 @@ func (c Config) WithDefaults() Config {
 		{&c.Table, "outbox"},
 		{&c.Statuses.New, "NEW"},
 		{&c.Statuses.Sent, "SENT"},
+		{&c.Statuses.Failed, "FAILED"},
+		{&c.Statuses.Dead, "DEAD"},
+		{&c.Statuses.Publishing, "PUBLISHING"},
+		{&c.Statuses.Published, "PUBLISHED"},
 		{(*string)(&c.OnSent), string(Mark)},
 	} {
 		if *f.field == "" {
@@ -73,64 +56,26 @@ func (c Config) Validate() error {
 	if c.OnSent == Mark && c.Statuses.New == c.Statuses.Sent {
 		return fmt.Errorf("statuses new and sent are both %q: a delivered row would look like a fresh one", c.Statuses.New)
 	}
+	return c.checkApart()
+}
+
+// checkApart makes sure that what a status says of a row is one thing.
+func (c Config) checkApart() error {
+	if c.OnSent == Keep {
+		return nil
+	}
+	s := &c.Statuses
+	named := map[string]string{}
+	if c.OnSent == Mark {
+		named[s.Sent] = "sent"
+	}
+	for _, status := range []struct{ name, value string }{
+		{"new", s.New}, {"failed", s.Failed}, {"dead", s.Dead}, {"publishing", s.Publishing},
+	} {
+		if other, taken := named[status.value]; taken {
+			return fmt.Errorf("statuses %s and %s are both %q: name them apart", other, status.name, status.value)
+		}
+		named[status.value] = status.name
+	}
 	return nil
 }
-
-// ParseName reads the name of a table as PostgreSQL does: parts separated by a dot, lower-cased unless in double quotes, in which
-// a doubled quote stands for one. A name without a schema is in "public".
-func ParseName(name string) (schema, table string, err error) {
-	var parts []string
-	rest := name
-	for {
-		part, after, err := cutPart(rest)
-		if err != nil {
-			return "", "", fmt.Errorf("parse table name %q: %w", name, err)
-		}
-		parts = append(parts, part)
-		if after == "" {
-			break
-		}
-		rest = after[1:]
-	}
-	switch len(parts) {
-	case 1:
-		return "public", parts[0], nil
-	case 2:
-		return parts[0], parts[1], nil
-	}
-	return "", "", fmt.Errorf("parse table name %q: want SCHEMA.TABLE", name)
-}
-
-// cutPart takes the first identifier off s. What is left is empty or begins with a dot.
-func cutPart(s string) (part, rest string, err error) {
-	if !strings.HasPrefix(s, `"`) {
-		part, rest = s, ""
-		if i := strings.IndexByte(s, '.'); i >= 0 {
-			part, rest = s[:i], s[i:]
-		}
-		if part == "" || strings.ContainsAny(part, "\" \t\n") {
-			return "", "", fmt.Errorf("%q is not a name: put it in double quotes", part)
-		}
-		return strings.ToLower(part), rest, nil
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] != '"':
-			b.WriteByte(s[i])
-		case i+1 < len(s) && s[i+1] == '"':
-			b.WriteByte('"')
-			i++
-		case b.Len() == 0 || i+1 < len(s) && s[i+1] != '.':
-			return "", "", errors.New("misplaced double quote")
-		default:
-			return b.String(), s[i+1:], nil
-		}
-	}
-	return "", "", errors.New("double quote without its end")
-}
-
-// quoted returns the table's name as SQL takes it.
-func (c Config) quoted() string { return pgx.Identifier{c.Schema, c.Table}.Sanitize() }
-
-func quote(column string) string { return pgx.Identifier{column}.Sanitize() }

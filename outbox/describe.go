@@ -11,11 +11,22 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Table is the outbox as Describe found it. It does not change and may be used by several goroutines.
+// Table is the outbox as Describe found it. It may be used by several goroutines. It does not change, but for where Finish goes on.
 type Table struct {
-	config   Config
+	config   Config   // without the columns that the table lacks
 	change   string   // the UPDATE or DELETE of settling; $3 are the ids
 	statuses [][]byte // its parameters from $4 on
+
+	id  column
+	has map[string]column // all columns, by name
+
+	statusIndex, retryIndex bool  // an index begins with that column
+	mayLock                 bool  // rows of it: the role may update something in them
+	mayDelete               bool  // rows of it
+	unreadable              error // why it cannot be read as events
+	unwalkable              error // why it cannot be read in the order of ids
+
+	finishing cursor
 }
 
 // A Querier reads: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
@@ -31,6 +42,7 @@ type column struct {
 	elements  string // its type without length, always with the schema, for the array of ids
 	shown     string // its type as people know it
 	maxLength int    // in characters; 0 without limit
+	exact     string // its type with length or precision; valid SQL for types of pg_catalog
 	labels    []string
 	mayRead   bool
 	mayUpdate bool
@@ -72,17 +84,27 @@ func describe(ctx context.Context, db Querier, config Config) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{config: config}
+	indexes, err := loadIndexes(ctx, db, r.oid)
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{config: config, id: id, has: make(map[string]column, len(columns)), mayDelete: r.mayDelete}
+	for _, c := range columns {
+		t.has[c.name] = c
+		t.mayLock = t.mayLock || c.mayUpdate
+	}
+	t.unreadable = t.dropAbsent()
+	t.useIndexes(indexes, r)
 	if config.OnSent == Keep {
 		return t, nil
 	}
 	if err := checkAccess(config, r, id); err != nil {
 		return nil, err
 	}
-	if err := checkIndex(ctx, db, config, r, id); err != nil {
+	if err := checkIndex(config, indexes, r, id); err != nil {
 		return nil, err
 	}
-	return t, t.prepareChange(id, columns)
+	return t, t.prepareChange(config, id, columns)
 }
 
 const relationSQL = `SELECT c.oid, c.relkind::text, row_security_active(c.oid), has_schema_privilege(n.oid, 'USAGE'),
@@ -103,13 +125,14 @@ func loadRelation(ctx context.Context, db Querier, config Config) (r relation, e
 }
 
 const columnsSQL = `SELECT a.attname, a.attnum, format('%I.%I', n.nspname, b.typname), format_type(a.atttypid, a.atttypmod),
-		CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 ELSE 0 END,
+		CASE WHEN b.typname IN ('varchar', 'bpchar') AND m.typmod > 4 THEN m.typmod - 4 ELSE 0 END, format_type(b.oid, m.typmod),
 		ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid),
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
 	FROM pg_catalog.pg_attribute a
 	JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 	JOIN pg_catalog.pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END
 	JOIN pg_catalog.pg_namespace n ON n.oid = b.typnamespace
+	CROSS JOIN LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) m(typmod)
 	WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped`
 
 func loadColumns(ctx context.Context, db Querier, oid uint32) ([]column, error) {
@@ -118,7 +141,7 @@ func loadColumns(ctx context.Context, db Querier, oid uint32) ([]column, error) 
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
-		err = row.Scan(&c.name, &c.number, &c.elements, &c.shown, &c.maxLength, &c.labels, &c.mayRead, &c.mayUpdate)
+		err = row.Scan(&c.name, &c.number, &c.elements, &c.shown, &c.maxLength, &c.exact, &c.labels, &c.mayRead, &c.mayUpdate)
 		return c, err
 	})
 }
@@ -151,57 +174,47 @@ func checkAccess(config Config, r relation, id column) error {
 	return nil
 }
 
-const indexSQL = `SELECT EXISTS (
-		SELECT FROM pg_catalog.pg_index i
-		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-		JOIN pg_catalog.pg_am m ON m.oid = c.relam
-		WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = $2 AND m.amname IN ('btree', 'hash'))`
-
-// checkIndex wants a primary key or another index that begins with the id: without one each settle reads the whole table.
-func checkIndex(ctx context.Context, db Querier, config Config, r relation, id column) error {
-	var found bool
-	if err := db.QueryRow(ctx, indexSQL, r.oid, id.number).Scan(&found); err != nil {
-		return err
-	}
-	if found {
-		return nil
-	}
-	create := "CREATE UNIQUE INDEX CONCURRENTLY"
-	if r.kind == "p" { // which takes neither word: a unique index needs the partition key
-		create = "CREATE INDEX"
-	}
-	return fmt.Errorf("no index begins with column %q, so on_sent: %s would read the whole table each time: %s ON %s (%s), or set on_sent to keep",
-		id.name, config.OnSent, create, config.quoted(), quote(id.name))
-}
-
 // prepareChange builds the UPDATE or DELETE.
-func (t *Table) prepareChange(id column, columns []column) error {
-	config := t.config
-	named := quote(id.name) + ` = ANY($3::` + id.elements + `[])`
+func (t *Table) prepareChange(config Config, id column, columns []column) error {
+	named := `o.` + quote(id.name) + ` = ANY(ARRAY(SELECT unnest($3::` + id.elements + `[])))`
 	status, err := find(columns, config.Columns.Status, "columns.status")
 	if config.OnSent == Delete {
-		t.change = `DELETE FROM ` + config.quoted() + ` WHERE ` + named
+		t.change = `DELETE FROM ` + config.quoted() + ` o WHERE ` + named
 		if err == nil { // a table without a status has only fresh rows
 			t.change += andNew(status)
 			t.statuses = [][]byte{[]byte(config.Statuses.New)}
-			return checkStatus(status, config.Statuses.New)
+			return errors.Join(checkStatus(status, config.Statuses.New), t.checkUpdate(status))
 		}
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("%w, or on_sent to delete or keep", err)
 	}
-	if !status.mayUpdate {
-		return fmt.Errorf("the role may not mark its rows: GRANT UPDATE (%s) ON %s TO it", quote(status.name), config.quoted())
+	if err := t.checkUpdate(status); err != nil {
+		return err
 	}
-	t.change = `UPDATE ` + config.quoted() + ` SET ` + quote(status.name) + ` = $5 WHERE ` + named + andNew(status)
+	t.change = `UPDATE ` + config.quoted() + ` o SET ` + quote(status.name) + ` = $5 WHERE ` + named + andNew(status)
 	t.statuses = [][]byte{[]byte(config.Statuses.New), []byte(config.Statuses.Sent)}
 	return errors.Join(checkStatus(status, config.Statuses.New), checkStatus(status, config.Statuses.Sent))
 }
 
+// checkUpdate makes sure that the role may change what settling and mirroring change.
+func (t *Table) checkUpdate(status column) error {
+	var missing []string
+	for _, c := range append([]column{status}, t.mirrored()...) {
+		if !c.mayUpdate {
+			missing = append(missing, quote(c.name))
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return fmt.Errorf("the role may not mark its rows: GRANT UPDATE (%s) ON %s TO it", strings.Join(missing, ", "), t.config.quoted())
+}
+
 // andNew is the condition that the row is still NEW, in a form that no index serves. Where statistics are absent or say that hardly a row
 // is NEW, the planner would otherwise read all NEW rows by an index on the status, and compare each with the ids.
-func andNew(status column) string { return ` AND (` + quote(status.name) + ` = $4) IS TRUE` }
+func andNew(status column) string { return ` AND (o.` + quote(status.name) + ` = $4) IS TRUE` }
 
 // checkStatus makes sure that the column can hold the value.
 func checkStatus(c column, value string) error {

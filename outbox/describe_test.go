@@ -49,6 +49,8 @@ func TestDescribeNamesTheMend(t *testing.T) {
 			`knows no status "SENT": name one of NEW, OUT`,
 		},
 		{"unknown on_sent", ``, outbox.Config{OnSent: "burn"}, "want mark, delete or keep"},
+		{"sent is dead", ``, outbox.Config{Statuses: outbox.Statuses{Dead: "SENT"}}, "statuses sent and dead are both \"SENT\""},
+		{"failed is dead", ``, outbox.Config{OnSent: outbox.Delete, Statuses: outbox.Statuses{Failed: "X", Dead: "X"}}, "statuses failed and dead"},
 		{"one status", ``, outbox.Config{Statuses: outbox.Statuses{New: "A", Sent: "A"}}, "would look like a fresh one"},
 	} {
 		f.exec(`DROP SCHEMA public CASCADE`)
@@ -114,6 +116,11 @@ func TestDescribeNamesTheMissingRight(t *testing.T) {
 		if _, err := outbox.Describe(t.Context(), f.conn, config); (err == nil) != step.enough {
 			t.Errorf("after %s: %v", step.grant, err)
 		}
+	}
+	f.exec(`RESET ROLE; ALTER TABLE app.outbox ADD retry_count int, ADD error_message text; SET ROLE ` + role)
+	_, err := outbox.Describe(t.Context(), f.conn, outbox.Config{Schema: "app"})
+	if want := `GRANT UPDATE ("retry_count", "error_message") ON "app"."outbox"`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("without the rights to mirror: %v, want %q", err, want)
 	}
 	f.exec(`RESET ROLE; ALTER TABLE app.outbox ENABLE ROW LEVEL SECURITY; SET ROLE ` + role)
 	if _, err := outbox.Describe(t.Context(), f.conn, outbox.Config{Schema: "app"}); err == nil || !strings.Contains(err.Error(), "row security hides rows") {

@@ -44,7 +44,16 @@ func setupOn(t *testing.T, server *testenv.PostgresServer, o migrations.Options)
 
 func (f *fixture) connect() *pgx.Conn {
 	f.Helper()
-	conn, err := pgx.Connect(f.Context(), f.url)
+	config, err := pgx.ParseConfig(f.url)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return f.connectWith(config)
+}
+
+func (f *fixture) connectWith(config *pgx.ConnConfig) *pgx.Conn {
+	f.Helper()
+	conn, err := pgx.ConnectConfig(f.Context(), config)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -160,4 +169,30 @@ func values(texts []string) string {
 		rows[i] = fmt.Sprintf("('%s')", strings.ReplaceAll(text, "'", "''"))
 	}
 	return strings.Join(rows, ", ")
+}
+
+func setupPlain(t *testing.T) *fixture {
+	t.Helper()
+	return setup(t, migrations.Options{})
+}
+
+func (f *fixture) count(sql string, args ...any) (n int) {
+	f.Helper()
+	if err := f.conn.QueryRow(f.Context(), sql, args...).Scan(&n); err != nil {
+		f.Fatalf("%v in %s", err, sql)
+	}
+	return n
+}
+
+func (f *fixture) texts(sql string) []string {
+	f.Helper()
+	rows, err := f.conn.Query(f.Context(), sql)
+	if err != nil {
+		f.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		f.Fatal(err)
+	}
+	return list
 }

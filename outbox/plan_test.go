@@ -1,11 +1,10 @@
 package outbox_test
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
@@ -20,7 +19,7 @@ func TestSettleFindsRowsByTheirId(t *testing.T) {
 	all := f.insert(f.conn, rows)
 	f.checkPlans("no statistics", all[:named])
 	f.exec(`ANALYZE outbox`)
-	f.checkPlans("all rows are new", all[:named])
+	f.checkPlans("all rows are new", all[named:2*named])
 	f.exec(`UPDATE outbox SET status = 'SENT'`)
 	f.exec(`ANALYZE outbox`)
 	f.checkPlans("no row was new", f.insert(f.conn, named))
@@ -28,37 +27,53 @@ func TestSettleFindsRowsByTheirId(t *testing.T) {
 
 func (f *fixture) checkPlans(statistics string, rows [][]byte) {
 	f.Helper()
-	for onSent, verb := range map[outbox.OnSent]string{outbox.Mark: "UPDATE", outbox.Delete: "DELETE"} {
-		for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
-			f.exec(`SET plan_cache_mode = ` + mode)
-			plan := f.explain(f.describe(outbox.Config{OnSent: onSent}), verb, rows)
-			if !strings.Contains(plan, "outbox_pkey") || strings.Contains(plan, "Seq Scan on outbox") || strings.Contains(plan, "ix_") {
-				f.Errorf("%s, %s, %s:\n%s", statistics, onSent, mode, plan)
-			}
+	watched := &lane{fixture: &fixture{T: f.T, url: f.url, lease: f.lease}}
+	plans := watched.watchPlans()
+	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Delete} {
+		watched.settle(watched.describe(outbox.Config{OnSent: onSent}), rows[:len(rows)/2]...)
+		rows = rows[len(rows)/2:]
+		all := plans()
+		plan := all[len(all)-1]
+		if !strings.Contains(plan, "outbox_pkey") || strings.Contains(plan, "Seq Scan on outbox") || strings.Contains(plan, "ix_") {
+			f.Errorf("%s, %s:\n%s", statistics, onSent, plan)
 		}
 	}
 }
 
-// explain returns the plan that the table's prepared statement gets for the rows.
-func (f *fixture) explain(table *outbox.Table, verb string, rows [][]byte) string {
-	f.Helper()
-	f.settle(table, rows[:1]...) // prepares it
-	var name string
-	err := f.conn.QueryRow(f.Context(), `SELECT name FROM pg_prepared_statements
-		WHERE statement LIKE 'WITH lease%' AND statement LIKE '%' || $1 || '%'`, verb).Scan(&name)
-	if err != nil {
-		f.Fatal(err)
+// noticed keeps the plans that auto_explain tells of. A line that lists all ids is very long.
+func noticed(plans *[]string) func(*pgconn.PgConn, *pgconn.Notice) {
+	return func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		_, plan, found := strings.Cut(n.Message, "plan:\n")
+		if !found {
+			return
+		}
+		lines := strings.Split(plan, "\n")
+		for i, line := range lines {
+			const enough = 200
+			lines[i] = line[:min(len(line), enough)]
+		}
+		*plans = append(*plans, strings.Join(lines, "\n"))
 	}
-	statuses := map[string]string{"UPDATE": `'NEW', 'SENT'`, "DELETE": `'NEW'`}[verb]
-	explain := `EXPLAIN (COSTS OFF) EXECUTE ` + pgx.Identifier{name}.Sanitize() + ` ('slot', 1, '{` + string(bytes.Join(rows, []byte(","))) + `}', ` + statuses + `)`
-	results, err := f.conn.PgConn().Exec(f.Context(), explain).ReadAll()
-	if err != nil {
-		f.Fatal(err)
+}
+
+// The plan of a settle is kept on its connection. It is made when nothing is parked, and has to fit a backlog that grows within seconds.
+func TestPlanOfAnEmptyParkedTableFitsALargeOne(t *testing.T) {
+	l := setupLane(t, outbox.Config{})
+	l.exec(`ALTER TABLE t SET (autovacuum_enabled = off)`)
+	l.exec(`ALTER TABLE outboxd.parked SET (autovacuum_enabled = off)`)
+	l.exec(`VACUUM ANALYZE outboxd.parked`)
+	plans := l.watchPlans()
+	for range 10 { // the server keeps a plan after some
+		l.settle(l.table, ids("1", "2", "3")...)
 	}
-	var plan []byte
-	for _, row := range results[0].Rows {
-		const enough = 100 // a line that lists all ids is very long
-		plan = append(append(plan, row[0][:min(len(row[0]), enough)]...), '\n')
+	plans()
+	l.backlog(20_000)
+	plans()
+	l.settle(l.table, ids("1", "2", "20001")...)
+	if plan := strings.Join(plans(), "\n"); !strings.Contains(plan, "parked_pkey") || strings.Contains(plan, "Seq Scan on parked") {
+		t.Errorf("beside a backlog:\n%s", plan)
 	}
-	return string(plan)
+	if n := l.count(`SELECT count(*) FROM t WHERE status = 'NEW'`); n != 20_000 {
+		t.Errorf("%d rows are NEW, want all 20,000 that are parked", n)
+	}
 }

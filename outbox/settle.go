@@ -3,9 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -36,7 +34,7 @@ func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, i
 	for chunk := range slices.Chunk(ids, maxSettle) {
 		s, err := t.settle(ctx, conn, lease, chunk)
 		if err != nil {
-			return Snapshot{}, fmt.Errorf("settle %d rows of %s: %w", len(chunk), t.config.quoted(), err)
+			return Snapshot{}, err
 		}
 		if first.xmax == 0 {
 			first = s
@@ -46,36 +44,25 @@ func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, i
 }
 
 func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, ids [][]byte) (Snapshot, error) {
-	sql := t.settleSQL(lease.Schema)
-	statement, err := conn.Prepare(ctx, sql, sql) // known on the connection after the first time
-	if err != nil {
-		return Snapshot{}, err
-	}
 	buffer := buffers.Get().(*[]byte)
 	*buffer = appendArray((*buffer)[:0], ids)
-	values := append([][]byte{[]byte(lease.Slot), strconv.AppendInt(nil, lease.Term, 10), *buffer}, t.statuses...)
-	result := conn.PgConn().ExecPrepared(ctx, statement.Name, values, nil, nil).Read()
+	values := append([][]byte{*buffer}, t.statuses...)
+	row, err := t.writeOften(ctx, conn, lease, "settle rows", t.settleSQL(lease.Schema), values...)
 	if cap(*buffer) <= maxKeptBuffer {
 		buffers.Put(buffer)
 	}
-	if result.Err != nil {
-		return Snapshot{}, result.Err
+	if err != nil {
+		return Snapshot{}, err
 	}
-	if len(result.Rows) != 1 {
-		return Snapshot{}, fmt.Errorf("the statement answered %d rows instead of one", len(result.Rows))
-	}
-	if ours := string(result.Rows[0][1]); ours != "t" {
-		return Snapshot{}, event.ErrTermLost
-	}
-	return ParseSnapshot(string(result.Rows[0][0]))
+	return ParseSnapshot(string(row[0]))
 }
 
-// settleSQL is the statement for a lease in the given schema. The lease is evaluated first, for the outer SELECT, so that no row is
-// touched without it; all parts of one statement share its snapshot.
+// settleSQL is the statement for a lease in the given schema. An event that is parked is not delivered everywhere, whatever the log lane
+// knows of it (what it drops on a replay may be what is parked), so its row is left to Deliver and Finish. The lease is evaluated first, for the
+// outer SELECT, so that no row is touched without it; all parts of one statement share its snapshot.
 func (t *Table) settleSQL(schema string) string {
-	return `WITH lease AS MATERIALIZED (SELECT 1 FROM ` + pgx.Identifier{schema, "lease"}.Sanitize() +
-		` WHERE slot = $1 AND term = $2 FOR SHARE), settled AS (` + t.change + ` AND EXISTS (SELECT FROM lease)) ` +
-		`SELECT txid_current_snapshot()::text, EXISTS (SELECT FROM lease)`
+	return leaseCTE(schema) + `, settled AS (` + t.change + ` AND ` + t.unparked(schema) + ` AND EXISTS (SELECT FROM lease)) ` +
+		`SELECT EXISTS (SELECT FROM lease), txid_current_snapshot()::text`
 }
 
 // Retryable tells whether the same call may be made again on the same connection: a deadlock, a serialization failure, a lock that

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -77,4 +78,18 @@ func nearest(xid uint32, around uint64) uint64 {
 		return full + epoch
 	}
 	return full
+}
+
+// firstNormalXid is the first id of a transaction; those below it stand for rows that are older than all.
+const firstNormalXid = 3
+
+// SeenBy tells whether the snapshot sees what the transaction xmin of a row wrote.
+func SeenBy(s *Snapshot, xmin uint32) bool { return xmin < firstNormalXid || s.Visible(xmin) }
+
+// ReadSnapshot returns the text form of what a statement can see now.
+func ReadSnapshot(ctx context.Context, db Querier) (text string, err error) {
+	if err := db.QueryRow(ctx, `SELECT txid_current_snapshot()::text`).Scan(&text); err != nil {
+		return "", fmt.Errorf("read a snapshot: %w", err)
+	}
+	return text, nil
 }

@@ -116,3 +116,26 @@ func TestTableNameIsReadAsPostgresDoes(t *testing.T) {
 		}
 	}
 }
+
+// A row that a statement sees cannot be from its future: such an xmin is left from an earlier round of the ids.
+func TestXminFromTheFutureIsThatOfAFrozenRow(t *testing.T) {
+	const round = uint64(1) << 32
+	for _, c := range []struct {
+		xmin uint32
+		xmax uint64
+		want uint32
+	}{
+		{100, 101, 100},
+		{100, 1 << 30, 100},
+		{100, 1<<31 + 200, 2},   // 2^31 transactions ago
+		{100, round + 50, 2},    // almost a round ago
+		{100, round + 150, 100}, // 50 ago
+		{4294967290, round + 5, 4294967290},
+		{2, round, 2},
+		{1, 50, 1},
+	} {
+		if got := frozen(c.xmin, c.xmax); got != c.want {
+			t.Errorf("xmin %d, seen by a snapshot that ends at %d, is %d, want %d", c.xmin, c.xmax, got, c.want)
+		}
+	}
+}

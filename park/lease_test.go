@@ -86,7 +86,7 @@ func TestRaiseWithoutTablesNamesTheMend(t *testing.T) {
 	}
 }
 
-func raise(t *testing.T, conn *pgx.Conn, slot string) event.Lease {
+func raise(t testing.TB, conn *pgx.Conn, slot string) event.Lease {
 	t.Helper()
 	lease, err := park.Raise(t.Context(), conn, "outboxd", slot, "test")
 	if err != nil {
@@ -95,7 +95,7 @@ func raise(t *testing.T, conn *pgx.Conn, slot string) event.Lease {
 	return lease
 }
 
-func migrated(t *testing.T) (url string, conn *pgx.Conn) {
+func migrated(t testing.TB) (url string, conn *pgx.Conn) {
 	t.Helper()
 	url = testenv.Postgres(t).Database(t)
 	conn = connect(t, url)
@@ -105,7 +105,7 @@ func migrated(t *testing.T) (url string, conn *pgx.Conn) {
 	return url, conn
 }
 
-func connect(t *testing.T, url string) *pgx.Conn {
+func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {

@@ -56,7 +56,7 @@ func (r *rig) walsender() (pid int, heard time.Time) {
 	return pid, heard
 }
 
-func TestFrozenBrokerHoldsTheLogAndNothingElse(t *testing.T) {
+func TestFrozenBrokerEndsNoSessionAndItsEventsArriveOnce(t *testing.T) {
 	const events, budget = 30_000, 2 << 20
 	redis := durableRedis(t)
 	postgres := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"wal_sender_timeout = 3s"}})
@@ -86,11 +86,11 @@ func TestFrozenBrokerHoldsTheLogAndNothingElse(t *testing.T) {
 		most = max(most, run.Status().InFlightBytes)
 		return heard.Sub(first) > 4*time.Second
 	})
-	if most < budget/2 || most > budget {
+	if most > budget {
 		t.Errorf("%d bytes were in flight, the budget is %d", most, budget)
 	}
-	if r.confirmed(end) || r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) != 1 {
-		t.Error("events that the broker does not have are confirmed or SENT")
+	if r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) != 1 {
+		t.Error("events that the broker does not have are SENT")
 	}
 
 	// The server can stop although nothing can be confirmed; testenv's Stop is the fast shutdown and fails after a minute.
@@ -99,7 +99,7 @@ func TestFrozenBrokerHoldsTheLogAndNothingElse(t *testing.T) {
 	r.conn = r.connect()
 	r.signal(frozen, syscall.SIGCONT)
 	r.eventually("all events", func() bool { return r.length("acme:orders") == events+1 })
-	r.sequence("acme:orders", events+1)
+	r.keysInOrder("acme:orders", events+1, 100)
 	r.eventually("all is confirmed", func() bool { return r.confirmed(end) })
 }
 
@@ -132,9 +132,9 @@ func TestDestinationThatFailsHoldsUpNoOther(t *testing.T) {
 	r.eventually("the others' rows are SENT", func() bool {
 		return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT' AND tenant_id LIKE 'good%'`) == events
 	})
-	if r.confirmed(end) {
-		t.Error("the slot is confirmed past events that were not delivered")
-	}
+	r.eventually("its events are parked, and the slot is confirmed past them", func() bool {
+		return r.parked(`state = 'waiting'`) == events && r.confirmed(end)
+	})
 	if err := r.redis.Del(t.Context(), r.stream("bad:orders")).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -200,8 +200,8 @@ func TestDestinationsOfOneEventSettleItTogether(t *testing.T) {
 	end := r.logEnd()
 	r.eventually("one destination", func() bool { return r.length("good:orders") == 10 && len(run.Status().Blocked) == 1 })
 	run.crash()
-	if r.confirmed(end) || r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) != 0 {
-		t.Error("events that only one of two destinations has are confirmed or SENT")
+	if r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) != 0 {
+		t.Error("events that only one of two destinations has are SENT")
 	}
 	if err := r.redis.Del(context.Background(), r.stream("bad:orders")).Err(); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ type budget struct {
 	limit int64
 	used  atomic.Int64
 	freed chan struct{} // capacity 1: something was given back
+
+	starved atomic.Bool // the receiver goes without
 }
 
 func newBudget(limit int64) *budget {
@@ -24,11 +26,13 @@ func (b *budget) take(n int64, wait time.Duration) bool {
 	for {
 		if used := b.used.Load(); used == 0 || used+n <= b.limit {
 			b.used.Add(n)
+			b.starved.Store(false)
 			return true
 		}
 		select {
 		case <-b.freed:
 		case <-timeout.C:
+			b.starved.Store(true)
 			return false
 		}
 	}

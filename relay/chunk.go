@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"time"
+
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 )
@@ -8,16 +10,17 @@ import (
 const (
 	chunkBytes   = 256 << 10
 	chunkEntries = 512
-	entryBytes   = 448 // of an entry and its places in the queues of a destination and of the settler; sizes_test.go checks it
+	entryBytes   = 480 // of an entry and its places in the queues of a destination and of the settler; sizes_test.go checks it
 )
 
 // chunk is a piece of memory that holds received events: their bytes and their entries. The receiver fills it, and hands
 // it over to the core in parts (handover) while it goes on filling the rest; the core counts its
 // references and gives it back to the budget when no event of it is needed any more.
 type chunk struct {
-	buf     []byte  // appended to by the receiver; never grows beyond its capacity
-	entries []entry // likewise
-	refs    int     // events that are not settled, and one while the receiver fills it; core only
+	buf     []byte    // appended to by the receiver; never grows beyond its capacity
+	entries []entry   // likewise
+	refs    int       // events that are not settled, and one while the receiver fills it; core only
+	since   time.Time // when the core got its first events
 }
 
 // entry is one event on its way. The receiver makes it; from the handover on only the core writes to it.
@@ -25,8 +28,11 @@ type entry struct {
 	event      event.Event
 	chunk      *chunk
 	tx         checkpoint.Tx
-	commitTime int64 // microseconds since 1970
-	open       int   // destinations that have not disposed of it yet
+	commitTime int64  // microseconds since 1970
+	open       int    // destinations that have not disposed of it yet
+	key        uint64 // hash of the event's key, once it was asked for
+	replay     int32  // of the table lane: which replay it is
+	fault      error  // why it is no valid event; nil for all others
 }
 
 func newChunk(payloadBytes int) *chunk {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/route"
 )
 
@@ -26,6 +28,10 @@ type core struct {
 	results       chan *job
 	requests      chan *settlement
 	settled       chan *settlement
+	parker        *desk // parks
+	pollers       *desk // loads and settles what is parked
+	tasks         chan *task
+	nudge         chan struct{} // a person's command has changed what is parked
 	confirm       func(event.LSN)
 	keep          bool            // delivered rows are left as they are
 	stopping      <-chan struct{} // a graceful stop is asked for
@@ -34,6 +40,28 @@ type core struct {
 	sinks   map[string]*sinkLane
 	targets map[route.Destination]*target
 	failing map[*failure]struct{}
+
+	lease    event.Lease
+	table    *outbox.Table
+	parkedAt map[park.Destination]park.Summary      // what was parked when the session began
+	keysAt   map[park.Destination][]park.WaitingKey // ... and which keys, until their destination is made; nil: all wait
+	strays   []stray
+	waiting  map[*destination]struct{} // those with something in the table lane
+	tableDue time.Time                 // when dispatchTable has to look again
+	counted  time.Time                 // when what waits was last counted
+	mirrors  []outbox.Mirror
+	sweeping sweeping
+
+	leftAlone   *outbox.Snapshot // rows that it sees are not delivered, by request
+	unfinished  bool             // something was delivered from the table since the checkpoint was saved
+	finishDue   bool             // delivered events may be ready for removal
+	finishing   bool
+	retained    int64 // bytes of log held back, measured in an outage
+	measured    time.Time
+	maxRetained int64 // beyond it the events of a broker that is down are parked
+	measuring   bool
+	relieved    time.Time
+	downSince   time.Time
 
 	targetLimit int // at so many targets the idle ones are forgotten
 	keyBuf      []byte
@@ -80,6 +108,12 @@ func (c *core) run(ctx context.Context) error {
 			if err := c.settlementDone(s); err != nil {
 				return err
 			}
+		case t := <-c.tasks:
+			if err := c.taskDone(t); err != nil {
+				return err
+			}
+		case <-c.nudge:
+			c.nudged()
 		case <-c.stopping:
 			c.stopping = nil
 			c.facts.enter(StateDraining, "asked to stop")
@@ -92,10 +126,17 @@ func (c *core) run(ctx context.Context) error {
 
 // dispatch hands out all work that is ready.
 func (c *core) dispatch() {
+	now := time.Now()
+	c.dispatchTable(now)
+	c.dispatchParks()
 	for _, s := range c.sinks {
 		s.dispatch(c.cfg)
 	}
-	c.requestSettlement(time.Now())
+	c.dispatchMirrors()
+	c.dispatchFinish()
+	c.watchOutage(now)
+	c.sweep(now)
+	c.requestSettlement(now)
 }
 
 // publishFacts shows how far the session is, and since when the oldest transaction waits.
@@ -111,6 +152,7 @@ func (c *core) receive(h *handover, ok bool) {
 	}
 	if h.chunk != nil && h.chunk.refs == 0 {
 		h.chunk.refs = 1 // the receiver's own, until markChunkFull
+		h.chunk.since = time.Now()
 	}
 	next := 0
 	for i := range h.entries {
@@ -156,12 +198,10 @@ func (c *core) accept(e *entry) {
 	e.tx = c.tx
 	e.chunk.refs++
 	e.event.Position.Epoch = c.epochs.at(e.event.Position.Commit)
-	destinations, err := c.cfg.Router.Route(&e.event)
-	switch {
-	case errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted:
-		c.facts.droppedUnrouted.Add(1)
-	case err != nil:
-		c.stop(e, "", err)
+	destinations, err := c.destinations(e)
+	if err != nil {
+		e.open = 1
+		c.strays = append(c.strays, stray{e, err})
 		return
 	}
 	e.open = len(destinations) + 1
@@ -169,6 +209,19 @@ func (c *core) accept(e *entry) {
 		c.target(d).push(c, e)
 	}
 	c.disposed(e) // the one on top, so that the event is not done before the last destination has it
+}
+
+// destinations returns where the event goes: nowhere, where that is configured for what no route matches. With an error it is a stray.
+func (c *core) destinations(e *entry) ([]route.Destination, error) {
+	if e.fault != nil {
+		return nil, e.fault
+	}
+	found, err := c.cfg.Router.Route(&e.event)
+	if errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted {
+		c.facts.droppedUnrouted.Add(1)
+		return nil, nil
+	}
+	return found, err
 }
 
 // disposed counts one destination of the event as done.
@@ -230,8 +283,11 @@ func (c *core) target(d route.Destination) *target {
 	t, ok := c.targets[d]
 	if !ok {
 		c.forgetTargets()
-		t = newTarget(c.sinks[d.Sink], d.Name, c.start, c.epochs.newest())
+		t = c.newTarget(c.sinks[d.Sink], d.Name)
 		c.targets[d] = t
+		if t.sink.spilling && t.partitions == nil {
+			c.assume(t)
+		}
 	}
 	return t
 }

@@ -5,14 +5,6 @@ import (
 	"time"
 )
 
-// stop ends the stream at an event that cannot be delivered: nothing is confirmed past it. What is in flight is finished first.
-func (c *core) stop(e *entry, destination string, cause error) {
-	c.halt(&StoppedError{
-		ID: string(e.event.ID), Position: e.event.Position, Tenant: string(e.event.TenantID), Topic: string(e.event.Topic),
-		Destination: destination, Cause: cause,
-	})
-}
-
 func (c *core) halt(cause error) {
 	if c.stopped != nil {
 		return
@@ -49,13 +41,31 @@ func (c *core) drained() bool {
 	if !c.received && c.stopped == nil || c.settling || len(c.settleQueue) > 0 || c.tracker.Safe() > c.saved && c.progress {
 		return false
 	}
+	if !c.parker.idle() || !c.pollers.idle() || len(c.strays) > 0 {
+		return false
+	}
 	for _, s := range c.sinks {
 		if s.active() {
 			return false
 		}
 	}
 	// Those that fail are retried until the time is over, unless the stream is stopped anyway.
-	return c.stopped != nil || len(c.failing) == 0
+	return c.stopped != nil || !c.anyQueued()
+}
+
+// anyQueued tells whether an event of the log waits for its destination.
+func (c *core) anyQueued() bool {
+	for _, t := range c.targets {
+		if len(t.waiting) > 0 {
+			return true
+		}
+		for _, d := range t.partitions {
+			if d.lane.Len() > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (c *core) finish() error {

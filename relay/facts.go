@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -38,6 +39,10 @@ type facts struct {
 	oldestCommit    atomic.Int64  // microseconds since 1970, 0: nothing waits
 	sessions        atomic.Uint64
 	budget          atomic.Pointer[budget]
+	retained        atomic.Int64 // bytes of log held back, as measured last in an outage
+	totals          atomic.Pointer[park.Totals]
+	waitingKeys     atomic.Int64
+	wholeBacklogs   atomic.Int64
 
 	events    *prometheus.CounterVec
 	failures  *prometheus.CounterVec
@@ -45,6 +50,10 @@ type facts struct {
 	commitAck *prometheus.HistogramVec
 	settling  prometheus.Histogram
 	rows      prometheus.Counter
+
+	parkedTotal *prometheus.CounterVec
+	deadEvents  prometheus.Counter
+	breakers    *prometheus.GaugeVec
 
 	mu      sync.Mutex // guards what follows; held for a few instructions, never across I/O
 	state   State
@@ -67,8 +76,26 @@ func (f *facts) count(sinkName string, r result, n int) {
 	}
 }
 
-func (f *facts) published(sinkName string, took, sinceCommit time.Duration) {
+func (f *facts) parkedEvents(sinkName string, n int) {
+	if n > 0 {
+		f.parkedTotal.WithLabelValues(sinkName).Add(float64(n))
+	}
+}
+
+func (f *facts) brokerDown(sinkName string, down bool) {
+	value := 0.0
+	if down {
+		value = 1
+	}
+	f.breakers.WithLabelValues(sinkName).Set(value)
+}
+
+// published notes one publish. What comes from the table lane says nothing of the way from the commit.
+func (f *facts) published(sinkName string, took, sinceCommit time.Duration, table bool) {
 	f.publish.WithLabelValues(sinkName).Observe(took.Seconds())
+	if table {
+		return
+	}
 	f.commitAck.WithLabelValues(sinkName).Observe(sinceCommit.Seconds())
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/sink"
 )
@@ -34,9 +35,13 @@ func (c *core) succeed(f *failure) {
 	if f.attempts == 0 {
 		return
 	}
-	c.cfg.Log.Info().Str("sink", f.sink).Str("destination", f.name).Int("attempts", f.attempts).
+	level := zerolog.InfoLevel
+	if f.err == nil || sink.BrokerDown(f.err) {
+		level = zerolog.DebugLevel // one line for the broker is enough
+	}
+	c.cfg.Log.WithLevel(level).Str("sink", f.sink).Str("destination", f.name).Int("attempts", f.attempts).
 		Stringer("failed_for", time.Since(f.since).Round(time.Millisecond)).Msg("destination works again")
-	f.attempts, f.err, f.retryAt = 0, nil, time.Time{}
+	f.attempts, f.err, f.retryAt, f.open = 0, nil, time.Time{}, false
 	delete(c.failing, f)
 	c.facts.recovered(f)
 }
@@ -69,6 +74,11 @@ func (c *core) untilNextWake() time.Duration {
 	}
 	if c.draining {
 		consider(c.drainBy)
+	}
+	for _, at := range []time.Time{c.tableWake(), c.outageWake(now), c.sweepWake()} {
+		if !at.IsZero() {
+			consider(at)
+		}
 	}
 	return wait
 }

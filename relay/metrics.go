@@ -42,6 +42,16 @@ func newFacts(registry prometheus.Registerer) *facts {
 			Namespace: namespace, Name: "settled_rows_total", Help: "Outbox rows that were marked or deleted after delivery.",
 		}),
 	}
+	f.parkedTotal = factory.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "parked_events_total",
+		Help: "Events that were parked in the table lane, by sink; without one those that no route takes.",
+	}, []string{"sink"})
+	f.deadEvents = factory.NewCounter(prometheus.CounterOpts{
+		Namespace: namespace, Name: "dead_events_total", Help: "Events that became dead: nothing tries them until a person says so.",
+	})
+	f.breakers = factory.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "broker_down", Help: "1 while the whole broker of the sink fails.",
+	}, []string{"sink"})
 	f.registerFuncs(factory)
 	return f
 }
@@ -63,6 +73,10 @@ func (f *facts) registerFuncs(factory promauto.Factory) {
 	gauge("lag_bytes", "Log that the server has and that is not safely delivered, as far as is known.", func() float64 { return float64(f.lagBytes()) })
 	gauge("lag_seconds", "Age of the oldest event that is received and not delivered; 0 when there is none.", func() float64 { return f.lag().Seconds() })
 	gauge("confirmed_lsn_bytes", "The position confirmed to the server, in bytes from the beginning of the log.", func() float64 { return float64(f.sentLSN.Load()) })
+	gauge("retained_wal_bytes", "Log that the slot holds back, as it was measured last in an outage of a broker.", func() float64 { return float64(f.retained.Load()) })
+	gauge("parked_waiting_events", "Events that wait in the table lane, as of the last sweep.", func() float64 { return float64(f.parkedNow().Waiting) })
+	gauge("parked_dead_events", "Dead events that wait for a person, as of the last sweep.", func() float64 { return float64(f.parkedNow().Dead) })
+	gauge("parked_oldest_seconds", "Age of the oldest event that waits in the table lane, as of the last sweep; 0 when there is none.", func() float64 { return f.parkedAge().Seconds() })
 	gauge("failing_destinations", "Destinations that fail at the moment.", func() float64 { return float64(len(f.blocked())) })
 	for _, s := range allStates {
 		factory.NewGaugeFunc(prometheus.GaugeOpts{

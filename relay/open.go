@@ -24,17 +24,49 @@ const (
 	createTimeout = time.Hour // of the first slot, which waits for every open transaction
 )
 
-// open brings the session to the point where it streams. The order matters: the slot is ours before the term is raised, so that
-// a running instance is not cut off by one that only tries; and the checkpoint is read again after that, because the
-// instance before may have moved it until then.
-func (s *session) open(ctx context.Context) error {
-	patient, cancel := s.relay.untilStop(ctx)
+// open brings the session to the point where it streams. The order matters: the instance has the lock before it raises the term, so that
+// a running one is not cut off by one that only tries; and the checkpoint is read after that, because the instance before may
+// have moved it until then.
+func (s *session) open(parent context.Context) error {
+	patient, cancel := s.relay.untilStop(parent)
 	defer cancel()
+	if err := s.becomeActive(patient); err != nil {
+		return err
+	}
 	ctx, cancelOpening := context.WithTimeout(patient, openTimeout)
 	defer cancelOpening()
-	cfg := &s.relay.cfg
+	if err := s.prepare(ctx, patient); err != nil {
+		return err
+	}
+	ctx, cancelOpening = context.WithTimeout(patient, openTimeout) // a new slot may have taken its time
+	defer cancelOpening()
+	if err := s.openStream(ctx); err != nil {
+		return err
+	}
+	s.relay.lost = nil
+	if err := s.adopt(patient); err != nil {
+		return err
+	}
 	var err error
+	if s.leftAlone, err = parseOptional(s.record.SkippedSnapshot); err != nil {
+		return err
+	}
+	if s.maxRetained, err = wal.KeepLimit(patient, s.tables); err != nil {
+		return err
+	}
+	s.restored, err = restore(patient, s.tables, s.lease)
+	return err
+}
+
+// becomeActive waits until no other instance is active.
+func (s *session) becomeActive(patient context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(patient, openTimeout)
+	defer cancel()
+	cfg := &s.relay.cfg
 	if s.control, err = s.connect(ctx, ""); err != nil {
+		return err
+	}
+	if err := wal.CheckPooler(ctx, s.control, func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, "") }); err != nil {
 		return err
 	}
 	if cfg.CheckSchema != nil {
@@ -42,36 +74,63 @@ func (s *session) open(ctx context.Context) error {
 			return err
 		}
 	}
-	record, found, err := checkpoint.Load(ctx, s.control, cfg.Schema, cfg.WAL.Slot)
-	if err != nil {
+	alone, err := park.TryLock(ctx, s.control, cfg.Schema, cfg.WAL.Slot)
+	if err != nil || alone {
 		return err
 	}
+	if s.relay.facts.currentState() != StateStandby {
+		cfg.Log.Info().Msg("another instance is active; standing by")
+	}
+	s.relay.facts.enter(StateStandby, "another instance is active")
+	return park.Lock(patient, s.control, cfg.Schema, cfg.WAL.Slot)
+}
+
+// prepare makes sure that there is a slot with its record: the first one, a new one in the place of one that was lost, or the one
+// that is there.
+func (s *session) prepare(ctx, patient context.Context) (err error) {
+	cfg := &s.relay.cfg
 	if s.table, err = outbox.Describe(ctx, s.control, cfg.Outbox); err != nil {
 		return err
 	}
-	if !found {
-		// A new slot waits for all transactions that are open; what comes after it has its time anew.
-		s.relay.cfg.Log.Info().Str("slot", cfg.WAL.Slot).Msg("first start: a slot that has to be made waits for the transactions that are open")
-		if err := s.prepareFirst(patient); err != nil {
-			return err
-		}
-		ctx, cancelOpening = context.WithTimeout(patient, openTimeout)
-		defer cancelOpening()
-	} else if err := s.prepareSlot(ctx, found); err != nil {
+	var found bool
+	if s.record, found, err = checkpoint.Load(ctx, s.control, cfg.Schema, cfg.WAL.Slot); err != nil {
 		return err
 	}
+	switch {
+	case s.relay.lost != nil, !found && cfg.WAL.Create:
+		return s.begin(patient, found)
+	default:
+		return s.prepareSlot(ctx, found)
+	}
+}
+
+// openStream opens the connections that the session works with, and raises the term.
+func (s *session) openStream(ctx context.Context) (err error) {
+	cfg := &s.relay.cfg
 	source := cfg.WAL
-	source.SystemID = record.SystemID
-	if s.stream, err = wal.Open(ctx, source, record.Confirmed); err != nil {
-		return lostIf(found, err)
+	source.SystemID = s.record.SystemID
+	if s.stream, err = wal.Open(ctx, source, s.record.Confirmed); err != nil {
+		return lostIf(s.record.Epoch > 0, err)
+	}
+	if err := s.raise(ctx); err != nil {
+		return err
+	}
+	if _, err := s.control.Exec(ctx, "LISTEN "+pgx.Identifier{park.Channel(cfg.WAL.Slot)}.Sanitize()); err != nil {
+		return fmt.Errorf("listen for commands: %w", err)
+	}
+	return s.loadRecord(ctx)
+}
+
+// raise opens the connection for writing and raises the term, once a session.
+func (s *session) raise(ctx context.Context) (err error) {
+	if s.tables != nil {
+		return nil
 	}
 	if s.tables, err = s.connect(ctx, tableLockTimeout); err != nil {
 		return err
 	}
-	if s.lease, err = park.Raise(ctx, s.tables, cfg.Schema, cfg.WAL.Slot, cfg.Holder); err != nil {
-		return err
-	}
-	return s.loadRecord(ctx)
+	s.lease, err = park.Raise(ctx, s.tables, s.relay.cfg.Schema, s.relay.cfg.WAL.Slot, s.relay.cfg.Holder)
+	return err
 }
 
 // untilStop returns a context that also a stop ends: while a session opens there is nothing to drain.
@@ -100,21 +159,19 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "outboxd"
 	}
+	for name, value := range wal.TextFormat {
+		config.RuntimeParams[name] = value // the table's rows are read as the log carries them
+	}
 	if lockTimeout != "" {
 		config.RuntimeParams["lock_timeout"] = lockTimeout
+		// A plan that was made while the table of parked events was empty would read the whole of it when it no longer is.
+		config.RuntimeParams["enable_seqscan"] = "off"
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	return conn, nil
-}
-
-// prepareFirst is prepareSlot before the first session.
-func (s *session) prepareFirst(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, createTimeout)
-	defer cancel()
-	return s.prepareSlot(ctx, false)
 }
 
 // prepareSlot verifies the way to the log. Publication and slot are made only before the first session: afterwards one that is missing
@@ -145,15 +202,14 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 // lostIf gives a missing or invalidated slot its meaning where a checkpoint says that there was one.
 func lostIf(recorded bool, err error) error {
 	if recorded && (errors.Is(err, wal.ErrSlotMissing) || errors.Is(err, wal.ErrSlotLost)) {
-		return fmt.Errorf("%w: events committed since then are in the table only, with status NEW: "+
-			"run outboxd slot create to begin anew from now: %w", ErrSlotLost, err)
+		return fmt.Errorf("%w: events committed since then are in the table only: %w", ErrSlotLost, err)
 	}
 	return err
 }
 
 func movedError(slot string, confirmed, checkpoint event.LSN) error {
-	return fmt.Errorf("%w: slot %q is confirmed at %s, beyond the checkpoint %s; somebody else moved it or made it anew: "+
-		"run outboxd slot drop, then outboxd slot create to begin anew from now", ErrSlotLost, slot, confirmed, checkpoint)
+	return fmt.Errorf("%w: slot %q is confirmed at %s, beyond the checkpoint %s; somebody else moved it or made it anew",
+		ErrSlotLost, slot, confirmed, checkpoint)
 }
 
 // loadRecord reads the checkpoint that the session starts from, or begins the first epoch.

@@ -17,6 +17,7 @@ const (
 	jobResolve jobKind = iota // ask for a destination's partitions
 	jobTail                   // fence a destination and read its tail
 	jobPublish                // append a batch
+	jobProbe                  // ask whether a destination would accept something
 	jobKinds
 )
 
@@ -32,7 +33,14 @@ type job struct {
 	sink   *sinkLane
 	target *target // resolve
 
+	probe probe
+
 	suspect bool // tail and publish: the destination failed last time
+	table   bool // publish: the batch is the table lane's
+
+	frontier event.Position // publish: what the messages of the table lane say of the frontier
+	depth    int            // tail: how many entries are read
+	back     event.Position // tail: ... and as many more as lead back to this position; zero: none
 
 	items []lane.Item[*entry] // publish
 	spans []span
@@ -40,7 +48,8 @@ type job struct {
 
 	names   []string       // resolve: the partitions
 	highest event.Position // tail: the highest that it holds
-	err     error          // resolve and tail
+	refs    []event.Ref    // tail: what it holds, where more than one entry was to be read
+	err     error          // resolve, tail and probe
 }
 
 // publisher runs the jobs of one channel, one at a time.
@@ -77,28 +86,56 @@ func (p *publisher) do(ctx context.Context, j *job) {
 			j.err = fmt.Errorf("look up partitions of %s: none", j.target.name)
 		}
 	case jobTail:
-		j.highest, j.err = p.tail(ctx, j)
+		j.highest, j.refs, j.err = p.tail(ctx, j)
+	case jobProbe:
+		j.err = j.sink.sink.Probe(ctx, j.probe.name)
 	case jobPublish:
 		p.publish(ctx, j)
 	}
 }
 
-// tail fences the destination and returns the highest position that its tail speaks of. The last entry is enough for the
-// frontier: entries of the log lane stand in position order. Behind entries of somebody else it looks further back.
-func (p *publisher) tail(ctx context.Context, j *job) (event.Position, error) {
-	n := 1
+// tail fences the destination and returns the highest position that its tail speaks of. One entry is enough for that: entries of the log
+// lane stand in position order, and those of the table lane carry the frontier. Behind entries of somebody else it looks further back.
+// Where parked events may have landed, it reads as deep as the job says and returns what is there.
+func (p *publisher) tail(ctx context.Context, j *job) (highest event.Position, refs []event.Ref, err error) {
+	n := j.depth
 	if p.atLeastOnce {
 		n = 0
 	}
 	name := j.spans[0].destination.name
 	entries, err := j.sink.sink.Tail(ctx, name, n)
-	if err == nil && len(entries) > 0 && highestOf(entries).IsZero() {
+	if err == nil && n == 1 && len(entries) > 0 && highestOf(entries).IsZero() {
 		entries, err = j.sink.sink.Tail(ctx, name, sink.MaxBatch)
 	}
-	if err != nil {
-		return event.Position{}, fmt.Errorf("read the tail: %w", err)
+	for err == nil && !j.back.IsZero() && n > 1 && len(entries) >= n && n < deepest && !leadsBackTo(entries[sink.MaxBatch:], j.back) {
+		n *= 4 // one batch more than leads back: the last one before may hold rows of the table lane
+		entries, err = j.sink.sink.Tail(ctx, name, n)
 	}
-	return highestOf(entries), nil
+	if err != nil {
+		return event.Position{}, nil, fmt.Errorf("read the tail: %w", err)
+	}
+	if j.depth > 1 {
+		for _, e := range entries {
+			if e.ID != "" {
+				refs = append(refs, event.Ref{ID: e.ID, Replay: e.Replay})
+			}
+		}
+	}
+	return highestOf(entries), refs, nil
+}
+
+// deepest is as many entries as are ever read back: more than the events beyond a checkpoint can be for any budget of memory that is
+// usual.
+const deepest = 1 << 20
+
+// leadsBackTo tells whether one of the entries was written when nothing behind the position had been disposed of.
+func leadsBackTo(entries []sink.Entry, back event.Position) bool {
+	for _, e := range entries {
+		if !e.Position.IsZero() && !highestOf([]sink.Entry{e}).After(back) {
+			return true
+		}
+	}
+	return false
 }
 
 func highestOf(entries []sink.Entry) event.Position {
@@ -129,12 +166,12 @@ func (p *publisher) publish(ctx context.Context, j *job) {
 	}
 	oldest := j.items[0].Value.commitTime
 	clear(p.messages)
-	p.facts.published(j.sink.name, time.Since(started), time.Since(time.UnixMicro(oldest)))
+	p.facts.published(j.sink.name, time.Since(started), time.Since(time.UnixMicro(oldest)), j.table)
 }
 
 func (p *publisher) encode(j *job, s span) {
 	for i := s.from; i < s.to; i++ {
-		m, err := p.encoder.Message(&j.items[i].Value.event, s.destination.name, event.Position{}, 0)
+		m, err := p.encoder.Message(&j.items[i].Value.event, s.destination.name, j.frontier, int(j.items[i].Value.replay))
 		if err != nil {
 			j.errs[i] = &sink.Error{Class: sink.Rejected, FateKnown: true, Err: fmt.Errorf("encode: %w", err)}
 			for ; i+1 < s.to; i++ {

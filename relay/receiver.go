@@ -218,7 +218,9 @@ func (r *receiver) insert(ctx context.Context, data []byte) error {
 		return err
 	}
 	kept, e := r.current.add(data)
-	if err := r.decoder.Decode(kept, &r.message); err != nil {
+	err := r.decoder.Decode(kept, &r.message)
+	fault, isRow := errors.AsType[*decode.RowError](err)
+	if err != nil && (!isRow || fault.ID == "") {
 		r.current.dropLast(kept)
 		return r.halt(err)
 	}
@@ -229,6 +231,9 @@ func (r *receiver) insert(ctx context.Context, data []byte) error {
 		return nil
 	}
 	e.event = r.message.Event
+	if isRow {
+		e.fault = fault // parked, for a person to decide
+	}
 	e.commitTime = r.commitTime
 	if !r.marked {
 		r.marked = true

@@ -44,6 +44,11 @@ type Config struct {
 	RetryBase      time.Duration // first wait after a failure; doubles each time, with jitter
 	RetryMax       time.Duration // longest wait
 
+	Table          TableConfig
+	MaxRetainedWAL int64 // bytes of log held back in an outage of a broker, beyond which its events are parked
+	StopWhenLost   bool  // a lost slot ends Run, instead of being made anew from the table
+	SkipBacklog    bool  // rows older than the first slot are left alone
+
 	MemoryBudget       int64 // bytes of events in flight
 	StatusInterval     time.Duration
 	CheckpointInterval time.Duration
@@ -90,6 +95,7 @@ type Relay struct {
 	facts    *facts
 	stopping chan struct{}
 	lastStop string // the last stop that was logged
+	lost     error  // the log since the checkpoint is lost, and why: the next session makes a new slot
 }
 
 // New returns a relay that does nothing until Run.
@@ -106,7 +112,7 @@ const (
 	sessionRetryBase = 200 * time.Millisecond
 	sessionRetryMax  = 15 * time.Second
 	healthySession   = 30 * time.Second // a session that lasted so long starts the waits anew
-	standbyPoll      = 500 * time.Millisecond
+	slotPoll         = 100 * time.Millisecond
 )
 
 // Run streams until Stop (nil, or *UnfinishedError when the time was too short), until ctx ends (its cause; what is in flight is cut off), or until it finds what only a person can mend: a
@@ -123,6 +129,9 @@ func (r *Relay) Run(ctx context.Context) error {
 			return r.stopError(err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case isLost(err) && r.recovers():
+			r.lost = err
+			r.cfg.Log.Error().Err(err).Msg("the log since the checkpoint is lost; a new slot is made, and the rows that are still due are taken from the table")
 		case fatal(err), r.facts.sessions.Load() == 0 && !passing(err) && !isStop(err):
 			return err
 		}
@@ -131,7 +140,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 		wait := waits.NextBackOff()
 		if errors.Is(err, wal.ErrSlotActive) {
-			wait = standbyPoll
+			wait = slotPoll // no other instance is active: its sender is about to end
 		}
 		r.report(err, wait)
 		select {
@@ -143,6 +152,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// recovers tells whether a lost slot is made anew.
+func (r *Relay) recovers() bool { return !r.cfg.StopWhenLost && r.cfg.WAL.Create }
 
 func (r *Relay) isStopping() bool {
 	select {
@@ -186,7 +198,7 @@ func (r *Relay) report(err error, wait time.Duration) {
 			Msg("an event cannot be delivered; the stream waits at it and nothing is confirmed past it")
 	case errors.Is(err, wal.ErrSlotActive):
 		if r.facts.currentState() != StateStandby {
-			r.cfg.Log.Info().Err(err).Msg("another instance reads the slot; standing by")
+			r.cfg.Log.Info().Err(err).Msg("the slot is still in use; waiting for it")
 		}
 		r.facts.enter(StateStandby, err.Error())
 	default:

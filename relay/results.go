@@ -1,7 +1,14 @@
 package relay
 
 import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/park"
 )
 
 // finished takes a job's results.
@@ -12,6 +19,8 @@ func (c *core) finished(j *job) {
 		c.resolved(j)
 	case jobTail:
 		c.tailRead(j)
+	case jobProbe:
+		c.probed(j)
 	case jobPublish:
 		c.published(j)
 	}
@@ -22,10 +31,25 @@ func (c *core) resolved(j *job) {
 	t := j.target
 	if j.err != nil {
 		c.fail(&t.failure, j.err)
+		c.brokerFails(t.sink, &t.failure, j.err)
+		c.spillWhereDue()
 		return
 	}
 	c.succeed(&t.failure)
-	t.split(j.names, c.start, c.epochs.newest())
+	if t.assumed {
+		c.unassume(t, j.names)
+		return
+	}
+	if c.parkedUnder(t) && !slices.Equal(j.names, []string{t.name}) {
+		c.rehome(t, j.names)
+		return
+	}
+	c.splitAndPush(t, j.names)
+}
+
+// splitAndPush makes the target's destinations and gives them what has waited for them.
+func (c *core) splitAndPush(t *target, names []string) {
+	c.split(t, names)
 	waiting := t.waiting
 	t.waiting = nil
 	for _, e := range waiting {
@@ -37,24 +61,52 @@ func (c *core) tailRead(j *job) {
 	d := j.spans[0].destination
 	if j.err != nil {
 		d.lane.TailFailed()
-		c.fail(&d.failure, j.err)
+		c.failedAt(d, j.err)
 		return
 	}
-	err := d.lane.TailRead(j.highest, func(i lane.Item[*entry]) {
+	if len(j.refs) == 0 && !d.doubt {
+		c.tailKnown(d, j.highest)
+		return
+	}
+	// What the table lane, or a park in doubt, has left there is settled before anything is published.
+	lease, at, highest, refs := c.lease, d.place(), j.highest, j.refs
+	c.pollers.giveFirst(&task{
+		name: "settle what the tail holds",
+		run: func(ctx context.Context, conn *pgx.Conn) error {
+			n, err := park.Found(ctx, conn, lease, at, refs)
+			c.facts.count(at.Sink, resultFound, n)
+			return err
+		},
+		then: func() {
+			d.doubt, d.landedAfter, c.unfinished = false, event.Position{}, true
+			c.discard(d)
+			c.tailKnown(d, highest)
+		},
+	})
+}
+
+// tailKnown goes on at a destination whose tail is read and settled.
+func (c *core) tailKnown(d *destination, highest event.Position) {
+	err := d.lane.TailRead(highest, func(i lane.Item[*entry]) {
 		c.facts.count(d.sink.name, resultFound, 1)
 		c.disposed(i.Value)
 	})
 	if err != nil {
-		c.fail(&d.failure, err)
+		c.failedAt(d, err)
 		return
 	}
-	if d.lane.Len() == 0 {
+	if d.lane.Len() == 0 && d.lane.Keys.Empty() {
 		c.succeed(&d.failure)
 	}
+	c.waitsAt(d)
 	d.enqueue()
 }
 
 func (c *core) published(j *job) {
+	if j.table {
+		c.lentPublished(j)
+		return
+	}
 	for _, s := range j.spans {
 		c.publishedTo(s.destination, j.items[s.from:s.to], j.errs[s.from:s.to])
 	}
@@ -72,6 +124,7 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 		err = errs[landed]
 		known = fateKnown(err)
 	}
+	d.tableLast = false
 	d.lane.Published(landed, known, func(i lane.Item[*entry]) { c.disposed(i.Value) })
 	c.facts.count(d.sink.name, resultDelivered, landed)
 	switch {
@@ -79,13 +132,22 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 		c.succeed(&d.failure)
 	case isRejected(err):
 		c.facts.count(d.sink.name, resultRejected, 1)
-		d.dead = true
-		c.stop(items[landed].Value, d.label(), err)
+		c.refused(d, items[landed].Value, err)
 	default:
-		c.fail(&d.failure, err)
+		c.failedAt(d, err)
 		return
 	}
 	d.enqueue()
+}
+
+// refused lets the key of an event that was refused wait: the event is parked, and later ones of the key behind it.
+func (c *core) refused(d *destination, e *entry, err error) {
+	d.refused = &refusal{e.event.Position, err}
+	d.lane.Keys.Hold(c.keyOf(e))
+	c.succeed(&d.failure)
+	c.cfg.Log.Warn().Bytes("id", e.event.ID).Stringer("position", e.event.Position).Bytes("tenant", e.event.TenantID).
+		Bytes("topic", e.event.Topic).Str("sink", d.sink.name).Str("destination", d.name).Err(err).
+		Msg("event was refused; it is parked, and later events of its key wait behind it")
 }
 
 // makeResults makes the channel of results with room for every job that can be in flight, so that no publisher waits.

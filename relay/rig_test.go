@@ -12,10 +12,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/decode"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/route"
 	"github.com/outboxd/outboxd/sink"
@@ -30,23 +32,25 @@ const patience = 60 * time.Second
 
 // rig is a database with an outbox, a Redis, and relays between them.
 type rig struct {
-	t      *testing.T
-	url    string
-	conn   *pgx.Conn
-	redis  *goredis.Client
-	cfg    relay.Config
-	prefix string // of the streams
+	t        *testing.T
+	url      string
+	conn     *pgx.Conn
+	redis    *goredis.Client
+	cfg      relay.Config
+	prefix   string // of the streams
+	redisURL string
 }
 
 // newRig makes a rig on the shared servers, or on the given ones.
 func newRig(t *testing.T, databaseURL, redisURL string) *rig {
 	t.Helper()
-	r := &rig{t: t, url: databaseURL, prefix: fmt.Sprintf("%s:%d", t.Name(), time.Now().UnixNano())}
+	r := &rig{t: t, url: databaseURL, redisURL: redisURL, prefix: fmt.Sprintf("%s:%d", t.Name(), time.Now().UnixNano())}
 	if r.url == "" {
 		r.url = testenv.Postgres(t).Database(t)
 	}
 	if redisURL == "" {
 		redisURL = testenv.Redis(t).URL
+		r.redisURL = redisURL
 	}
 	r.conn = r.connect()
 	if _, err := migrations.Up(t.Context(), r.connect(), migrations.Options{}); err != nil {
@@ -59,10 +63,32 @@ func newRig(t *testing.T, databaseURL, redisURL string) *rig {
 	r.redis = goredis.NewClient(options)
 	t.Cleanup(func() { _ = r.redis.Close() })
 	r.cfg = r.config(redisURL)
-	if _, err := wal.Setup(t.Context(), r.conn, r.cfg.WAL); err != nil {
-		t.Fatal(err)
-	}
+	r.record()
 	return r
+}
+
+// record makes the slot and its record, as a first session would have.
+func (r *rig) record() {
+	r.t.Helper()
+	server, err := wal.Setup(r.t.Context(), r.conn, r.cfg.WAL)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	lease, err := park.Raise(r.t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, "test")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	first := checkpoint.Record{SystemID: server.SystemID, Timeline: server.Timeline, Confirmed: server.Slot.ConfirmedFlush}
+	if _, err := checkpoint.NewEpoch(r.t.Context(), r.conn, lease, first, time.Now()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// unrecord lets the next session be the first.
+func (r *rig) unrecord() {
+	r.t.Helper()
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.exec(`DELETE FROM outboxd.checkpoint`)
 }
 
 func (r *rig) connect() *pgx.Conn {
@@ -96,7 +122,12 @@ func (r *rig) config(redisURL string) relay.Config {
 		Router: r.router("{tenant}:{topic}"), Sinks: map[string]sink.Sink{"redis": broker},
 		NewEncoder:    func() *format.Encoder { return mustEncoder(r.t) },
 		BatchMessages: 500, BatchBytes: 1 << 20, Concurrency: 4, PublishTimeout: 10 * time.Second,
-		RetryBase: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, MemoryBudget: 8 << 20,
+		Table: relay.TableConfig{
+			BatchSize: 200, MaxConcurrent: 3, MaxAttempts: 1000, BackoffBase: 50 * time.Millisecond, Multiplier: 2, MaxExponent: 3,
+			Sweep: 200 * time.Millisecond, FullSweep: 200 * time.Millisecond,
+		},
+		MaxRetainedWAL: 1 << 40,
+		RetryBase:      20 * time.Millisecond, RetryMax: 200 * time.Millisecond, MemoryBudget: 8 << 20,
 		StatusInterval: 500 * time.Millisecond, CheckpointInterval: 100 * time.Millisecond, ShutdownTimeout: 10 * time.Second,
 		Log: zerolog.New(zerolog.NewTestWriter(r.t)), Registry: prometheus.NewRegistry(),
 	}

@@ -22,6 +22,7 @@ import (
 const (
 	resolvesAtOnce = 4  // per sink
 	tailsAtOnce    = 16 // per sink
+	probesAtOnce   = 4  // per sink
 	handovers      = 4  // on their way from the receiver to the core
 	spareChunks    = 16
 	closeTimeout   = 3 * time.Second
@@ -36,6 +37,10 @@ type session struct {
 	table   *outbox.Table
 	lease   event.Lease
 	record  checkpoint.Record
+
+	restored    restored
+	maxRetained int64            // max_slot_wal_keep_size in bytes; 0: none
+	leftAlone   *outbox.Snapshot // rows that it sees are not delivered, by request
 
 	timelines []event.LSN // where those began that came since the record was made
 }
@@ -98,8 +103,11 @@ func (s *session) work(parent context.Context) error {
 	confirmed.Store(uint64(s.record.Confirmed))
 	receiver, core := s.assemble(&confirmed)
 	part(receiver.run)
-	part(s.watch)
+	part(func(ctx context.Context) error { return s.watch(ctx, core.nudge) })
 	part(s.settler(core).run)
+	for _, k := range s.clerks(core) {
+		part(k.run)
+	}
 	for _, p := range s.publishers(core) {
 		part(p.run)
 	}
@@ -141,12 +149,40 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now,
+		lease: s.lease, table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, leftAlone: s.leftAlone,
+		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
+		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
+		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),
 	}
+	c.sweeping.due = now.Add(min(firstSweep, cfg.Table.Sweep))
 	for name, broker := range cfg.Sinks {
 		c.sinks[name] = newSinkLane(name, broker, cfg.Concurrency)
 	}
 	c.makeResults()
+	c.wakeParked()
 	return r, c
+}
+
+// retainedLimit is how much log may be held back in an outage: as configured, and well below what PostgreSQL keeps before it drops the slot.
+func retainedLimit(configured, keep int64) int64 {
+	if keep == 0 {
+		return configured
+	}
+	return min(configured, keep/2)
+}
+
+// clerks makes those of both desks.
+func (s *session) clerks(c *core) []*clerk {
+	var all []*clerk
+	for _, d := range []*desk{c.parker, c.pollers} {
+		for range d.clerks {
+			all = append(all, &clerk{
+				connect: func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, tableLockTimeout) },
+				todo:    d.todo, done: c.tasks, log: s.relay.cfg.Log,
+			})
+		}
+	}
+	return all
 }
 
 // freshStatus is the status of a row that the log lane delivers; nil when the table has no status column.
@@ -160,7 +196,7 @@ func (s *session) freshStatus() []byte {
 func newSinkLane(name string, broker sink.Sink, publishes int) *sinkLane {
 	s := &sinkLane{name: name, sink: broker}
 	s.partitioner, _ = broker.(sink.Partitioner)
-	s.concurrency = [jobKinds]int{jobResolve: resolvesAtOnce, jobTail: tailsAtOnce, jobPublish: publishes}
+	s.concurrency = [jobKinds]int{jobResolve: resolvesAtOnce, jobTail: tailsAtOnce, jobPublish: publishes, jobProbe: probesAtOnce}
 	for kind, n := range s.concurrency {
 		s.jobs[kind] = make(chan *job, n)
 	}
@@ -190,9 +226,9 @@ func (s *session) settler(c *core) *settler {
 	}
 }
 
-// watch waits for the control connection to break. A server that shuts down ends ordinary connections at once, but waits for the
-// replication connection to confirm everything, which it may never do while a broker is down.
-func (s *session) watch(ctx context.Context) error {
+// watch waits for the control connection to break, and for commands. A server that shuts down ends ordinary connections at once, but waits for
+// the replication connection to confirm everything, which it may never do while a broker is down.
+func (s *session) watch(ctx context.Context, nudge chan<- struct{}) error {
 	for {
 		_, err := s.control.WaitForNotification(ctx)
 		if ctx.Err() != nil {
@@ -200,6 +236,10 @@ func (s *session) watch(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("control connection: %w", err)
+		}
+		select {
+		case nudge <- struct{}{}:
+		default: // one is on its way
 		}
 	}
 }

@@ -147,6 +147,7 @@ func (c *core) settlementDone(r *settlement) error {
 	}
 	if r.save > 0 {
 		c.saved = r.save
+		c.finishDue, c.unfinished = c.finishDue || c.unfinished, false
 		c.confirm(r.save)
 	}
 	return nil

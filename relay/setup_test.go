@@ -32,7 +32,7 @@ func TestServerThatIsNotThereYetIsWaitedFor(t *testing.T) {
 
 func TestFirstSlotWaitsForTheTransactionsThatAreOpen(t *testing.T) {
 	r := newRig(t, "", "")
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.unrecord()
 	open := r.connect()
 	tx, err := open.Begin(t.Context())
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/park"
 )
 
 // State is what the relay is doing.
@@ -51,6 +52,16 @@ type Status struct {
 	LagSeconds      float64   `json:"lag_seconds"`
 	InFlightBytes   int64     `json:"in_flight_bytes"`
 	Blocked         []Blocked `json:"blocked"`
+	Parked          Parked    `json:"parked"`
+}
+
+// Parked is what is in the table lane, as of the last sweep.
+type Parked struct {
+	Waiting       int     `json:"waiting"` // events, counted once for each destination
+	Dead          int     `json:"dead"`
+	OldestSeconds float64 `json:"oldest_seconds"` // age of the oldest that waits; 0 when none does
+	WaitingKeys   int64   `json:"waiting_keys"`   // keys whose events are parked at some destination, as far as they are told apart
+	WholeBacklogs int64   `json:"whole_backlogs"` // destinations for which everything is parked
 }
 
 // Status returns what the relay is doing. It may be called at any time, from any goroutine.
@@ -68,6 +79,11 @@ func (r *Relay) Status() Status {
 	s.LagBytes, s.LagSeconds = f.lagBytes(), f.lag().Seconds()
 	s.InFlightBytes = f.inFlightBytes()
 	s.Blocked = f.blocked()
+	now := f.parkedNow()
+	s.Parked = Parked{
+		Waiting: now.Waiting, Dead: now.Dead, OldestSeconds: f.parkedAge().Seconds(),
+		WaitingKeys: f.waitingKeys.Load(), WholeBacklogs: f.wholeBacklogs.Load(),
+	}
 	return s
 }
 
@@ -118,4 +134,20 @@ func (f *facts) lag() time.Duration {
 		return 0
 	}
 	return max(time.Since(time.UnixMicro(oldest)), 0)
+}
+
+// parkedNow is what was parked at the last sweep.
+func (f *facts) parkedNow() park.Totals {
+	if t := f.totals.Load(); t != nil {
+		return *t
+	}
+	return park.Totals{}
+}
+
+func (f *facts) parkedAge() time.Duration {
+	oldest := f.parkedNow().Oldest
+	if oldest.IsZero() {
+		return 0
+	}
+	return max(time.Since(oldest), 0)
 }

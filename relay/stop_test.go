@@ -1,128 +1,12 @@
 package relay_test
 
 import (
-	"bytes"
-	"context"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/rs/zerolog"
-
 	"github.com/outboxd/outboxd/park"
-	"github.com/outboxd/outboxd/relay"
-	"github.com/outboxd/outboxd/sink"
-	"github.com/outboxd/outboxd/sink/redis"
 	"github.com/outboxd/outboxd/wal"
 )
-
-// logLines keeps what a relay logs.
-type logLines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with returns the lines of a level.
-func (l *logLines) with(level string) (lines []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, `"level":"`+level+`"`) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-// smallSink is a Redis that rejects messages of more than 2,000 bytes.
-func (r *rig) smallSink() map[string]sink.Sink {
-	r.t.Helper()
-	small, err := redis.New(redis.Config{URL: "redis://" + r.redis.Options().Addr + "/0", MaxMessageBytes: 2000})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() {
-		if err := small.Close(context.Background()); err != nil {
-			r.t.Errorf("close the sink: %v", err)
-		}
-	})
-	return map[string]sink.Sink{"redis": small}
-}
-
-const largeID = "00000000-0000-0000-0000-00000000feed"
-
-func TestRejectedEventStopsTheStreamUntilItsCauseIsGone(t *testing.T) {
-	r := newRig(t, "", "")
-	var lines logLines
-	run := r.start(func(c *relay.Config) { c.Sinks, c.Log = r.smallSink(), zerolog.New(&lines) })
-	r.insert("acme", 0, 20, 3)
-	before := r.logEnd()
-	r.exec(`INSERT INTO outbox (id, tenant_id, aggregate_id, topic, occurred_at, payload)
-		VALUES ($1, 'acme', 'k', 'orders', now(), jsonb_build_object('seq', 20, 'blob', repeat('x', 5000)))`, largeID)
-	after := r.logEnd()
-	r.insert("acme", 21, 5, 3)
-	r.insert("other", 0, 5, 3)
-
-	r.eventually("the stream stops", func() bool { return run.Status().State == relay.StateStopped })
-	r.sequence("acme:orders", 20)
-	tries := run.Status().Sessions
-	r.eventually("it tries again, and is not ready meanwhile", func() bool {
-		err := run.Ready()
-		if err == nil || !strings.Contains(err.Error(), largeID) || !strings.Contains(err.Error(), "bytes") {
-			t.Fatalf("ready: %v, want an error with the event's id and the reason", err)
-		}
-		return run.Status().Sessions >= tries+3
-	})
-	r.eventually("what stands before is confirmed", func() bool { return r.confirmed(before) })
-	if errs := lines.with("error"); len(errs) != 1 || !strings.Contains(errs[0], largeID) {
-		t.Errorf("want one Error line with the event's id, got %q", errs)
-	}
-	if r.confirmed(after) {
-		t.Error("the slot is confirmed past the event")
-	}
-	r.sequence("acme:orders", 20)
-	if n := r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT' AND tenant_id = 'acme'`); n != 20 {
-		t.Errorf("%d rows are SENT, want the 20 before the event", n)
-	}
-	run.crash()
-
-	r.start(nil)
-	r.eventually("all events", func() bool { return r.length("acme:orders") == 26 && r.length("other:orders") == 5 })
-	r.sequence("acme:orders", 26)
-	r.sequence("other:orders", 5)
-	r.eventually("every row is SENT", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status <> 'SENT'`) == 0 })
-}
-
-func TestRowWithoutATenantStopsTheStreamBehindWhatStandsBefore(t *testing.T) {
-	r := newRig(t, "", "")
-	r.exec(`ALTER TABLE outbox ALTER tenant_id DROP NOT NULL`)
-	// All of it is there before the relay starts, and comes in one piece.
-	r.insert("acme", 0, 20, 3)
-	before := r.logEnd()
-	r.exec(`INSERT INTO outbox (id, topic, occurred_at, payload) VALUES ($1, 'orders', now(), '{}')`, largeID)
-	after := r.logEnd()
-	r.insert("acme", 20, 5, 3)
-	var lines logLines
-	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(&lines) })
-	r.eventually("the stream stops", func() bool { return run.Status().State == relay.StateStopped })
-	if err := run.Ready(); err == nil || !strings.Contains(err.Error(), largeID) || !strings.Contains(err.Error(), "tenant_id") {
-		t.Errorf("ready: %v, want the row's id and the column", err)
-	}
-	if errs := lines.with("error"); len(errs) != 1 || !strings.Contains(errs[0], largeID) {
-		t.Errorf("want one Error line with the row's id, got %q", errs)
-	}
-	r.eventually("what stands before is delivered and confirmed", func() bool { return r.length("acme:orders") == 20 && r.confirmed(before) })
-	if r.confirmed(after) {
-		t.Error("the slot is confirmed past the row")
-	}
-	r.sequence("acme:orders", 20)
-}
 
 func TestDroppedColumnEndsTheRelayWithItsName(t *testing.T) {
 	r := newRig(t, "", "")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -19,6 +20,7 @@ type failure struct {
 	attempts int
 	retryAt  time.Time
 	backoff  *backoff.ExponentialBackOff
+	open     bool   // nothing is tried but a probe, until one succeeds
 	retry    func() // puts the work back where it is dispatched from
 }
 
@@ -28,38 +30,56 @@ type target struct {
 	name       string
 	partitions []*destination // none until they are known
 	resolving  bool
+	assumed    bool     // the partitions could not be asked for: all is parked under the target's own name
 	waiting    []*entry // events that came before the partitions were known
 	failure    failure
 }
 
-func newTarget(s *sinkLane, name string, start event.Position, epoch uint32) *target {
+// newTarget makes the target of a name. Where the sink has no partitions, it has its destination at once.
+func (c *core) newTarget(s *sinkLane, name string) *target {
 	t := &target{sink: s, name: name}
 	t.failure = failure{sink: s.name, name: name, retry: t.resolve}
 	if s.partitioner == nil {
-		t.split([]string{name}, start, epoch)
+		c.split(t, []string{name})
 	}
 	return t
 }
 
 // split makes the destinations of the target's partitions.
-func (t *target) split(names []string, start event.Position, epoch uint32) {
+func (c *core) split(t *target, names []string) {
 	t.resolving = false
 	t.partitions = make([]*destination, len(names))
 	for i, name := range names {
-		d := &destination{sink: t.sink, name: name, lane: lane.New[*entry](start, epoch)}
-		d.failure = failure{sink: t.sink.name, name: name, retry: d.enqueue}
-		t.partitions[i] = d
+		t.partitions[i] = c.newDestination(t, name)
 	}
+}
+
+func (c *core) newDestination(t *target, name string) *destination {
+	d := &destination{sink: t.sink, target: t, name: name}
+	d.failure = failure{sink: t.sink.name, name: name}
+	d.failure.retry = func() { c.retry(d) }
+	frontier := c.start
+	for _, parked := range []string{name, t.name} { // under its own name all partitions' events were parked
+		if known, ok := c.parkedAt[park.Destination{Sink: t.sink.name, Name: parked}]; ok && known.Highest.After(frontier) {
+			frontier = known.Highest
+		}
+	}
+	d.lane = lane.New(frontier, c.epochs.newest(), c.keyOf)
+	c.restoreWaiting(d)
+	if t.sink.spilling {
+		c.holdAll(d)
+	}
+	return d
 }
 
 // idle tells whether nothing of the target waits, is in flight or fails.
 func (t *target) idle() bool {
 	for _, d := range t.partitions {
-		if d.lane.Len() > 0 || d.queued || d.dead || d.failure.attempts > 0 || d.lane.State() == lane.Reading {
+		if d.lane.Len() > 0 || d.queued || d.failure.attempts > 0 || d.lane.State() == lane.Reading || d.table.busy || !d.lane.Keys.Empty() {
 			return false
 		}
 	}
-	return t.partitions != nil
+	return t.partitions != nil && !t.assumed
 }
 
 // push queues the event at its destination, or disposes of it where it has been already.
@@ -90,11 +110,31 @@ func (t *target) resolve() { t.sink.unresolved = append(t.sink.unresolved, t) }
 // destination is one place with an order of its own: a stream, a topic, a partition.
 type destination struct {
 	sink    *sinkLane
+	target  *target
 	name    string
 	lane    *lane.Destination[*entry]
 	failure failure
 	queued  bool // it stands in one of the sink's lists
-	dead    bool // an event stopped the stream here
+
+	refused   *refusal  // why the event at the head of the queue is to be parked
+	table     tableWork // what the table lane does here
+	tableLast bool      // the table lane had the last turn
+
+	doubt       bool           // parked events may have landed here
+	landedAfter event.Position // ... behind this position
+}
+
+// mayHaveLanded notes that parked events may have landed behind the position: the next tail is read back to it.
+func (d *destination) mayHaveLanded(after event.Position) {
+	if !d.doubt || d.landedAfter.After(after) {
+		d.landedAfter = after
+	}
+	d.doubt = true
+}
+
+// blocked tells whether nothing is attempted at the destination for now.
+func (d *destination) blocked() bool {
+	return d.failure.waits() || d.failure.open || d.sink.down != nil
 }
 
 func (d *destination) label() string { return d.sink.name + " " + d.name }
@@ -104,19 +144,46 @@ func (d *destination) suspect() bool { return d.failure.attempts > 0 }
 
 // enqueue puts the destination in line for what it needs next, if it needs anything and may have it.
 func (d *destination) enqueue() {
-	if d.queued || d.dead || d.lane.Waiting() == 0 || d.failure.waits() {
+	if d.queued {
 		return
 	}
-	switch d.lane.State() {
-	case lane.Unread:
+	state, queued := d.lane.State(), d.lane.Queued() > 0
+	switch {
+	case d.blocked():
+		if state != lane.Ready && state != lane.Unread || !queued || !d.lane.Keys.Whole() {
+			return
+		}
+		d.sink.parks = append(d.sink.parks, d)
+	case state == lane.Unread && (queued || d.table.loaded):
 		d.sink.unread.push(d)
-	case lane.Ready:
+	case state != lane.Ready:
+		return
+	case d.table.loaded && (!d.tableLast || !queued):
+		d.sink.lent.push(d)
+	case queued && d.lane.HeadWaits():
+		if d.waitsBriefly() {
+			if !d.table.loaded {
+				return
+			}
+			d.sink.lent.push(d)
+			break
+		}
+		d.sink.parks = append(d.sink.parks, d)
+	case queued:
 		d.sink.ready.push(d)
-	case lane.Reading, lane.Publishing:
+	default:
 		return
 	}
 	d.queued = true
 }
+
+// waitsBriefly tells whether the backlog in the table is so near its end that the log's events had better wait than be parked.
+func (d *destination) waitsBriefly() bool {
+	return d.lane.Keys.Whole() && d.refused == nil && d.table.scan && d.table.end && d.lane.Queued() < waitMost
+}
+
+// waitMost is how many events may wait for the end of a backlog.
+const waitMost = 1000
 
 // waits tells whether the failure holds the destination back for now.
 func (f *failure) waits() bool { return !f.retryAt.IsZero() }
@@ -133,7 +200,14 @@ type sinkLane struct {
 
 	unresolved []*target
 	unread     line
-	ready      line
+	ready      line // for what comes from the log
+	lent       line // for what comes from the table
+	busyLent   int
+	parks      []*destination // in line for being parked
+	probes     []probe        // what is to be probed
+
+	down     *failure // the whole broker fails; nil when it does not
+	spilling bool     // ... and its events are parked instead of being waited for
 }
 
 // line is where destinations wait for a publisher. Those that failed last time may take as long as a call can: they get every other
@@ -181,11 +255,19 @@ func takeFirst(from *[]*destination) *destination {
 
 // active tells whether anything is in flight or could be.
 func (s *sinkLane) active() bool {
-	return s.busy != [jobKinds]int{} || s.ready.len()+s.unread.len()+len(s.unresolved) > 0
+	return s.busy != [jobKinds]int{} || s.down == nil && s.ready.len()+s.unread.len()+s.lent.len()+len(s.unresolved) > 0 || len(s.parks) > 0
 }
 
 // dispatch hands out jobs as far as publishers are free. A channel of jobs has room for all of them, so it never blocks.
 func (s *sinkLane) dispatch(cfg *Config) {
+	for len(s.probes) > 0 && s.busy[jobProbe] < s.concurrency[jobProbe] {
+		p := s.probes[0]
+		s.probes = s.probes[1:]
+		s.start(&job{kind: jobProbe, sink: s, probe: p})
+	}
+	if s.down != nil {
+		return // one probe speaks for all
+	}
 	for len(s.unresolved) > 0 && s.busy[jobResolve] < s.concurrency[jobResolve] {
 		t := s.unresolved[0]
 		s.unresolved = s.unresolved[1:]
@@ -197,7 +279,15 @@ func (s *sinkLane) dispatch(cfg *Config) {
 			break
 		}
 		d.lane.Read()
-		s.start(&job{kind: jobTail, sink: s, spans: []span{{destination: d}}, suspect: d.suspect()})
+		s.start(d.tailJob())
+	}
+	for most := max(1, s.concurrency[jobPublish]/2); s.busyLent < most && s.busy[jobPublish] < s.concurrency[jobPublish]; {
+		d := s.lent.next(most)
+		if d == nil {
+			break
+		}
+		s.busyLent++
+		s.start(s.lend(d))
 	}
 	for s.busy[jobPublish] < s.concurrency[jobPublish] {
 		d := s.ready.next(s.concurrency[jobPublish])
@@ -216,12 +306,18 @@ func (s *sinkLane) start(j *job) {
 // ended takes note that a job's publisher is free again.
 func (s *sinkLane) ended(j *job) {
 	s.busy[j.kind]--
+	if j.table {
+		s.busyLent--
+	}
 	if !j.suspect {
 		return
 	}
-	if j.kind == jobTail {
+	switch {
+	case j.kind == jobTail:
 		s.unread.busySuspects--
-	} else {
+	case j.table:
+		s.lent.busySuspects--
+	default:
 		s.ready.busySuspects--
 	}
 }
@@ -263,6 +359,6 @@ func (s *sinkLane) reuse(j *job) {
 	clear(j.items)
 	clear(j.errs)
 	clear(j.spans)
-	j.items, j.errs, j.spans, j.err = j.items[:0], j.errs[:0], j.spans[:0], nil
+	*j = job{kind: jobPublish, sink: s, items: j.items[:0], errs: j.errs[:0], spans: j.spans[:0]}
 	s.spare = append(s.spare, j)
 }

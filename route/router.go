@@ -24,8 +24,9 @@ type Target struct {
 
 // Rule sends the events that match to each of its targets.
 type Rule struct {
-	Match Match
-	To    []Target
+	Match  Match
+	To     []Target
+	Blocks bool // a dead event holds back the later ones of its key
 }
 
 // Destination is a place that an event goes to.
@@ -48,6 +49,7 @@ type Router struct {
 type rule struct {
 	tenant, topic glob
 	targets       []target
+	blocks        bool
 }
 
 // target is a template in its place.
@@ -85,7 +87,7 @@ func New(rules []Rule, kinds map[string]Kind) (*Router, error) {
 }
 
 func compile(i int, r Rule, kinds map[string]Kind) (rule, error) {
-	compiled := rule{tenant: newGlob(r.Match.Tenant), topic: newGlob(r.Match.Topic)}
+	compiled := rule{tenant: newGlob(r.Match.Tenant), topic: newGlob(r.Match.Topic), blocks: r.Blocks}
 	var faults []error
 	if len(r.To) == 0 {
 		faults = append(faults, fmt.Errorf("routes[%d].to: it is empty: name a sink and a destination", i))
@@ -159,6 +161,17 @@ func unroutedIf(found []Destination) error {
 		return ErrUnrouted
 	}
 	return nil
+}
+
+// Blocks tells whether a dead event holds back the later ones of its key, by the rule that matches it. It looks through the rules
+// each time: it is for what failed.
+func (r *Router) Blocks(ev *event.Event) bool {
+	for _, one := range r.rules {
+		if one.tenant.match(ev.TenantID) && one.topic.match(ev.Topic) {
+			return one.blocks
+		}
+	}
+	return false
 }
 
 // route does the work; it returns nil when no rule matches.

@@ -49,9 +49,9 @@ func wantDestinations(t *testing.T, r *Router, ev *event.Event, want ...Destinat
 
 func TestFirstRuleThatMatchesWins(t *testing.T) {
 	r := router(t,
-		Rule{Match{"acme", "order.*"}, to("pulsar", "persistent://{tenant}/outbox/{topic}")},
-		Rule{Match{"", "audit"}, to("redis", "audit")},
-		Rule{Match{"*", "*"}, to("redis", "outbox:{tenant}:{topic}")},
+		Rule{Match: Match{"acme", "order.*"}, To: to("pulsar", "persistent://{tenant}/outbox/{topic}")},
+		Rule{Match: Match{"", "audit"}, To: to("redis", "audit")},
+		Rule{Match: Match{"*", "*"}, To: to("redis", "outbox:{tenant}:{topic}")},
 	)
 	wantDestinations(t, r, eventOf("acme", "order.created", ""), Destination{"pulsar", "persistent://acme/outbox/order.created"})
 	wantDestinations(t, r, eventOf("acme", "audit", ""), Destination{"redis", "audit"})
@@ -70,7 +70,7 @@ func TestEventGoesToEachTargetOfItsRuleOnce(t *testing.T) {
 }
 
 func TestEventThatNoRuleMatchesIsUnrouted(t *testing.T) {
-	r := router(t, Rule{Match{"acme", ""}, to("redis", "x")})
+	r := router(t, Rule{Match: Match{"acme", ""}, To: to("redis", "x")})
 	for range 2 {
 		if _, err := r.Route(eventOf("globex", "orders", "")); !errors.Is(err, ErrUnrouted) {
 			t.Errorf("got %v", err)
@@ -153,8 +153,8 @@ func TestValueThatLeavesItsPlaceIsRejected(t *testing.T) {
 // The stream "outbox:acme:orders" of one rule must not be reached by a tenant "acme:orders" through another.
 func TestTenantCannotReachAnothersDestinationThroughASecondTemplate(t *testing.T) {
 	r := router(t,
-		Rule{Match{"*", "orders"}, to("redis", "outbox:{tenant}:{topic}")},
-		Rule{Match{"*", "*"}, to("redis", "outbox:{tenant}")},
+		Rule{Match: Match{"*", "orders"}, To: to("redis", "outbox:{tenant}:{topic}")},
+		Rule{Match: Match{"*", "*"}, To: to("redis", "outbox:{tenant}")},
 	)
 	wantDestinations(t, r, eventOf("acme", "orders", ""), Destination{"redis", "outbox:acme:orders"})
 	wantNameError(t, r, eventOf("acme:orders", "x", ""), "tenant", "another tenant's")
@@ -168,7 +168,7 @@ func TestOneFaultyTargetRejectsTheEvent(t *testing.T) {
 }
 
 func TestNameErrorSaysWhatWhereAndWhy(t *testing.T) {
-	r := router(t, Rule{Match{"x", "x"}, to("redis", "x")}, Rule{To: []Target{{"redis", "y"}, {"redis", "o:{tenant}:{topic}"}}})
+	r := router(t, Rule{Match: Match{"x", "x"}, To: to("redis", "x")}, Rule{To: []Target{{"redis", "y"}, {"redis", "o:{tenant}:{topic}"}}})
 	_, err := r.Route(eventOf("a:b", "c", ""))
 	const want = `tenant "a:b" runs into the separator ":" behind it (routes[1].to[1], sink "redis", destination "o:{tenant}:{topic}"): ` +
 		`route such events elsewhere before this place; changing the row does not help`
@@ -186,9 +186,9 @@ func TestRulesThatCouldNeverWorkAreRefused(t *testing.T) {
 		"no target":             {[]Rule{{}}, "routes[0].to: it is empty"},
 		"unknown sink":          {[]Rule{{To: to("kafka", "x")}}, `routes[0].to[0].sink: there is no sink "kafka": configured are pulsar, redis, stdout`},
 		"target twice":          {[]Rule{{To: append(to("redis", "x"), to("redis", "x")...)}}, "routes[0].to[1]: sink"},
-		"behind a catch-all":    {[]Rule{{To: to("redis", "x")}, {Match{"a", "b"}, to("redis", "y")}}, "routes[1]: it is never reached, because routes[0]"},
-		"behind a wider one":    {[]Rule{{Match{"a", "**"}, to("redis", "x")}, {Match{"a", "b"}, to("redis", "y")}}, "routes[1]: it is never reached"},
-		"the same again":        {[]Rule{{Match{"a*", "b"}, to("redis", "x")}, {Match{"a*", "b"}, to("redis", "y")}}, "routes[1]: it is never reached"},
+		"behind a catch-all":    {[]Rule{{To: to("redis", "x")}, {Match: Match{"a", "b"}, To: to("redis", "y")}}, "routes[1]: it is never reached, because routes[0]"},
+		"behind a wider one":    {[]Rule{{Match: Match{"a", "**"}, To: to("redis", "x")}, {Match: Match{"a", "b"}, To: to("redis", "y")}}, "routes[1]: it is never reached"},
+		"the same again":        {[]Rule{{Match: Match{"a*", "b"}, To: to("redis", "x")}, {Match: Match{"a*", "b"}, To: to("redis", "y")}}, "routes[1]: it is never reached"},
 		"empty template":        {[]Rule{{To: to("redis", "")}}, "it is empty: name the stream or topic"},
 		"unknown placeholder":   {[]Rule{{To: to("redis", "x{Tenant}")}}, "{Tenant} is no placeholder: known are {tenant}, {topic} and {aggregate_type}"},
 		"brace not closed":      {[]Rule{{To: to("redis", "x{tenant")}}, `the brace before "tenant" is not closed`},
@@ -266,7 +266,7 @@ func TestMatchFollowsTheGlob(t *testing.T) {
 }
 
 func TestKnownEventAllocatesNothing(t *testing.T) {
-	r := router(t, Rule{Match{"acme", "o*"}, []Target{{"redis", "outbox:{tenant}:{topic}"}, {"redis", "{aggregate_type}"}}})
+	r := router(t, Rule{Match: Match{"acme", "o*"}, To: []Target{{"redis", "outbox:{tenant}:{topic}"}, {"redis", "{aggregate_type}"}}})
 	known, unrouted := eventOf("acme", "orders", "order"), eventOf("globex", "orders", "order")
 	allocs := testing.AllocsPerRun(1000, func() {
 		if _, err := r.Route(known); err != nil {
@@ -308,7 +308,7 @@ func wantDestinationOnce(t *testing.T, r *Router, tenant, topic string) {
 }
 
 func BenchmarkRoute(b *testing.B) {
-	r := router(b, Rule{Match{"acme", "order*"}, to("redis", "outbox:{tenant}:{topic}")})
+	r := router(b, Rule{Match: Match{"acme", "order*"}, To: to("redis", "outbox:{tenant}:{topic}")})
 	ev := eventOf("acme", "orders", "order")
 	b.ReportAllocs()
 	for b.Loop() {

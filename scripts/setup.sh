@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL, Redis,
-# and for Pulsar Java 17 and Maven. It installs only what is missing, starts no service, and prints what it does. What it cannot get it names with the reason; the
+# Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL,
+# PgBouncer, Redis, and for Pulsar Java 17 and Maven. It installs only what is missing, starts no service, and prints what it does. What it cannot get it names with the reason; the
 # tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
 # shellcheck disable=SC2317 # most functions are called by a name in a variable
 set -u
@@ -19,6 +19,8 @@ have_postgres() {
 }
 
 have_compiler() { have gcc || have clang; }
+
+have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 
 have_redis() { have redis-server || have valkey-server; }
 
@@ -130,6 +132,7 @@ case $manager in
 dnf)
 	get "C compiler" have_compiler gcc
 	get PostgreSQL have_postgres postgresql-server
+	get PgBouncer have_pgbouncer pgbouncer
 	get Redis have_redis redis valkey
 	get "Java 17" have_java java-17-openjdk-headless java-latest-openjdk-headless
 	get Maven have_maven maven
@@ -137,6 +140,7 @@ dnf)
 brew)
 	get "C compiler" have_compiler llvm
 	get PostgreSQL have_postgres postgresql@17
+	get PgBouncer have_pgbouncer pgbouncer
 	get Redis have_redis redis
 	get "Java 17" have_java openjdk@17
 	get Maven have_maven maven
@@ -144,6 +148,7 @@ brew)
 *)
 	get "C compiler" have_compiler "gcc libc6-dev"
 	get PostgreSQL have_postgres postgresql
+	get PgBouncer have_pgbouncer pgbouncer
 	get Redis have_redis redis-server valkey-server
 	get "Java 17" have_java openjdk-17-jre-headless default-jre-headless
 	get Maven have_maven maven

@@ -16,7 +16,7 @@
 //
 //   - [Rejected]: this message can never be accepted as it is. The log lane stops the stream and names it.
 //   - [Unavailable]: the destination refuses everything (no such namespace, no quota, wrong credentials, nothing
-//     listening). The lane waits and tries again.
+//     listening). The lane waits and tries again. Where it is certain that the whole broker does, Error.Broker says so.
 //   - [Retry]: anything else, and every error that is not an [Error]. Waiting is safe, dropping is not.
 //   - An unknown fate, of whatever class: the lane calls Tail before it publishes there again.
 package sink

@@ -33,7 +33,9 @@ type Error struct {
 	// FateKnown says that nothing of the destination's batch from this message on has landed and nothing will. An error that
 	// is not an Error has an unknown fate.
 	FateKnown bool
-	Err       error
+	// Broker says that the whole broker refuses or does not answer, not the destination alone. It goes with Unavailable.
+	Broker bool
+	Err    error
 }
 
 func (e *Error) Error() string {
@@ -61,4 +63,10 @@ func ClassOf(err error) Class {
 func FateKnown(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.FateKnown
+}
+
+// BrokerDown tells whether err says that the whole broker refuses everything or does not answer.
+func BrokerDown(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Broker
 }

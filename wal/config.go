@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"time"
@@ -66,17 +67,26 @@ func checkSlotName(name string) error {
 	return nil
 }
 
+// TextFormat are the settings of a session that reads rows in the same text form as the log carries them.
+var TextFormat = map[string]string{
+	"client_encoding":    "UTF8",
+	"TimeZone":           "UTC",
+	"DateStyle":          "ISO",
+	"IntervalStyle":      "postgres",
+	"bytea_output":       "hex",
+	"extra_float_digits": "1", // shortest text that reads back exactly; 12 and later
+}
+
 // fixedParameters pin the text form of every value that the log carries, whatever the role's or the database's settings
 // say. client_min_messages lets the warning of a missing publication through (see [ErrPublicationMissing]).
-var fixedParameters = map[string]string{
+var fixedParameters = withTextFormat(map[string]string{
 	"replication":         "database",
-	"client_encoding":     "UTF8",
-	"TimeZone":            "UTC",
-	"DateStyle":           "ISO",
-	"IntervalStyle":       "postgres",
-	"bytea_output":        "hex",
-	"extra_float_digits":  "1", // shortest text that reads back exactly; 12 and later
 	"client_min_messages": "warning",
+})
+
+func withTextFormat(parameters map[string]string) map[string]string {
+	maps.Copy(parameters, TextFormat)
+	return parameters
 }
 
 // replicationConfig returns how a replication connection is made.

@@ -42,29 +42,33 @@ const (
 	codeNotInState      = "55000" // object_not_in_prerequisite_state: an invalidated slot, a wrong wal_level, ...
 	codeUndefinedObject = "42704"
 	codeNoPrivilege     = "42501"
+	codeSyntaxError     = "42601"
 	codeAdminShutdown   = "57P01"
 	codeCrashShutdown   = "57P02"
 	codeCannotConnect   = "57P03"
+
+	codeProtocolViolation = "08P01"
 )
 
-// Check names one of the checks of [Verify].
+// Check names one of the checks of [Verify], or that of [CheckPooler].
 type Check string
 
-// The checks of [Verify], in the order in which they are made.
+// The checks of [CheckPooler] and of [Verify], in the order in which they are made.
 const (
-	CheckVersion     Check = "server_version"
-	CheckPrimary     Check = "primary"
-	CheckWALLevel    Check = "wal_level"
-	CheckRole        Check = "role"
-	CheckSenders     Check = "max_wal_senders"
-	CheckSlots       Check = "max_replication_slots"
-	CheckTimeout     Check = "wal_sender_timeout"
-	CheckTable       Check = "table"
-	CheckColumns     Check = "columns"
-	CheckPublication Check = "publication"
-	CheckSlot        Check = "slot"
-	CheckSlotLost    Check = "slot_lost"   // errors.Is(err, ErrSlotLost)
-	CheckSlotActive  Check = "slot_active" // errors.Is(err, ErrSlotActive)
+	CheckThroughPooler Check = "pooler" // of CheckPooler alone
+	CheckVersion       Check = "server_version"
+	CheckPrimary       Check = "primary"
+	CheckWALLevel      Check = "wal_level"
+	CheckRole          Check = "role"
+	CheckSenders       Check = "max_wal_senders"
+	CheckSlots         Check = "max_replication_slots"
+	CheckTimeout       Check = "wal_sender_timeout"
+	CheckTable         Check = "table"
+	CheckColumns       Check = "columns"
+	CheckPublication   Check = "publication"
+	CheckSlot          Check = "slot"
+	CheckSlotLost      Check = "slot_lost"   // errors.Is(err, ErrSlotLost)
+	CheckSlotActive    Check = "slot_active" // errors.Is(err, ErrSlotActive)
 )
 
 // CheckError is one thing that must be put right before the log can be read. [Verify] joins all that it finds.
@@ -123,6 +127,6 @@ func classify(err error) error {
 	case codeAdminShutdown, codeCrashShutdown, codeCannotConnect:
 		return fmt.Errorf("%w: %w", ErrServerStopping, err)
 	default:
-		return err
+		return ThroughPooler(err)
 	}
 }

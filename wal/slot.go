@@ -108,44 +108,53 @@ func CreateSlot(ctx context.Context, cfg Config) (event.LSN, error) {
 	if err != nil {
 		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
 	}
-	point, err := createSlot(ctx, conn, cfg)
+	point, _, err := createSlot(ctx, conn, cfg, snapshotNothing)
 	// The slot is there or not whatever closing says; a connection that does not close is cut.
 	return point, errors.Join(err, closeConn(conn))
 }
 
-func createSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config) (event.LSN, error) {
+func createSlot(ctx context.Context, conn *pgconn.PgConn, cfg Config, snapshot string) (point event.LSN, name string, err error) {
+	fail := func(err error) (event.LSN, string, error) {
+		return 0, "", fmt.Errorf("create slot %q: %w", cfg.Slot, err)
+	}
 	major, err := connMajorVersion(conn)
 	if err != nil {
-		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
+		return fail(err)
 	}
-	row, err := queryRow(ctx, conn, createSlotCommand(cfg, major))
+	row, err := queryRow(ctx, conn, createSlotCommand(cfg, major, snapshot))
 	if err != nil {
-		return 0, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
+		return fail(classify(err))
 	}
 	// slot_name, consistent_point, snapshot_name, output_plugin
-	if len(row) < 2 {
-		return 0, fmt.Errorf("create slot %q: the server answered %d columns, want 4", cfg.Slot, len(row))
+	if len(row) < 3 {
+		return fail(fmt.Errorf("the server answered %d columns, want 4", len(row)))
 	}
-	point, err := event.ParseLSN(string(row[1]))
-	if err != nil {
-		return 0, fmt.Errorf("create slot %q: consistent point: %w", cfg.Slot, err)
+	if point, err = event.ParseLSN(string(row[1])); err != nil {
+		return fail(fmt.Errorf("consistent point: %w", err))
 	}
-	return point, nil
+	return point, string(row[2]), nil
 }
 
-// createSlotCommand is CREATE_REPLICATION_SLOT in the words of the server's version.
+// createSlotCommand is CREATE_REPLICATION_SLOT in the words of the server's version; snapshot is nothing or export.
 // Source: https://www.postgresql.org/docs/current/protocol-replication.html
-func createSlotCommand(cfg Config, major int) string {
+func createSlotCommand(cfg Config, major int, snapshot string) string {
 	command := "CREATE_REPLICATION_SLOT " + quoteName(cfg.Slot) + " LOGICAL " + plugin
 	switch {
 	case major >= failoverMajor && cfg.Failover:
-		return command + " (SNAPSHOT 'nothing', FAILOVER true)"
+		return command + " (SNAPSHOT '" + snapshot + "', FAILOVER true)"
 	case major >= 15:
-		return command + " (SNAPSHOT 'nothing')"
+		return command + " (SNAPSHOT '" + snapshot + "')"
+	case snapshot == snapshotExport:
+		return command + " EXPORT_SNAPSHOT"
 	default:
 		return command + " NOEXPORT_SNAPSHOT"
 	}
 }
+
+const (
+	snapshotNothing = "nothing"
+	snapshotExport  = "export"
+)
 
 // DropSlot removes the slot, and with it every position that was confirmed. Without such a slot the error is
 // [ErrSlotMissing]; while a session streams from it, [ErrSlotActive] naming the process.

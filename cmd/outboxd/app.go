@@ -71,6 +71,8 @@ func newRootCommand(a *app) *cobra.Command {
 		newMigrateCommand(a),
 		newConfigCommand(a),
 		newSlotCommand(a),
+		newEventsCommand(a),
+		newCleanupCommand(a),
 		newVersionCommand(a),
 	)
 	addCompletion(root)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,32 +12,58 @@ import (
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/wal"
 )
 
 const closeTimeout = 2 * time.Second
 
 // withDatabase reads the configuration, connects to its database, calls do, and disconnects. pgx leaves passwords out of its errors.
 func (a *app) withDatabase(cmd *cobra.Command, do func(context.Context, *pgx.Conn, *config.Config) error) error {
-	cfg, _, err := a.load(cmd, config.NeedDatabase)
+	return a.connected(cmd, config.NeedDatabase, nil, do)
+}
+
+// withRows is withDatabase for commands that read events from a table as the log carries them; need says what they want configured.
+func (a *app) withRows(cmd *cobra.Command, need config.Need, do func(context.Context, *pgx.Conn, *config.Config) error) error {
+	return a.connected(cmd, need, wal.TextFormat, do)
+}
+
+func (a *app) connected(
+	cmd *cobra.Command, need config.Need, parameters map[string]string, do func(context.Context, *pgx.Conn, *config.Config) error,
+) error {
+	cfg, _, err := a.load(cmd, need)
 	if err != nil {
 		return err
 	}
 	ctx := cmd.Context()
+	conn, err := connect(ctx, cfg, parameters)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(ctx, conn, cfg), closeConn(ctx, conn))
+}
+
+// connect opens a connection to the configured database, with runtime parameters of the session.
+func connect(ctx context.Context, cfg *config.Config, parameters map[string]string) (*pgx.Conn, error) {
 	parsed, err := pgx.ParseConfig(cfg.Database.URL.Reveal())
 	if err != nil {
-		return fmt.Errorf("read database.url: %w", err)
+		return nil, fmt.Errorf("read database.url: %w", err)
 	}
 	if parsed.RuntimeParams["application_name"] == "" {
 		parsed.RuntimeParams["application_name"] = "outboxd"
 	}
+	maps.Copy(parsed.RuntimeParams, parameters)
 	conn, err := pgx.ConnectConfig(ctx, parsed)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", cfg.Database.URL, err)
+		return nil, fmt.Errorf("connect to %s: %w", cfg.Database.URL, wal.ThroughPooler(err))
 	}
-	err = do(ctx, conn, cfg)
+	return conn, nil
+}
+
+// closeConn closes the connection, also when ctx has ended.
+func closeConn(ctx context.Context, conn *pgx.Conn) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	return errors.Join(err, conn.Close(closing))
+	return conn.Close(closing)
 }
 
 // tableName takes the outbox table's name apart.

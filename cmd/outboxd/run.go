@@ -21,6 +21,9 @@ The publication and the slot are made when they are missing, unless --no-create.
 the signal comes is finished for shutdown_timeout; a second signal ends the process at once. Either way
 nothing is lost: what was not confirmed is found again at the next start.
 
+The first start delivers the rows that are in the table already, unless --skip-backlog. At the times of
+cleanup.schedule old rows are deleted, see "outboxd cleanup".
+
 While another instance reads the slot, this one stands by and takes over when it ends.`
 
 func newRunCommand(a *app) *cobra.Command {
@@ -34,18 +37,19 @@ func newRunCommand(a *app) *cobra.Command {
 		Args: noArguments,
 	}
 	noCreate := cmd.Flags().Bool("no-create", false, "make neither the publication nor the slot; fail when they are missing")
+	skipBacklog := cmd.Flags().Bool("skip-backlog", false, "at the very first start, leave the rows alone that are in the table already")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, _, err := a.load(cmd, config.NeedAll)
 		if err != nil {
 			return err
 		}
-		return a.run(cmd.Context(), cfg, !*noCreate)
+		return a.run(cmd.Context(), cfg, !*noCreate, *skipBacklog)
 	}
 	return cmd
 }
 
 // run streams until ctx ends, which it takes as the wish to stop, and not as the order.
-func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err error) {
+func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog bool) (err error) {
 	log := a.newLogger(cfg.Log)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -59,7 +63,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err err
 	if err != nil {
 		return err
 	}
-	parts.Log, parts.Registry = log, registry
+	parts.Log, parts.Registry, parts.SkipBacklog = log, registry, skipBacklog
 	r := relay.New(parts)
 	if cfg.HTTP.Addr != "" {
 		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(r, registry, log), log)
@@ -68,6 +72,11 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create bool) (err err
 		}
 		defer stopHTTP()
 	}
+	stopJanitor, err := startJanitor(working, cfg, r, log)
+	if err != nil {
+		return err
+	}
+	defer stopJanitor()
 	forget := context.AfterFunc(ctx, func() {
 		log.Info().Stringer("shutdown_timeout", cfg.ShutdownTimeout).Msg("stopping: finishing what is in flight")
 		r.Stop()

@@ -11,10 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/outboxd/outboxd/checkpoint"
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
-	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -120,8 +117,8 @@ func newSlotCreateCommand(a *app) *cobra.Command {
 		Long: `Make the publication and then the slot, where they are missing, after checking the server, the role and
 the table. "run" does the same before its first session, unless it is told not to.
 
-Where a slot was lost, this begins anew from now: events that were committed since the last checkpoint
-and not delivered are only in the outbox table.`,
+"run" makes its own slot where this one has no checkpoint yet, and where the slot before it was lost: only
+then does it know which rows of the outbox table are older than the slot, and delivers those too.`,
 		Example: `  outboxd slot create --config outboxd.yaml`,
 		Args:    noArguments,
 	}
@@ -132,35 +129,10 @@ and not delivered are only in the outbox table.`,
 			if err != nil {
 				return err
 			}
-			if server.CreatedSlot {
-				if err := beginEpoch(ctx, conn, cfg, server); err != nil {
-					return err
-				}
-			}
 			return a.printCreated(output.value, cfg, server)
 		})
 	}
 	return cmd
-}
-
-// beginEpoch records that a slot was made anew where there was one before, so that the next session starts with it. A slot that has no
-// record yet gets its first from "run".
-func beginEpoch(ctx context.Context, conn *pgx.Conn, cfg *config.Config, s *wal.Server) error {
-	d := cfg.Database
-	record, found, err := checkpoint.Load(ctx, conn, d.Schema, d.Slot)
-	if errors.Is(err, event.ErrNotMigrated) || err == nil && !found {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	lease, err := park.Raise(ctx, conn, d.Schema, d.Slot, holder())
-	if err != nil {
-		return err
-	}
-	record.SystemID, record.Timeline, record.Confirmed = s.SystemID, s.Timeline, s.Slot.ConfirmedFlush
-	_, err = checkpoint.NewEpoch(ctx, conn, lease, record, time.Now())
-	return err
 }
 
 func (a *app) printCreated(output string, cfg *config.Config, s *wal.Server) error {

@@ -50,6 +50,15 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 		RetryBase:      cfg.Retry.Base.Std(),
 		RetryMax:       cfg.Retry.Max.Std(),
 
+		Table: relay.TableConfig{
+			BatchSize: cfg.Poll.BatchSize, MaxConcurrent: cfg.Poll.MaxConcurrent,
+			MaxAttempts: cfg.Poll.MaxAttempts, DeadAtOnce: cfg.Poll.DeadAtOnce,
+			BackoffBase: cfg.Poll.Backoff.Base.Std(), Multiplier: float64(cfg.Poll.Backoff.Multiplier), MaxExponent: cfg.Poll.Backoff.MaxExponent,
+			Sweep: cfg.Poll.Sweep.Std(), FullSweep: cfg.Poll.FullSweep.Std(),
+		},
+		MaxRetainedWAL: int64(cfg.Outage.MaxRetainedWAL),
+		StopWhenLost:   cfg.Slot.OnLost == "stop",
+
 		MemoryBudget:       int64(cfg.Memory.Budget),
 		StatusInterval:     cfg.StatusInterval.Std(),
 		CheckpointInterval: cfg.CheckpointInterval.Std(),
@@ -71,7 +80,13 @@ func walConfig(cfg *config.Config, create bool) wal.Config {
 }
 
 // columns names the outbox table's columns for the decoder.
-func columns(cfg *config.Config) decode.Columns { return decode.Columns(cfg.Database.Columns) }
+func columns(cfg *config.Config) decode.Columns {
+	c := cfg.Database.Columns
+	return decode.Columns{
+		ID: c.ID, TenantID: c.TenantID, Topic: c.Topic, AggregateType: c.AggregateType, AggregateID: c.AggregateID, OccurredAt: c.OccurredAt,
+		SchemaID: c.SchemaID, SchemaVersion: c.SchemaVersion, Payload: c.Payload, Metadata: c.Metadata, Status: c.Status,
+	}
+}
 
 // outboxConfig says how delivered rows are settled.
 func outboxConfig(cfg *config.Config) outbox.Config {
@@ -79,8 +94,8 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 	d := &cfg.Database
 	return outbox.Config{
 		Schema: schema, Table: table,
-		Columns:  outbox.Columns{ID: d.Columns.ID, Status: d.Columns.Status},
-		Statuses: outbox.Statuses{New: d.Statuses.New, Sent: d.Statuses.Sent},
+		Columns:  outbox.Columns(d.Columns),
+		Statuses: outbox.Statuses(d.Statuses),
 		OnSent:   outbox.OnSent(cfg.OnSent),
 	}
 }

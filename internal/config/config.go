@@ -6,7 +6,7 @@ type Config struct {
 	Database           Database        `yaml:"database" doc:"The PostgreSQL database that holds the outbox table."`
 	Sinks              map[string]Sink `yaml:"sinks" doc:"The brokers, by a name of your choice. The kind is taken from the name (redis, redis-eu, pulsar_2, stdout) or from type."`
 	Routes             []Route         `yaml:"routes" doc:"Which events go where; the first route that matches wins. Without routes and with exactly one sink, everything goes there: to the stream outbox:{tenant}:{topic} on Redis, the topic persistent://{tenant}/outbox/{topic} on Pulsar, the name {tenant}/{topic} on stdout."`
-	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it and stops for a person to decide, drop forgets it and counts it."`
+	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it for a person to decide, drop forgets it and counts it."`
 	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
 	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
@@ -17,6 +17,10 @@ type Config struct {
 	StatusInterval     Duration        `yaml:"status_interval" default:"1s" min:"100ms" max:"20s" doc:"How often PostgreSQL is told how far outboxd has come. Keep it well below the server's wal_sender_timeout."`
 	CheckpointInterval Duration        `yaml:"checkpoint_interval" default:"1s" min:"100ms" max:"1m" doc:"How often the confirmed position is written to the checkpoint table while events flow."`
 	ShutdownTimeout    Duration        `yaml:"shutdown_timeout" default:"30s" min:"0s" max:"10m" doc:"How long SIGTERM lets batches that are on their way finish. What is unfinished then is delivered after the next start."`
+	Slot               SlotPolicy      `yaml:"slot" doc:"What becomes of a lost replication slot. Its name is database.slot."`
+	Poll               Poll            `yaml:"poll" doc:"How events are delivered that could not be at once: they are parked in a table of outboxd's own, and tried again."`
+	Outage             Outage          `yaml:"outage" doc:"What becomes of the events of a broker that is down."`
+	Cleanup            Cleanup         `yaml:"cleanup" doc:"The removal of old rows from the outbox table."`
 	Retry              Retry           `yaml:"retry" doc:"The pauses between attempts to reach a database or broker that does not answer or refuses."`
 	HTTP               HTTP            `yaml:"http" doc:"The HTTP server of /metrics, /healthz, /readyz and /status."`
 	Log                Log             `yaml:"log" doc:"The log, on standard error."`
@@ -47,12 +51,21 @@ type Columns struct {
 	Payload       string `yaml:"payload" default:"payload" doc:"Body of the event; must not be empty."`
 	Metadata      string `yaml:"metadata" default:"event_metadata" doc:"JSON object of metadata, passed on."`
 	Status        string `yaml:"status" default:"status" doc:"Status of the row. Inserts whose status is not statuses.new are ignored."`
+	RetryCount    string `yaml:"retry_count" default:"retry_count" doc:"How often the event was refused; shown to people. A table without it is fine, as with the next three."`
+	RetryAfter    string `yaml:"retry_after" default:"retry_after" doc:"When it is tried again."`
+	ErrorMessage  string `yaml:"error_message" default:"error_message" doc:"Why it was refused."`
+	CreatedAt     string `yaml:"created_at" default:"created_at" doc:"When the row was inserted: the order of rows that are older than the slot, and their age for cleanup."`
 }
 
 // Statuses are the values of the status column.
 type Statuses struct {
 	New  string `yaml:"new" default:"NEW" doc:"A row that waits for delivery."`
 	Sent string `yaml:"sent" default:"SENT" doc:"A row that was delivered."`
+
+	Failed     string `yaml:"failed" default:"FAILED" doc:"A row whose event was refused and is tried again."`
+	Dead       string `yaml:"dead" default:"DEAD" doc:"A row whose event is not tried again until a person says so."`
+	Publishing string `yaml:"publishing" default:"PUBLISHING" doc:"A row that a polling projector has taken. At the first start it is delivered like a new one."`
+	Published  string `yaml:"published" default:"PUBLISHED" doc:"A row that a polling projector has delivered; cleaned up like a sent one."`
 }
 
 // Batch bounds one publish to one destination.
@@ -64,6 +77,42 @@ type Batch struct {
 // Memory bounds what is held.
 type Memory struct {
 	Budget Size `yaml:"budget" default:"32MiB" min:"1MiB" max:"64GiB" doc:"Bytes of events that are read and not yet delivered. At the limit reading stops; a single larger event passes alone."`
+}
+
+// SlotPolicy says what a lost slot means.
+type SlotPolicy struct {
+	OnLost string `yaml:"on_lost" default:"recover" enum:"recover,stop" doc:"When the slot was dropped, invalidated or moved: recover makes a new one and takes the rows that are still due from the table; stop ends the program with an error."`
+}
+
+// Poll is the delivery of parked events.
+type Poll struct {
+	BatchSize     int      `yaml:"batch_size" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once."`
+	MaxConcurrent int      `yaml:"max_concurrent" default:"5" min:"1" max:"64" doc:"Destinations whose parked events are worked on at the same time; each takes a database connection."`
+	MaxAttempts   int      `yaml:"max_attempts" default:"5" min:"1" max:"1000" doc:"Refusals of an event after which it is dead. A destination that is unavailable costs none."`
+	DeadAtOnce    bool     `yaml:"dead_at_once" default:"false" doc:"An event that the broker rejects as it is (too large, say) is dead at the first refusal."`
+	Backoff       Backoff  `yaml:"backoff" doc:"The wait before a refused event is tried again: base * multiplier^refusals, give or take a fifth."`
+	Sweep         Duration `yaml:"sweep" default:"30s" min:"1s" max:"1h" doc:"How often the outbox table is looked at for rows that others have changed: FAILED ones that are due, rows set back to NEW or to SENT."`
+	FullSweep     Duration `yaml:"full_sweep" default:"1h" min:"1m" max:"168h" doc:"The same for rows set back to NEW, where no index begins with the status and the whole table has to be read."`
+}
+
+// Backoff is the wait of a refused event.
+type Backoff struct {
+	Base        Duration `yaml:"base" default:"5s" min:"10ms" max:"1h" doc:"The first wait."`
+	Multiplier  int      `yaml:"multiplier" default:"2" min:"1" max:"10" doc:"How much longer each further wait is."`
+	MaxExponent int      `yaml:"max_exponent" default:"5" min:"0" max:"20" doc:"After so many refusals the wait grows no more."`
+}
+
+// Outage is what a broker's outage may cost.
+type Outage struct {
+	MaxRetainedWAL Size `yaml:"max_retained_wal" default:"1GiB" min:"16MiB" max:"16TiB" doc:"While a broker is down its events wait in the log. When PostgreSQL holds back more than this, or half of its max_slot_wal_keep_size, they are parked in the table instead, so that the slot moves on."`
+}
+
+// Cleanup is the removal of old rows.
+type Cleanup struct {
+	Retention     Duration `yaml:"retention" default:"168h" min:"1m" max:"87600h" doc:"Age at which delivered rows are deleted."`
+	DeadRetention Duration `yaml:"dead_retention" default:"0s" min:"0s" max:"87600h" doc:"Age at which dead rows are deleted; 0s never."`
+	BatchSize     int      `yaml:"batch_size" default:"5000" min:"1" max:"100000" doc:"Rows that are looked at in one transaction."`
+	Schedule      string   `yaml:"schedule" default:"0 2 * * *" doc:"When the active instance cleans up, as five fields of cron in the machine's time zone; empty: never by itself."`
 }
 
 // Retry is a doubling pause.
@@ -87,6 +136,8 @@ type Log struct {
 type Route struct {
 	Match Match    `yaml:"match" doc:"Which events; without it, all."`
 	To    []Target `yaml:"to" required:"true" doc:"Where they go; an event goes to each of them."`
+
+	OnDead string `yaml:"on_dead" default:"pass" enum:"pass,block" doc:"Whether the later events of its key pass a dead event, or wait behind it until a person decides."`
 }
 
 // Match is a pair of globs.

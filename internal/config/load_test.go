@@ -94,7 +94,7 @@ func TestEnvironmentAloneIsEnough(t *testing.T) {
 	if got := cfg.Database.URL.Reveal(); got != "postgresql://app:pw@db/shop?sslmode=require&a=b" {
 		t.Errorf("database.url = %s", got)
 	}
-	want := []Route{{Match{"*", "*"}, []Target{{"pulsar", "persistent://{tenant}/outbox/{topic}"}}}}
+	want := []Route{{Match{"*", "*"}, []Target{{"pulsar", "persistent://{tenant}/outbox/{topic}"}}, "pass"}}
 	if got := cfg.Routes; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -133,7 +133,7 @@ routes: [{to: [{sink: redis-eu, destination: x}]}]
 func TestListInVariableReplacesTheFiles(t *testing.T) {
 	text := minimal + "routes: [{to: [{sink: nowhere, destination: a}]}, {to: [{sink: nowhere, destination: a}]}]\n"
 	cfg, sources := mustLoad(t, text, Options{Environ: []string{`OUTBOXD_ROUTES=[{match: {topic: "a.*"}, to: [{sink: redis, destination: "x:{topic}"}]}]`}})
-	want := []Route{{Match{"*", "a.*"}, []Target{{"redis", "x:{topic}"}}}}
+	want := []Route{{Match{"*", "a.*"}, []Target{{"redis", "x:{topic}"}}, "pass"}}
 	if got := cfg.Routes; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

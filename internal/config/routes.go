@@ -30,8 +30,9 @@ func (l *loader) checkRoutes(cfg *Config) {
 
 func defaultRoute(sink, kind string) Route {
 	return Route{
-		Match: Match{Tenant: "*", Topic: "*"},
-		To:    []Target{{Sink: sink, Destination: defaultDestination(kind)}},
+		Match:  Match{Tenant: "*", Topic: "*"},
+		To:     []Target{{Sink: sink, Destination: defaultDestination(kind)}},
+		OnDead: "pass",
 	}
 }
 
@@ -92,6 +93,7 @@ func newRouter(routes []Route, kinds map[string]route.Kind) (*route.Router, erro
 	rules := make([]route.Rule, len(routes))
 	for i, r := range routes {
 		rules[i].Match = route.Match(r.Match)
+		rules[i].Blocks = r.OnDead == "block"
 		for _, to := range r.To {
 			rules[i].To = append(rules[i].To, route.Target(to))
 		}

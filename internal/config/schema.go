@@ -57,7 +57,7 @@ var (
 )
 
 // unsupported names the sections that belong to later versions.
-var unsupported = []string{"poll", "outage", "encrypt", "cleanup"}
+var unsupported = []string{"encrypt"}
 
 func section(name string, t reflect.Type) *node {
 	n := &node{name: name, kind: kindSection}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/robfig/cron/v3"
+
 	"github.com/outboxd/outboxd/outbox"
 )
 
@@ -82,6 +84,10 @@ func (l *loader) checkStatuses(d *Database) {
 	for _, s := range []struct{ path, value string }{
 		{"database.statuses.new", d.Statuses.New},
 		{"database.statuses.sent", d.Statuses.Sent},
+		{"database.statuses.failed", d.Statuses.Failed},
+		{"database.statuses.dead", d.Statuses.Dead},
+		{"database.statuses.publishing", d.Statuses.Publishing},
+		{"database.statuses.published", d.Statuses.Published},
 	} {
 		l.checkNotEmpty(s.path, s.value, "name the value of the status column")
 		if first, twice := seen[s.value]; twice {
@@ -174,6 +180,11 @@ func (l *loader) checkTogether(cfg *Config) {
 	}
 	if cfg.Batch.MaxBytes > cfg.Memory.Budget {
 		l.wrong("batch.max_bytes", "%s is more than memory.budget (%s): lower it or raise the budget", cfg.Batch.MaxBytes, cfg.Memory.Budget)
+	}
+	if cfg.Cleanup.Schedule != "" {
+		if _, err := cron.ParseStandard(cfg.Cleanup.Schedule); err != nil {
+			l.wrong("cleanup.schedule", "%q is not five fields of cron (%v): write it like \"0 2 * * *\", or leave it empty", cfg.Cleanup.Schedule, err)
+		}
 	}
 	if cfg.Retry.Base > cfg.Retry.Max {
 		l.wrong("retry.base", "%s is more than retry.max (%s): lower it or raise retry.max", cfg.Retry.Base, cfg.Retry.Max)

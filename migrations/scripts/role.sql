@@ -19,15 +19,33 @@ $outboxd$;
 -- outboxd's own tables. Locking the lease FOR SHARE needs UPDATE.
 GRANT USAGE ON SCHEMA {{ident .Schema}} TO {{$role}};
 GRANT SELECT, INSERT, UPDATE ON {{ident .Schema "lease"}}, {{ident .Schema "checkpoint"}} TO {{$role}};
+GRANT SELECT, INSERT, UPDATE, DELETE ON {{ident .Schema "parked"}} TO {{$role}};
+GRANT SELECT, INSERT ON {{ident .Schema "audit"}} TO {{$role}};
+GRANT USAGE ON SEQUENCE {{ident .Schema "replay_number"}} TO {{$role}};
 GRANT SELECT ON {{ident .Schema "schema_version"}}, {{ident .Schema "schema_history"}} TO {{$role}};
 
 -- The outbox table, for on_sent: {{.Role.OnSent}}.
 GRANT USAGE ON SCHEMA {{ident .TableSchema}} TO {{$role}};
 GRANT SELECT ON {{$table}} TO {{$role}};
-{{- if eq .Role.OnSent "mark"}}
-GRANT UPDATE ({{ident .Role.StatusColumn}}) ON {{$table}} TO {{$role}};
-{{- else if eq .Role.OnSent "delete"}}
+{{- if eq .Role.OnSent "delete"}}
 GRANT DELETE ON {{$table}} TO {{$role}};
+{{- else}}
+GRANT DELETE ON {{$table}} TO {{$role}}; -- old rows, in a cleanup; leave it out where outboxd is to delete nothing
+{{- end}}
+{{- if ne .Role.OnSent "keep"}}
+-- What becomes of an event is shown in these columns, as far as the table has them.
+DO $outboxd$
+DECLARE
+    changed name;
+BEGIN
+    FOR changed IN SELECT attname FROM pg_catalog.pg_attribute
+        WHERE attrelid = {{literal $table}}::regclass AND attnum > 0 AND NOT attisdropped
+            AND attname IN ({{range $i, $column := .Role.Columns}}{{if $i}}, {{end}}{{literal $column}}{{end}})
+    LOOP
+        EXECUTE format('GRANT UPDATE (%I) ON %s TO %I', changed, {{literal $table}}, {{literal .Role.Name}});
+    END LOOP;
+END
+$outboxd$;
 {{- end}}
 
 -- The publication. The slot comes after it, and outboxd makes it itself.

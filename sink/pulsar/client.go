@@ -42,9 +42,11 @@ func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authen
 	}
 }
 
-// call runs f, which takes no context, and returns when it ends or ctx does. When ctx ends first, f's late
+// call runs f, which takes no context, and returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
 // result goes to dispose (nil where there is nothing to dispose of).
 func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), dispose func(T)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
 	type result struct {
 		value T
 		err   error

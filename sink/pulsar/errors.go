@@ -80,16 +80,44 @@ func (s *Sink) asError(err error) error {
 	if err == nil {
 		return nil
 	}
+	return s.classified(err)
+}
+
+// failed is asError at the end of a call: a connection that was lost is the whole broker's failure where nobody listens any more.
+func (s *Sink) failed(ctx context.Context, err error) *sink.Error {
+	failed := s.classified(err)
+	s.blameBroker(ctx, failed)
+	return failed
+}
+
+func (s *Sink) classified(err error) *sink.Error {
 	if e, ok := errors.AsType[*sink.Error](err); ok {
-		return &sink.Error{Class: e.Class, FateKnown: true, Err: err}
+		return &sink.Error{Class: e.Class, FateKnown: true, Broker: e.Broker, Err: err}
 	}
 	class := classOf(err)
-	if problem := s.heard.problem(); problem != "" && noAnswer(err) {
+	if noAnswer(err) {
 		class = sink.Unavailable
-		err = fmt.Errorf("%w: %s", err, s.scrub(problem))
+		if problem := s.heard.problem(); problem != "" {
+			err = fmt.Errorf("%w: %s", err, s.scrub(problem))
+		}
 	}
 	return &sink.Error{Class: class, FateKnown: true, Err: oneLine{err}}
 }
+
+// asServiceError is asError for what is asked of the service URL, whatever the topic: where that cannot be connected to, or turns us away, it is
+// the whole broker. What connects and does not answer may be busy with one topic.
+func (s *Sink) asServiceError(err error) error {
+	if err == nil {
+		return nil
+	}
+	failed := s.classified(err)
+	failed.Broker = failed.Broker || failed.Class == sink.Unavailable && containsAny(failed.Error(), brokerTexts)
+	return failed
+}
+
+// brokerTexts are parts of what the client and its log say of a service URL that cannot be connected to or turns us away. They are not said
+// of a topic, which has an AuthorizationError.
+var brokerTexts = []string{"connection error", "connection refused", "no such host", "x509:", "tls:", "AuthenticationError", "Failed to "}
 
 // oneLine is an error without line breaks: the client joins its errors with them.
 type oneLine struct{ error }
@@ -128,6 +156,14 @@ func known(class sink.Class, err error) *sink.Error {
 }
 
 func unknown(err error) *sink.Error { return &sink.Error{Class: sink.Retry, Err: err} }
+
+func errorsOf(failures []failure) []*sink.Error {
+	errs := make([]*sink.Error, len(failures))
+	for i := range failures {
+		errs[i] = failures[i].err
+	}
+	return errs
+}
 
 // fill writes the results of one destination, whose messages stand at the given places of the batch.
 func (f failure) fill(results []error, at []int) {

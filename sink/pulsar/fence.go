@@ -156,12 +156,13 @@ func (s *Sink) takeOver(ctx context.Context, topic string) error {
 		return fmt.Errorf("take the topic over: %w", err)
 	}
 	defer hangUp()
-	began := time.Now()
+	began, name := time.Now(), s.name+randomName()
 	_, err = w.ask(wireMessage{Type: "PRODUCER", Producer: &wireProducer{
 		Topic: topic, ProducerID: 1, RequestID: 1,
-		ProducerName: s.name + randomName(), UserProvidedProducerName: true, ProducerAccessMode: "ExclusiveWithFencing",
+		ProducerName: name, UserProvidedProducerName: true, ProducerAccessMode: "ExclusiveWithFencing",
 	}}, "PRODUCER_SUCCESS")
 	if err != nil {
+		s.noteRefused(topic, name, err)
 		return fmt.Errorf("take the topic over: %w", err)
 	}
 	if _, err := w.ask(wireMessage{Type: "CLOSE_PRODUCER", Close: &wireClose{ProducerID: 1, RequestID: 2}}, "SUCCESS"); err != nil {

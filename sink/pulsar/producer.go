@@ -34,6 +34,7 @@ type producers struct {
 	recent     *list.List // of *producer, the one used last in front
 	closing    map[string]chan struct{}
 	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; settledUnknown where absent
+	retired    map[string]string        // name of the producer of each topic that was closed or refused last
 	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not
 	buffered   int64                    // sum of producer.largest
 }
@@ -44,6 +45,7 @@ func newProducers() producers {
 		recent:     list.New(),
 		closing:    make(map[string]chan struct{}),
 		settling:   make(map[string]time.Duration),
+		retired:    make(map[string]string),
 		entryLimit: make(map[string]int),
 	}
 }
@@ -133,6 +135,7 @@ func (s *Sink) retire(p *producer) {
 // retireLocked closes the producer in the background: closing asks the broker, and waits for an answer.
 func (s *Sink) retireLocked(p *producer) {
 	s.producers.remove(p)
+	s.producers.retired[p.topic] = p.Name()
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
 	s.background.Go(func() {
@@ -141,13 +144,20 @@ func (s *Sink) retireLocked(p *producer) {
 		settling := settledAfter(p.lost.Err() != nil, time.Since(began))
 		p.markLost(errClosed)
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.producers.settling[p.topic] = settling
-		if s.producers.closing[p.topic] == closed {
-			delete(s.producers.closing, p.topic)
-		}
-		close(closed)
+		s.mu.Unlock()
+		s.doneClosing(p.topic, closed)
 	})
+}
+
+// doneClosing says that a producer of the topic is closed.
+func (s *Sink) doneClosing(topic string, closed chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.producers.closing[topic] == closed {
+		delete(s.producers.closing, topic)
+	}
+	close(closed)
 }
 
 // The broker writes what it has received before it lets go of a producer that is closed, but not when the producer's connection
@@ -177,6 +187,13 @@ func (s *Sink) retireOwn(ctx context.Context, topic string) error {
 	if p := s.producers.open[topic]; p != nil {
 		s.retireLocked(p)
 	}
+	s.mu.Unlock()
+	return s.awaitClosing(ctx, topic)
+}
+
+// awaitClosing waits until no producer of ours is closing.
+func (s *Sink) awaitClosing(ctx context.Context, topic string) error {
+	s.mu.Lock()
 	closing := s.producers.closing[topic]
 	s.mu.Unlock()
 	if closing == nil {
@@ -200,9 +217,20 @@ func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
 	made, err := call(ctx, s, func(c pulsarClient) (client.Producer, error) { return c.CreateProducer(options) }, client.Producer.Close)
 	if err != nil {
 		markLost(err)
+		s.noteRefused(topic, options.Name, err)
 		return nil, err
 	}
 	return &producer{Producer: made, topic: topic, lost: lost, markLost: markLost}, nil
+}
+
+// noteRefused remembers the name of a producer that could not be made though nobody else had the topic: the broker may hold it all the same.
+func (s *Sink) noteRefused(topic, name string, err error) {
+	if isHeld(err) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.producers.retired[topic] = name
 }
 
 // producerOptions returns options with which the client sends what it is given as one batch, once: the limits of a

@@ -99,8 +99,8 @@ func testCredentials(t *testing.T, own *testenv.PulsarServer) {
 	t.Run("RoleWithoutRights", func(t *testing.T) {
 		p := s.open(t, func(c *pulsar.Config) { c.Token = token("nobody", tokenKey) })
 		_, err := p.Tail(t.Context(), s.topic(t), 1)
-		if sink.ClassOf(err) != sink.Unavailable || !strings.Contains(err.Error(), "Authorization") {
-			t.Errorf("tail: %v", err)
+		if sink.ClassOf(err) != sink.Unavailable || sink.BrokerDown(err) || !strings.Contains(err.Error(), "Authorization") {
+			t.Errorf("tail: the whole broker %v: %v", sink.BrokerDown(err), err)
 		}
 	})
 	for name, change := range map[string]func(*pulsar.Config){
@@ -114,8 +114,8 @@ func testCredentials(t *testing.T, own *testenv.PulsarServer) {
 			t.Parallel()
 			p := secured.open(t, func(c *pulsar.Config) { c.TLS, c.Timeout = certificates, 3*time.Second }, change)
 			_, err := p.Tail(t.Context(), s.topic(t), 1)
-			if sink.ClassOf(err) != sink.Unavailable {
-				t.Errorf("tail: %v", err)
+			if sink.ClassOf(err) != sink.Unavailable || !sink.BrokerDown(err) {
+				t.Errorf("tail: the whole broker %v: %v", sink.BrokerDown(err), err)
 			}
 			if strings.Contains(err.Error(), "wrong-secret") || strings.Contains(err.Error(), wrongToken()) {
 				t.Errorf("the error shows a secret: %v", err)

@@ -80,8 +80,11 @@ func sendError(ctx context.Context, err error, messages int) *sink.Error {
 		return known(sink.Rejected, err)
 	}
 	class := classOf(err)
-	if class == sink.Rejected {
+	switch {
+	case class == sink.Rejected:
 		class = sink.Retry // one of several, and it is not known which
+	case errors.Is(err, context.DeadlineExceeded):
+		class = sink.Unavailable
 	}
 	return &sink.Error{Class: class, Err: err}
 }

@@ -145,6 +145,21 @@ func (s server) call(t testing.TB, method, path string, body any, want int) []by
 	return text
 }
 
+// try calls the admin REST API and tells whether it did what it was asked.
+func (s server) try(t testing.TB, method, path string) bool {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.admin+"/admin/v2/"+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return response.StatusCode/100 == 2
+}
+
 // get reads from the admin REST API.
 func (s server) get(t testing.TB, path string, into any) {
 	t.Helper()

@@ -92,6 +92,7 @@ func (s *Sink) Publish(ctx context.Context, batch []sink.Message) []error {
 	}
 	failures[0] = s.publish(ctx, groups[0])
 	wg.Wait()
+	s.blameBroker(ctx, errorsOf(failures)...)
 
 	var results []error
 	for i, f := range failures {
@@ -210,15 +211,6 @@ func (s *Sink) splitter(p *producer) splitter {
 		entry = min(entry, refused)
 	}
 	return splitter{maxMessage: s.cfg.MaxMessageBytes, broker: int(broker), entry: entry}
-}
-
-// Probe asks for the destination's partitions, which fails where its namespace is missing, access is denied or nothing
-// answers. It makes no producer and no topic, so it does not notice a terminated topic or an exceeded quota: Tail does.
-func (s *Sink) Probe(ctx context.Context, destination string) error {
-	if _, err := s.partitions(ctx, destination); err != nil {
-		return fmt.Errorf("probe %s: %w", destination, err)
-	}
-	return nil
 }
 
 // Close closes the producers, so that their topics are free for others, and the connections. It returns ctx's error when

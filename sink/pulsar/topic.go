@@ -53,12 +53,12 @@ func (s *Sink) partitions(ctx context.Context, destination string) ([]string, er
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if err := s.reach(ctx); err != nil {
-		return nil, s.asError(err)
+		return nil, s.asServiceError(err)
 	}
 	var names []string
 	err = s.withNamespace(ctx, t, func() error {
 		names, err = call(ctx, s, func(c pulsarClient) ([]string, error) { return c.TopicPartitions(t.String()) }, nil)
-		return err
+		return s.asServiceError(err)
 	})
 	return names, s.asError(err)
 }

@@ -92,11 +92,13 @@ func (c *redisCluster) setSlot(t *testing.T, node int, slot int64, state string,
 func TestCluster(t *testing.T) {
 	c := newCluster(t)
 	t.Run("Conformance", func(t *testing.T) {
-		sinktest.Run(t, onClient(c.all, redis.Config{URL: c.url, MaxMessageBytes: 1 << 20}))
+		h := onClient(c.all, redis.Config{URL: c.url, MaxMessageBytes: 1 << 20})
+		h.Clustered = true
+		sinktest.Run(t, h)
 	})
 	t.Run("ConformanceUnfenced", func(t *testing.T) {
 		h := onClient(c.all, redis.Config{URL: c.url, MaxMessageBytes: 1 << 20, Unfenced: true})
-		h.Unfenced = true
+		h.Unfenced, h.Clustered = true, true
 		sinktest.Run(t, h)
 	})
 	t.Run("SlotUnderMigrationIsFollowed", func(t *testing.T) { slotUnderMigrationIsFollowed(t, c) })

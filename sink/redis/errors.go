@@ -18,52 +18,60 @@ var ErrTailUnread = errors.New("the end of the stream is not known, read its tai
 
 // refusal is what one error code of the server means.
 type refusal struct {
-	class sink.Class
-	known bool   // nothing has landed
-	mend  string // what a person can do
+	class  sink.Class
+	known  bool // nothing has landed
+	broker bool // the server refuses everything, whatever the stream
+	mend   string
 }
 
 // refusals are the codes by which a server refuses before it changes anything. Every other code has an unknown fate.
 var refusals = map[string]refusal{
-	"NOAUTH":      {sink.Unavailable, true, "set the user and the password"},
-	"WRONGPASS":   {sink.Unavailable, true, "check the user and the password"},
-	"NOPERM":      {sink.Unavailable, true, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval"},
-	"WRONGTYPE":   {sink.Unavailable, true, "the key holds something that is no stream: choose another destination or remove it"},
-	"READONLY":    {sink.Unavailable, true, "the server is a replica: give the master's address, or use redis+sentinel://"},
-	"OOM":         {sink.Unavailable, true, "the server is at its maxmemory: raise it, or trim the streams (maxlen)"},
-	"MISCONF":     {sink.Unavailable, true, "the server cannot save its data: look at its log"},
-	"NOREPLICAS":  {sink.Unavailable, true, "fewer replicas are in step than min-replicas-to-write asks for"},
-	"LOADING":     {sink.Unavailable, true, ""},
-	"BUSY":        {sink.Unavailable, true, "a script of somebody else's runs for too long: SCRIPT KILL ends it"},
-	"MASTERDOWN":  {sink.Unavailable, true, ""},
-	"CLUSTERDOWN": {sink.Unavailable, true, "a part of the cluster's slots is not served"},
-	"TRYAGAIN":    {sink.Retry, true, ""},
-	"ASK":         {sink.Retry, true, ""},
-	"MOVED":       {sink.Retry, true, ""},
-	"NOSCRIPT":    {sink.Retry, true, ""},
-	"FENCED":      {sink.Retry, false, ""},
+	"NOAUTH":      {sink.Unavailable, true, true, "set the user and the password"},
+	"WRONGPASS":   {sink.Unavailable, true, true, "check the user and the password"},
+	"NOPERM":      {sink.Unavailable, true, false, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval"},
+	"WRONGTYPE":   {sink.Unavailable, true, false, "the key holds something that is no stream: choose another destination or remove it"},
+	"READONLY":    {sink.Unavailable, true, true, "the server is a replica: give the master's address, or use redis+sentinel://"},
+	"OOM":         {sink.Unavailable, true, true, "the server is at its maxmemory: raise it, or trim the streams (maxlen)"},
+	"MISCONF":     {sink.Unavailable, true, true, "the server cannot save its data: look at its log"},
+	"NOREPLICAS":  {sink.Unavailable, true, true, "fewer replicas are in step than min-replicas-to-write asks for"},
+	"LOADING":     {sink.Unavailable, true, true, ""},
+	"BUSY":        {sink.Unavailable, true, true, "a script of somebody else's runs for too long: SCRIPT KILL ends it"},
+	"MASTERDOWN":  {sink.Unavailable, true, true, ""},
+	"CLUSTERDOWN": {sink.Unavailable, true, false, "a part of the cluster's slots is not served"},
+	"TRYAGAIN":    {sink.Retry, true, false, ""},
+	"ASK":         {sink.Retry, true, false, ""},
+	"MOVED":       {sink.Retry, true, false, ""},
+	"NOSCRIPT":    {sink.Retry, true, false, ""},
+	"FENCED":      {sink.Retry, false, false, ""},
 }
 
-// fail returns err with its class and fate. Whatever went wrong at a cluster, the stream may be served elsewhere by now.
+// fail returns err with its class and fate. Whatever went wrong at a cluster, the stream may be served elsewhere by now, and other streams
+// are: one of its nodes is never the whole broker.
 func (s *Sink) fail(call, stream string, err error) *sink.Error {
-	class, known, mend := s.classify(err)
-	if class != sink.Rejected && !errors.Is(err, ErrTailUnread) {
+	r := s.classify(err)
+	if r.class != sink.Rejected && !errors.Is(err, ErrTailUnread) {
 		s.client.lookAgain()
 	}
-	if mend != "" {
-		mend = " (" + mend + ")"
+	mend := ""
+	if r.mend != "" {
+		mend = " (" + r.mend + ")"
 	}
-	return &sink.Error{Class: class, FateKnown: known, Err: fmt.Errorf("%s stream %q: %w%s", call, stream, clean(err), mend)}
+	return &sink.Error{
+		Class: r.class, FateKnown: r.known, Broker: r.broker && s.client.cluster == nil,
+		Err: fmt.Errorf("%s stream %q: %w%s", call, stream, clean(err), mend),
+	}
 }
 
 // failAsking is fail for a call that sends no message, so nothing of it can land.
-func (s *Sink) failAsking(call, stream string, err error) *sink.Error {
+func (s *Sink) failAsking(ctx context.Context, call, stream string, err error) *sink.Error {
 	failed := s.fail(call, stream, err)
 	failed.FateKnown = true
+	failed.Broker = failed.Broker || s.isGone(ctx, err)
 	return failed
 }
 
-func (s *Sink) classify(err error) (class sink.Class, fateKnown bool, mend string) {
+// classify says what is known of an error.
+func (s *Sink) classify(err error) refusal {
 	var reply redis.Error
 	if errors.As(err, &reply) && !errors.Is(err, redis.Nil) {
 		return s.classifyReply(reply.Error())
@@ -71,37 +79,48 @@ func (s *Sink) classify(err error) (class sink.Class, fateKnown bool, mend strin
 	var unconnected *connectError
 	switch {
 	case errors.Is(err, ErrTailUnread):
-		return sink.Retry, false, "" // known, but only a tail read mends it
+		return refusal{class: sink.Retry} // known, but only a tail read mends it
 	case errors.Is(err, context.Canceled):
-		return sink.Retry, false, ""
-	case errors.As(err, &unconnected), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):
-		return sink.Unavailable, true, ""
+		return refusal{class: sink.Retry}
+	case errors.As(err, &unconnected):
+		return refusal{class: sink.Unavailable, known: true, broker: true}
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):
+		return refusal{class: sink.Unavailable, known: true}
 	case isNetwork(err):
-		return sink.Unavailable, false, ""
+		return refusal{class: sink.Unavailable}
 	}
-	return sink.Retry, false, ""
+	return refusal{class: sink.Retry}
 }
 
-func (s *Sink) classifyReply(text string) (class sink.Class, fateKnown bool, mend string) {
+func (s *Sink) classifyReply(text string) refusal {
 	code, _, _ := strings.Cut(text, " ")
 	if r, ok := refusals[code]; ok {
 		if code == "MOVED" && s.client.cluster == nil {
-			return sink.Unavailable, true, "the server is a node of a cluster: use redis+cluster://"
+			return refusal{sink.Unavailable, true, false, "the server is a node of a cluster: use redis+cluster://"} // it serves a part of the streams
 		}
-		return r.class, r.known, r.mend
+		return r
 	}
-	switch {
-	case strings.HasPrefix(text, "ERR The user executing the script"), strings.HasPrefix(text, "ERR ACL failure in script"):
-		r := refusals["NOPERM"] // what a script is told instead
-		return r.class, r.known, r.mend
-	case strings.HasPrefix(text, "ERR max number of clients"):
-		return sink.Unavailable, true, ""
-	case strings.HasPrefix(text, "ERR AUTH"), strings.HasPrefix(text, "ERR invalid password"), strings.HasPrefix(text, "ERR Client sent AUTH"):
-		return sink.Unavailable, true, "check the user and the password"
-	case strings.HasPrefix(text, "ERR unknown command"), strings.HasPrefix(text, "ERR Unknown Redis command"):
-		return sink.Unavailable, true, "streams need Redis 5 or later"
+	for _, r := range unnamedRefusals {
+		if strings.HasPrefix(text, r.prefix) {
+			return r.refusal
+		}
 	}
-	return sink.Retry, false, ""
+	return refusal{class: sink.Retry}
+}
+
+// unnamedRefusals are those that are told by their texts.
+var unnamedRefusals = []struct {
+	prefix string
+	refusal
+}{
+	{"ERR The user executing the script", refusals["NOPERM"]}, // what a script is told instead
+	{"ERR ACL failure in script", refusals["NOPERM"]},
+	{"ERR max number of clients", refusal{sink.Unavailable, true, true, "the server is at its maxclients"}},
+	{"ERR AUTH", refusals["WRONGPASS"]},
+	{"ERR invalid password", refusals["WRONGPASS"]},
+	{"ERR Client sent AUTH", refusals["WRONGPASS"]},
+	{"ERR unknown command", refusal{sink.Unavailable, true, true, "streams need Redis 5 or later"}},
+	{"ERR Unknown Redis command", refusal{sink.Unavailable, true, true, "streams need Redis 5 or later"}},
 }
 
 // isNetwork tells whether the connection failed under a call.

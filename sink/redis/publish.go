@@ -25,10 +25,21 @@ func (s *Sink) Publish(ctx context.Context, batch []sink.Message) []error {
 		s.prepare(c, &c.streams[i])
 	}
 	s.send(ctx, c)
+	gone := s.isGone(ctx, c.lostConnection())
 	for i := range c.streams {
-		s.finish(c, &c.streams[i])
+		s.finish(c, &c.streams[i], gone)
 	}
 	return c.results
+}
+
+// lostConnection returns the error of a stream whose connection failed, nil when there is none.
+func (c *call) lostConnection() error {
+	for i := range c.streams {
+		if err := c.streams[i].err; err != nil && isNetwork(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // call is one Publish: the streams of its batch, and memory that the next call uses again.
@@ -267,12 +278,13 @@ func (s *Sink) resend(ctx context.Context, st *stream) {
 	st.read(cmd, err)
 }
 
-// finish remembers the stream's end if it is known, and gives the messages their results.
-func (s *Sink) finish(c *call, st *stream) {
+// finish remembers the stream's end if it is known, and gives the messages their results. gone says that the server refuses new connections.
+func (s *Sink) finish(c *call, st *stream, gone bool) {
 	err := st.cut
 	switch {
 	case st.err != nil:
 		failed := s.fail("append to", st.name, st.err)
+		failed.Broker = failed.Broker || gone && isNetwork(st.err)
 		if failed.FateKnown {
 			s.ends.put(st.name, st.expected)
 		}

@@ -24,12 +24,13 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 	}
 	for _, refusal := range []struct {
 		says        string
+		broker      bool
 		spoil, mend []any
 	}{
-		{"OOM", []any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
-		{"READONLY", []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
-		{"NOREPLICAS", []any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"}},
-		{"grant the ACL user", []any{"ACL", "SETUSER", "app", "-xadd"}, []any{"ACL", "SETUSER", "app", "+xadd"}},
+		{"OOM", true, []any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
+		{"READONLY", true, []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
+		{"NOREPLICAS", true, []any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"}},
+		{"grant the ACL user", false, []any{"ACL", "SETUSER", "app", "-xadd"}, []any{"ACL", "SETUSER", "app", "+xadd"}},
 	} {
 		t.Run(refusal.says, func(t *testing.T) {
 			bothWays(t, func(t *testing.T, cfg redis.Config) {
@@ -44,6 +45,10 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 				refusedFor(t, results, refusal.says)
 				if sink.ClassOf(probe) != sink.Unavailable || !strings.Contains(probe.Error(), refusal.says) {
 					t.Errorf("probe: %v", probe)
+				}
+				if sink.BrokerDown(probe) != refusal.broker || sink.BrokerDown(results[0]) != refusal.broker {
+					t.Errorf("broker down: %v by the probe, %v by the publish, want %v",
+						sink.BrokerDown(probe), sink.BrokerDown(results[0]), refusal.broker)
 				}
 				wantIDs(t, c, stream, 1, 2)
 				mustPublish(t, s, batch(stream, 3, 5))
@@ -65,6 +70,9 @@ func TestUnansweredLookLeavesNothingBehind(t *testing.T) {
 	for call, err := range map[string]error{"tail": tail, "probe": s.Probe(t.Context(), stream)} {
 		if sink.ClassOf(err) != sink.Unavailable || !sink.FateKnown(err) || strings.Contains(err.Error(), "landed") {
 			t.Errorf("%s: class %s: %v", call, sink.ClassOf(err), err)
+		}
+		if sink.BrokerDown(err) {
+			t.Errorf("%s: a server that hangs is said to be down: %v", call, err)
 		}
 	}
 }
@@ -123,8 +131,92 @@ func TestMissingPasswordIsNamed(t *testing.T) {
 		if sink.ClassOf(err) != sink.Unavailable || !strings.Contains(err.Error(), "the password") || strings.Contains(err.Error(), "secret-word") {
 			t.Errorf("password %s: class %s: %v", name, sink.ClassOf(err), err)
 		}
-		if _, err := s.Tail(t.Context(), stream, 1); sink.ClassOf(err) != sink.Unavailable {
-			t.Errorf("tail: password %s: %v", name, err)
+		if _, tail := s.Tail(t.Context(), stream, 1); sink.ClassOf(tail) != sink.Unavailable || !sink.BrokerDown(tail) || !sink.BrokerDown(err) {
+			t.Errorf("password %s: tail %v, broker down %v and by the probe %v", name, tail, sink.BrokerDown(tail), sink.BrokerDown(err))
 		}
+	}
+}
+
+// What the server refuses for a while, whatever the stream, by the one call or the other.
+func TestServerThatServesNobodyIsDown(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	c := plain(t, server.URL)
+	for _, refusal := range []struct {
+		name        string
+		spoil, mend [][]any
+	}{
+		{
+			"MASTERDOWN", [][]any{{"CONFIG", "SET", "replica-serve-stale-data", "no"}, {"REPLICAOF", "127.0.0.1", "1"}},
+			[][]any{{"REPLICAOF", "NO", "ONE"}},
+		},
+		{"maxclients", [][]any{{"CONFIG", "SET", "maxclients", "1"}}, [][]any{{"CONFIG", "SET", "maxclients", "100"}}},
+	} {
+		t.Run(refusal.name, func(t *testing.T) {
+			s, stream := opened(t, redis.Config{URL: server.URL}), newStream(t)
+			for _, command := range refusal.spoil {
+				if err := c.Do(t.Context(), command...).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, tail := s.Tail(t.Context(), stream, 1)
+			probe := s.Probe(t.Context(), stream)
+			for _, command := range refusal.mend {
+				if err := c.Do(t.Context(), command...).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for call, err := range map[string]error{"tail": tail, "probe": probe} {
+				if !sink.BrokerDown(err) || sink.ClassOf(err) != sink.Unavailable {
+					t.Errorf("%s: broker down %v, class %s: %v", call, sink.BrokerDown(err), sink.ClassOf(err), err)
+				}
+			}
+			mustTail(t, s, stream)
+		})
+	}
+}
+
+// The first batch that fails says it already, though its own fate is unknown.
+func TestKilledServerIsDownAtOnce(t *testing.T) {
+	server := testenv.NewRedis(t, durable)
+	s, streams := opened(t, redis.Config{URL: server.URL}), []string{newStream(t), newStream(t)}
+	var messages []sink.Message
+	for _, stream := range streams {
+		mustTail(t, s, stream)
+		messages = append(messages, batch(stream, 1, 2)...)
+	}
+	thaw := freeze(t, plain(t, server.URL))
+	results := make(chan []error)
+	go func() { results <- s.Publish(t.Context(), messages) }()
+	thaw()
+	server.Kill()
+	down := <-results
+	if down == nil { // it was taken before the kill
+		down = s.Publish(t.Context(), messages)
+	}
+	for _, i := range []int{0, 2} {
+		if !sink.BrokerDown(down[i]) || sink.ClassOf(down[i]) != sink.Unavailable {
+			t.Errorf("message %d: broker down %v, class %s: %v", i, sink.BrokerDown(down[i]), sink.ClassOf(down[i]), down[i])
+		}
+	}
+	server.Start()
+	for _, stream := range streams {
+		mustTail(t, s, stream)
+	}
+}
+
+// A limit that was not learned because the server was away is learned when it is back.
+func TestLimitOfTheServerIsLearnedWhenItIsBack(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"proto-max-bulk-len 1mb"}})
+	s, stream := opened(t, redis.Config{URL: server.URL}), newStream(t)
+	server.Kill()
+	if _, err := s.Tail(t.Context(), stream, 1); !sink.BrokerDown(err) {
+		t.Fatalf("tail of a killed server: %v", err)
+	}
+	server.Start()
+	mustTail(t, s, stream)
+	large := batch(stream, 1, 1)
+	large[0].Body = make([]byte, 2<<20)
+	if results := s.Publish(t.Context(), large); len(results) != 1 || sink.ClassOf(results[0]) != sink.Rejected {
+		t.Errorf("results %v, want rejected", results)
 	}
 }

@@ -57,7 +57,7 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 	defer done()
 	node, err := s.client.node(ctx, destination)
 	if err != nil {
-		return s.failAsking("probe", destination, err)
+		return s.failAsking(ctx, "probe", destination, err)
 	}
 	pipe := node.Pipeline()
 	length := pipe.XLen(ctx, destination)
@@ -75,7 +75,7 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 		err = execErr // the connection was refused: no command has a result
 	}
 	if err != nil {
-		return s.failAsking("probe", destination, err)
+		return s.failAsking(ctx, "probe", destination, err)
 	}
 	return nil
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -202,6 +204,28 @@ func TestTailOfLargeEntriesIsReadInParts(t *testing.T) {
 	}
 }
 
+// As far back as events may lie that were taken by a destination and not by the checkpoint.
+func TestTailReadsFarBack(t *testing.T) {
+	s, _, stream := setup(t, redis.Config{Timeout: 2 * time.Second}) // a part takes far less, all of them may take more
+	const total = 100_000
+	for i := 1; i <= total; i += sink.MaxBatch {
+		mustPublish(t, s, batch(stream, i, i+sink.MaxBatch-1))
+	}
+	for _, n := range []int{total - 1, total, 2 * total} {
+		began := time.Now()
+		entries, err := s.Tail(t.Context(), stream, n)
+		if err != nil || len(entries) != min(n, total) {
+			t.Fatalf("tail of %d entries, want %d: %v", len(entries), min(n, total), err)
+		}
+		for i, e := range entries {
+			if want := strconv.Itoa(total - len(entries) + 1 + i); e.ID != want {
+				t.Fatalf("entry %d is %s, want %s", i, e.ID, want)
+			}
+		}
+		t.Logf("%d entries in %s", len(entries), time.Since(began).Round(time.Millisecond))
+	}
+}
+
 func TestServersOwnLimitRejectsAndKeepsTheConnection(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"proto-max-bulk-len 1mb"}})
 	s, c, stream := opened(t, redis.Config{URL: server.URL}), plain(t, server.URL), newStream(t)
@@ -233,7 +257,7 @@ func TestOneRefusedStreamDoesNotStopTheOthers(t *testing.T) {
 		}
 		wantIDs(t, c, good, 1, 2)
 		wantIDs(t, c, last, 1, 2)
-		if err := s.Probe(t.Context(), bad); sink.ClassOf(err) != sink.Unavailable {
+		if err := s.Probe(t.Context(), bad); sink.ClassOf(err) != sink.Unavailable || sink.BrokerDown(err) || sink.BrokerDown(results[2]) {
 			t.Errorf("probe of a key that is no stream: %v", err)
 		}
 		if _, err := s.Tail(t.Context(), bad, 1); sink.ClassOf(err) != sink.Unavailable {

@@ -24,15 +24,12 @@ const (
 // Tail remembers where the stream ends, so that a batch that went out before can no longer land behind a
 // later one, then reads the entries before that end. n may be 0: then nothing is read.
 func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entry, error) {
-	ctx, done := s.begin(ctx)
-	defer done()
-	s.askBulkLimit(ctx, destination)
 	var entries []sink.Entry
 	from, end, size := "+", "", 0
 	for count := min(n, firstRead); ; count = nextRead(n-len(entries), len(entries), size) {
-		reply, err := s.readTail(ctx, destination, from, count)
+		reply, err := s.readPart(ctx, destination, from, count)
 		if err != nil {
-			return nil, s.failAsking("read the tail of", destination, err)
+			return nil, err
 		}
 		if end == "" {
 			end = reply.end
@@ -55,6 +52,18 @@ func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	return entries, nil
 }
 
+// readPart reads count entries, at most as long as a call may take.
+func (s *Sink) readPart(ctx context.Context, destination, from string, count int) (tailReply, error) {
+	ctx, done := s.begin(ctx)
+	defer done()
+	s.askBulkLimit(ctx, destination)
+	reply, err := s.readTail(ctx, destination, from, count)
+	if err != nil {
+		return tailReply{}, s.failAsking(ctx, "read the tail of", destination, err)
+	}
+	return reply, nil
+}
+
 // nextRead returns how many of the remaining entries to read at once, going by the size of those that were read.
 func nextRead(remaining, read, size int) int {
 	if read == 0 {
@@ -75,7 +84,7 @@ func (s *Sink) askBulkLimit(ctx context.Context, destination string) {
 	}
 	values, err := node.ConfigGet(ctx, setting).Result()
 	if err != nil {
-		if _, known, _ := s.classify(err); known || !isNetwork(err) {
+		if !s.classify(err).broker && !isNetwork(err) { // it is this question that is refused
 			s.bulkLimit.Store(serverBulkLimit)
 		}
 		return

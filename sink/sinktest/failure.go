@@ -17,12 +17,12 @@ const prompt = 5 * time.Second
 func (s *suite) missingDestinationIsUnavailable(t *testing.T) {
 	c := s.h.open(t)
 	destination := s.h.Missing(t)
-	unavailable(t, "probe", c.probe(t, destination))
+	unavailable(t, "probe", c.probe(t, destination), false)
 	if _, err := c.tail(t, destination, 1); err != nil {
-		unavailable(t, "tail", err)
+		unavailable(t, "tail", err, false)
 		return
 	}
-	unavailable(t, "publish", first(c.publish(t, numbered(destination, 1, 2))))
+	unavailable(t, "publish", first(c.publish(t, numbered(destination, 1, 2))), false)
 }
 
 func (s *suite) wrongCredentialsAreUnavailableAndSecret(t *testing.T) {
@@ -31,7 +31,7 @@ func (s *suite) wrongCredentialsAreUnavailableAndSecret(t *testing.T) {
 	t.Cleanup(func() { c.close(t) })
 	_, tailErr := c.tail(t, intruder.Destination, 1)
 	for name, err := range map[string]error{"probe": c.probe(t, intruder.Destination), "tail": tailErr} {
-		unavailable(t, name, err)
+		unavailable(t, name, err, !s.h.Clustered)
 		for _, secret := range intruder.Secrets {
 			if strings.Contains(err.Error(), secret) {
 				t.Errorf("%s: the error shows a secret", name)
@@ -44,9 +44,29 @@ func (s *suite) unreachableServerIsUnavailable(t *testing.T) {
 	c := &client{h: s.h, sink: s.h.Unreachable(t)}
 	t.Cleanup(func() { c.close(t) })
 	destination := s.h.Destination(t)
-	unavailable(t, "probe", c.probe(t, destination))
+	unavailable(t, "probe", c.probe(t, destination), true)
 	_, err := c.tail(t, destination, 1)
-	unavailable(t, "tail", err)
+	unavailable(t, "tail", err, true)
+}
+
+// killedServerIsDownUntilItIsBack has every call say that it is the whole broker, and nothing else is to be done when it is back.
+func (s *suite) killedServerIsDownUntilItIsBack(t *testing.T) {
+	c, destination := s.start(t)
+	c.mustPublish(t, numbered(destination, 1, 2))
+	s.h.Kill(t)
+	if results := c.publish(t, numbered(destination, 3, 4)); first(results) == nil {
+		t.Fatal("a killed server accepted a batch")
+	}
+	_, err := c.tail(t, destination, 1)
+	unavailable(t, "tail", err, true)
+	unavailable(t, "probe", c.probe(t, destination), true)
+
+	s.h.Start(t)
+	l := lane{c: c, destination: destination}
+	l.until(t, "probe", func() error { return c.probe(t, destination) })
+	l.read(t)
+	l.publish(t, 3, 4)
+	s.h.holds(t, destination, 1, 4)
 }
 
 func (s *suite) probeOfAGoodDestinationSendsNothing(t *testing.T) {
@@ -105,7 +125,11 @@ func (s *suite) frozenServerLeavesNothingDoubled(t *testing.T) {
 	thaw := s.h.Freeze(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	refused(t, c.sink.Publish(ctx, numbered(destination, 4, 9)))
+	results := c.sink.Publish(ctx, numbered(destination, 4, 9))
+	refused(t, results)
+	if err := first(results); sink.BrokerDown(err) {
+		t.Errorf("a server that hangs is said to be down: %v", err)
+	}
 	thaw()
 
 	refused(t, c.publish(t, numbered(destination, 4, 9))) // no tail was read since
@@ -130,14 +154,17 @@ func (s *suite) closeReleasesEverything(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-// unavailable fails the test unless err says that the destination refuses everything.
-func unavailable(t testing.TB, call string, err error) {
+// unavailable fails the test unless err says that the destination, or the whole broker, refuses everything.
+func unavailable(t testing.TB, call string, err error, broker bool) {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("%s succeeded", call)
 	}
 	if class := sink.ClassOf(err); class != sink.Unavailable {
 		t.Errorf("%s: class %s, want unavailable: %v", call, class, err)
+	}
+	if sink.BrokerDown(err) != broker {
+		t.Errorf("%s: the whole broker is down: %v, want %v: %v", call, !broker, broker, err)
 	}
 }
 

@@ -30,6 +30,9 @@ type Harness struct {
 	// Unfenced says that a late batch of an older process can land behind a tail that was read: the fence is not tested.
 	Unfenced bool
 
+	// Clustered says that the broker is several servers, so that what one of them says is never said of the whole broker.
+	Clustered bool
+
 	// Partitioned returns a fresh destination that stands for at least two others. The sink is then a sink.Partitioner.
 	Partitioned func(t testing.TB) string
 

@@ -37,6 +37,7 @@ func Run(t *testing.T, h Harness) {
 		{"CancelledPublishReturnsAtOnce", h.Freeze != nil, s.cancelledPublishReturnsAtOnce},
 		{"FrozenServerLeavesNothingDoubled", readable && !h.Unfenced && h.Freeze != nil, s.frozenServerLeavesNothingDoubled},
 		{"CloseReleasesEverything", true, s.closeReleasesEverything},
+		{"KilledServerIsDownUntilItIsBack", readable && h.Kill != nil, s.killedServerIsDownUntilItIsBack},
 		{"KilledServerLosesAndDoublesNothing", readable && h.Kill != nil, s.killedServerLosesAndDoublesNothing},
 	} {
 		if c.can {

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
+)
+
+func newEventsShowCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show everything that is known of one event",
+		Long: `Show where an event stands at each of its destinations and what blocks it there, its row in the outbox table, and
+what people did to it.`,
+		Example: `  outboxd events show 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --config outboxd.yaml
+  outboxd events show 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --payload --output json --config outboxd.yaml`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return usage(cmd, "name one event by its id")
+			}
+			return nil
+		},
+	}
+	payload := cmd.Flags().Bool("payload", false, "print the payload too")
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.withRows(cmd, config.NeedDatabase, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+			report, err := showEvent(ctx, conn, cfg, args[0])
+			if err != nil {
+				return err
+			}
+			if !*payload {
+				report.Payload = nil
+			}
+			if output.value == "json" {
+				return a.printJSON(report)
+			}
+			return a.printEvent(report)
+		})
+	}
+	return cmd
+}
+
+// eventReport is the JSON form of what is known of an event.
+type eventReport struct {
+	ID            string        `json:"id"`
+	Tenant        string        `json:"tenant"`
+	Topic         string        `json:"topic"`
+	AggregateType string        `json:"aggregate_type,omitempty"`
+	AggregateID   string        `json:"aggregate_id,omitempty"`
+	Key           string        `json:"key"`
+	OccurredAt    string        `json:"occurred_at,omitempty"`
+	SchemaID      string        `json:"schema_id,omitempty"`
+	SchemaVersion string        `json:"schema_version,omitempty"`
+	Metadata      any           `json:"metadata,omitempty"`
+	PayloadBytes  int           `json:"payload_bytes"`
+	Payload       any           `json:"payload,omitempty"`
+	Deliveries    []shownRow    `json:"deliveries"`
+	Row           *outboxReport `json:"outbox_row,omitempty"`
+	RowFault      string        `json:"outbox_fault,omitempty"` // why the outbox table could not be read
+	Audit         []auditReport `json:"audit"`
+	payloadText   []byte        // as it is in the table
+	metadataText  []byte
+	event         *event.Event
+}
+
+// shownRow is a delivery with what it waits for.
+type shownRow struct {
+	delivery
+	Committed *time.Time  `json:"committed_at,omitempty"`
+	Blocker   *blocker    `json:"blocked_by,omitempty"`
+	Beside    placeReport `json:"destination_state"`
+}
+
+// placeReport is how much is parked at a destination.
+type placeReport struct {
+	Waiting int `json:"waiting"`
+	Dead    int `json:"dead"`
+}
+
+// outboxReport is the event's row in the outbox table.
+type outboxReport struct {
+	Status     string     `json:"status,omitempty"`
+	RetryCount int        `json:"retry_count"`
+	RetryAfter *time.Time `json:"retry_after,omitempty"`
+	Error      string     `json:"error_message,omitempty"`
+	CreatedAt  *time.Time `json:"created_at,omitempty"`
+}
+
+type auditReport struct {
+	At          time.Time `json:"at"`
+	Action      string    `json:"action"`
+	Sink        string    `json:"sink"`
+	Destination string    `json:"destination"`
+	Role        string    `json:"by_role"`
+	Note        string    `json:"note,omitempty"`
+}
+
+func showEvent(ctx context.Context, conn *pgx.Conn, cfg *config.Config, id string) (*eventReport, error) {
+	schema, slot := cfg.Database.Schema, cfg.Database.Slot
+	rows, err := park.List(ctx, conn, schema, slot, park.Filter{IDs: []string{id}}, park.Cursor{}, listMost)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := park.Audit(ctx, conn, schema, slot, id)
+	if err != nil {
+		return nil, err
+	}
+	r := &eventReport{ID: id, Deliveries: make([]shownRow, 0, len(rows)), Audit: make([]auditReport, 0, len(lines))}
+	stands := readOutboxRow(ctx, conn, cfg, r)
+	switch {
+	case len(rows) > 0:
+		r.describe(&rows[0].Event)
+	case stands != nil:
+		r.describe(stands)
+	case len(lines) == 0:
+		return nil, unknownEvent(cfg, r)
+	}
+	for i := range rows {
+		shown, err := showRow(ctx, conn, cfg, &rows[i])
+		if err != nil {
+			return nil, err
+		}
+		r.Deliveries = append(r.Deliveries, shown)
+	}
+	for _, l := range lines {
+		r.Audit = append(r.Audit, auditReport{l.At.UTC(), l.Action, l.Destination.Sink, l.Destination.Name, l.Role, l.Note})
+	}
+	return r, nil
+}
+
+func unknownEvent(cfg *config.Config, r *eventReport) error {
+	if r.RowFault != "" {
+		return fmt.Errorf("event %s is not parked, and the outbox table cannot be looked at: %s", r.ID, r.RowFault)
+	}
+	return fmt.Errorf("event %s is neither parked for slot %s nor in %s: it was delivered and removed, or never there; outboxd events list shows what is parked",
+		r.ID, cfg.Database.Slot, cfg.Database.Table)
+}
+
+// readOutboxRow adds the event's row in the outbox table, if it is there, and returns the event as it stands there. A fault is part of the
+// report: the parked rows matter more.
+func readOutboxRow(ctx context.Context, conn *pgx.Conn, cfg *config.Config, r *eventReport) *event.Event {
+	o, err := outbox.Describe(ctx, conn, outboxConfig(cfg))
+	var found []outbox.Row
+	if err == nil {
+		found, err = o.Read(ctx, conn, []string{r.ID})
+	}
+	switch {
+	case isMalformed(err):
+		return nil // of another type than the table's ids: it has no row
+	case err != nil:
+		r.RowFault = err.Error()
+		return nil
+	case len(found) == 0:
+		return nil
+	}
+	row := &found[0]
+	r.Row = &outboxReport{Status: row.Status, RetryCount: row.RetryCount, Error: row.Error}
+	if !row.RetryAfter.IsZero() {
+		r.Row.RetryAfter = &row.RetryAfter
+	}
+	if !row.CreatedAt.IsZero() {
+		r.Row.CreatedAt = &row.CreatedAt
+	}
+	return &row.Event
+}
+
+func (r *eventReport) describe(e *event.Event) {
+	r.event = e
+	r.Tenant, r.Topic, r.AggregateType, r.AggregateID = string(e.TenantID), string(e.Topic), string(e.AggregateType), string(e.AggregateID)
+	r.Key, r.OccurredAt = string(e.AppendKey(nil)), string(e.OccurredAt)
+	r.SchemaID, r.SchemaVersion = string(e.SchemaID), string(e.SchemaVersion)
+	r.metadataText, r.payloadText, r.PayloadBytes = e.Metadata, e.Payload, len(e.Payload)
+	r.Metadata, r.Payload = asJSON(e.Metadata), asJSON(e.Payload)
+}
+
+// asJSON returns text that is JSON as it is, and any other as a string.
+func asJSON(text []byte) any {
+	switch {
+	case text == nil:
+		return nil
+	case json.Valid(text):
+		return json.RawMessage(text)
+	default:
+		return string(text)
+	}
+}
+
+func showRow(ctx context.Context, conn *pgx.Conn, cfg *config.Config, row *park.Row) (shown shownRow, err error) {
+	shown.delivery = newDelivery(row)
+	if !row.Committed.IsZero() {
+		committed := row.Committed.UTC()
+		shown.Committed = &committed
+	}
+	d := row.Destination
+	for _, one := range []struct {
+		state park.State
+		n     *int
+	}{{park.Waiting, &shown.Beside.Waiting}, {park.Dead, &shown.Beside.Dead}} {
+		here := park.Filter{States: []park.State{one.state}, Sink: d.Sink, Destination: d.Name}
+		if d.Sink == "" {
+			here = park.Filter{States: here.States, IDs: []string{shown.ID}} // no destination: only what is the event's own
+		}
+		if *one.n, err = park.Matching(ctx, conn, cfg.Database.Schema, cfg.Database.Slot, here); err != nil {
+			return shown, err
+		}
+	}
+	if row.State == park.Waiting {
+		shown.Blocker, err = findBlocker(ctx, conn, cfg, row)
+	}
+	return shown, err
+}
+
+func (a *app) printEvent(r *eventReport) error {
+	if err := table(a.out, eventRows(r)); err != nil {
+		return err
+	}
+	now := time.Now()
+	for i := range r.Deliveries {
+		if err := a.print("\n"); err != nil {
+			return err
+		}
+		if err := table(a.out, a.shownRows(&r.Deliveries[i], now)); err != nil {
+			return err
+		}
+	}
+	if len(r.Audit) > 0 {
+		rows := [][]string{{"AT", "ACTION", "DESTINATION", "BY", "NOTE"}}
+		for _, l := range r.Audit {
+			rows = append(rows, []string{moment(l.At), l.Action, placeOf(l.Sink, l.Destination), cell(l.Role), cell(l.Note)})
+		}
+		if err := a.print("\n"); err != nil {
+			return err
+		}
+		if err := table(a.out, rows); err != nil {
+			return err
+		}
+	}
+	if r.Payload == nil {
+		return nil
+	}
+	return a.print("\n%s\n", r.payloadText)
+}
+
+func eventRows(r *eventReport) [][]string {
+	rows := [][]string{{"event", cell(r.ID)}}
+	if r.event != nil {
+		d := delivery{AggregateType: r.AggregateType, AggregateID: r.AggregateID}
+		rows = append(rows, [][]string{
+			{"tenant", cell(r.Tenant)},
+			{"topic", cell(r.Topic)},
+			{"aggregate", d.aggregate()},
+			{"key", cell(r.Key)},
+			{"occurred at", cell(r.OccurredAt)},
+			{"schema", cell(r.SchemaID + " " + r.SchemaVersion)},
+			{"metadata", cell(string(r.metadataText))},
+			{"payload", humanBytes(int64(r.PayloadBytes))},
+		}...)
+	}
+	switch o := r.Row; {
+	case o != nil:
+		rows = append(rows, []string{"outbox row", o.text()})
+	case r.RowFault != "":
+		rows = append(rows, []string{"outbox row", "not read: " + cell(r.RowFault)})
+	default:
+		rows = append(rows, []string{"outbox row", "none"})
+	}
+	if len(r.Deliveries) == 0 {
+		rows = append(rows, []string{"parked", "no"})
+	}
+	return rows
+}
+
+func (o *outboxReport) text() string {
+	text := cell(o.Status)
+	if o.CreatedAt != nil {
+		text += ", created " + moment(*o.CreatedAt)
+	}
+	if o.RetryCount > 0 {
+		text += ", retry count " + strconv.Itoa(o.RetryCount)
+	}
+	if o.RetryAfter != nil {
+		text += ", retry after " + moment(*o.RetryAfter)
+	}
+	if o.Error != "" {
+		text += ": " + cell(o.Error)
+	}
+	return text
+}
+
+func (a *app) shownRows(s *shownRow, now time.Time) [][]string {
+	state := map[park.State]colour{park.Waiting: yellow, park.Dead: red}[s.State]
+	text := string(s.State)
+	if state != "" {
+		text = a.paint(state, text)
+	}
+	if s.HoldsBack {
+		text += ", holds back the later events of its key"
+	}
+	rows := [][]string{{"destination", s.place()}, {"state", text}}
+	if s.Replay > 0 {
+		rows = append(rows, []string{"replay", strconv.Itoa(s.Replay)})
+	}
+	rows = append(rows, [][]string{
+		{"attempts", strconv.Itoa(s.Attempts)},
+		{"due", s.dueIn(now)},
+		{"parked", moment(s.ParkedAt) + ", " + span(now.Sub(s.ParkedAt)) + " ago"},
+		{"position", s.Position},
+		{"reason", s.reason()},
+	}...)
+	if b := s.Blocker; b != nil {
+		rows = append(rows, []string{"blocked by", fmt.Sprintf("event %s of its key, which is %s: %s", cell(b.ID), b.State, cell(b.Reason))})
+	}
+	if s.Sink != "" {
+		rows = append(rows, []string{"parked there", fmt.Sprintf("%s waiting, %s dead", number(s.Beside.Waiting), number(s.Beside.Dead))})
+	}
+	return rows
+}

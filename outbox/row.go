@@ -1,0 +1,212 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// Row is a row of the outbox as it stands in the table. It owns its bytes.
+type Row struct {
+	// Event is the row's event, as the log would have carried it. Its Position has epoch 0 and orders the rows of the table: by created_at
+	// in microseconds since 1970 in the place of a log position, then by where the row lies in the table, which is the order of
+	// insertion unless space was used again.
+	Event      event.Event
+	Status     string // "" without a status
+	RetryCount int
+	RetryAfter time.Time // zero: none
+	CreatedAt  time.Time // zero: not known
+	Error      string
+	Xmin       uint32 // the transaction that wrote this version of the row; below 3 for one that is older than all others
+}
+
+// names of what is read beside the table's columns, which no column has by chance
+const (
+	xminName = `"outboxd xmin"`
+	ctidName = `"outboxd ctid"`
+)
+
+// source selects, with a condition on o, what rows consist of, as they lie in the table.
+func (t *Table) source(rest string) string {
+	var list strings.Builder
+	for _, name := range t.config.Columns.all() {
+		list.WriteString(`o.` + quote(name) + `, `)
+	}
+	return `(SELECT ` + list.String() + `o.xmin AS ` + xminName + `, o.ctid AS ` + ctidName + ` FROM ` + t.config.quoted() + ` o WHERE ` + rest + `) o`
+}
+
+// list is what scanRow reads, of a source o, everything as text.
+func (t *Table) list() string {
+	c := &t.config.Columns
+	list := []string{t.idText()}
+	for _, f := range c.eventFields() {
+		list = append(list, t.textOf(*f.column))
+	}
+	list = append(list, t.textOf(c.Status), t.countOf(c.RetryCount), t.microsOf(c.RetryAfter), t.microsOf(c.CreatedAt), t.textOf(c.ErrorMessage),
+		`o.`+xminName+`::text`, `(SELECT txid_snapshot_xmax(txid_current_snapshot()))::text`,
+		`((o.`+ctidName+`::text::point)[0]::bigint * 2048 + (o.`+ctidName+`::text::point)[1]::bigint)::text`)
+	return strings.Join(list, `, `)
+}
+
+func (t *Table) textOf(name string) string {
+	c, there := t.has[name]
+	if !there {
+		return `NULL::text`
+	}
+	return c.text(`o.` + quote(name))
+}
+
+func (t *Table) countOf(name string) string {
+	if name == "" {
+		return `NULL::text`
+	}
+	return `o.` + quote(name) + `::bigint::text`
+}
+
+// microsOf is a time in microseconds since 1970, inside the years 1 to 9999: what is outside, or infinite, is at their ends.
+func (t *Table) microsOf(name string) string {
+	if name == "" {
+		return `NULL::text`
+	}
+	x := `o.` + quote(name)
+	return `CASE WHEN ` + x + ` > '9999-12-30' THEN '253402214400000000' WHEN ` + x + ` < '0001-01-02' THEN '-62135510400000000'
+		ELSE round(extract(epoch FROM ` + x + `) * 1000000)::bigint::text END`
+}
+
+// isOf tells whether the column is of one of the types, which are named without the quotes of those that are keywords, too.
+func (c *column) isOf(types []string) bool { return slices.Contains(types, c.typeName()) }
+
+func (c *column) typeName() string { return strings.ReplaceAll(c.elements, `"`, "") }
+
+// text is the expression's text as the log carries it, whatever the session's settings: in UTC, and in ISO style. A cast would do
+// for most types; the others' differs from their output.
+func (c *column) text(x string) string {
+	switch c.typeName() {
+	case "pg_catalog.timestamptz":
+		return isoText(x, timeText(x+` AT TIME ZONE 'UTC'`), `+00`)
+	case "pg_catalog.timestamp":
+		return isoText(x, timeText(x), ``)
+	case "pg_catalog.date":
+		return isoText(x, `to_char(`+x+`, 'YYYY-MM-DD')`, ``)
+	case "pg_catalog.uuid", "pg_catalog.text", "pg_catalog.varchar", "pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8", "pg_catalog.numeric",
+		"pg_catalog.json", "pg_catalog.jsonb":
+		return x + `::text`
+	}
+	return `CASE WHEN ` + x + ` IS NOT NULL THEN format('%s', ` + x + `) END`
+}
+
+// isoText is a date or time with its zone and era. What is infinite has neither.
+func isoText(x, text, zone string) string {
+	return `CASE WHEN isfinite(` + x + `) THEN ` + text + ` || '` + zone + `' || CASE WHEN ` + x + ` < '0001-01-01` + zone + `' THEN ' BC' ELSE '' END
+		ELSE ` + x + `::text END`
+}
+
+// timeText is a time without the zeros at the end of its fraction.
+func timeText(x string) string {
+	return `rtrim(rtrim(to_char(` + x + `, 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.')`
+}
+
+// scanRow reads what list selects. The row keeps the values.
+func scanRow(values [][]byte) (r Row, err error) {
+	e := &r.Event
+	fields := []*[]byte{
+		&e.ID, &e.TenantID, &e.Topic, &e.AggregateType, &e.AggregateID, &e.OccurredAt, &e.SchemaID, &e.SchemaVersion, &e.Payload, &e.Metadata, &e.Status,
+	}
+	for i, field := range fields {
+		*field = values[i]
+	}
+	values = values[len(fields):]
+	r.Status, r.Error = string(e.Status), string(values[3])
+	var numbers [7]int64
+	for i, text := range values {
+		if i == 3 || text == nil {
+			continue
+		}
+		if numbers[i], err = strconv.ParseInt(string(text), 10, 64); err != nil {
+			return Row{}, fmt.Errorf("read row %q: %w", e.ID, err)
+		}
+	}
+	r.RetryCount = int(numbers[0])
+	r.RetryAfter, r.CreatedAt = timeOf(values[1], numbers[1]), timeOf(values[2], numbers[2])
+	r.Xmin = frozen(uint32(numbers[4]), uint64(numbers[5]))
+	place := uint64(numbers[6])
+	e.Position = event.Position{Commit: event.LSN(max(numbers[2], 0)), Ordinal: uint32(place)}
+	if values[2] == nil { // a table can have more rows than the ordinal holds
+		e.Position.Commit = event.LSN(place >> 32)
+	}
+	return r, nil
+}
+
+func timeOf(text []byte, micros int64) time.Time {
+	if text == nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+// frozen returns the xmin of a row that a snapshot with the given end has seen. One that would lie behind the end is from an earlier round of
+// the ids, 2^31 transactions ago or more: the row was frozen, and is older than everything.
+func frozen(xmin uint32, xmax uint64) uint32 {
+	const frozenXid = 2
+	if xmin >= firstNormalXid && nearest(xmin, xmax) >= xmax {
+		return frozenXid
+	}
+	return xmin
+}
+
+// read returns the rows that the query behind FROM yields, and of each, what list selects.
+func (t *Table) read(ctx context.Context, db Querier, what, from string, args ...any) ([]Row, error) {
+	if t.unreadable != nil {
+		return nil, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), t.unreadable)
+	}
+	var all []Row
+	err := query(ctx, db, `SELECT `+t.list()+` FROM `+from, args, func(values [][]byte) error {
+		r, err := scanRow(values)
+		all = append(all, r)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), err)
+	}
+	return all, nil
+}
+
+// query runs a query whose columns are all text. It is planned each time, as those of write are.
+func query(ctx context.Context, db Querier, sql string, args []any, each func(values [][]byte) error) error {
+	rows, err := db.Query(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(copied(rows.RawValues())); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// copied returns the values in memory of their own.
+func copied(values [][]byte) [][]byte {
+	size := 0
+	for _, v := range values {
+		size += len(v)
+	}
+	memory, own := make([]byte, 0, size), make([][]byte, len(values))
+	for i, v := range values {
+		if v == nil {
+			continue
+		}
+		from := len(memory)
+		memory = append(memory, v...)
+		own[i] = memory[from:len(memory):len(memory)]
+	}
+	return own
+}

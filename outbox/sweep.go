@@ -1,0 +1,61 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// sweepLook is how many rows with a status a sweep looks at for each one without a parked event that it may return: in an outage
+// a million rows can be NEW and parked.
+const sweepLook = 20
+
+// Read returns the rows with the ids, in any order. Ids without a row are left out.
+func (t *Table) Read(ctx context.Context, db Querier, ids []string) ([]Row, error) {
+	return t.read(ctx, db, "read rows", t.source(t.idIn(`SELECT unnest($1::text[])`)), ids)
+}
+
+// New returns ids of rows that are NEW and have no parked event, limit at most. It looks at a bounded number of NEW rows; those behind them
+// are seen when the first ones are delivered. Without an index on the status it may read the whole table.
+func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) (ids []string, err error) {
+	id := quote(t.id.name)
+	sql := `SELECT ` + t.idText() + ` FROM (
+			SELECT o.` + id + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.hasStatus(t.config.Statuses.New) + ` LIMIT $2
+		) o WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
+	err = query(ctx, conn, sql, []any{lease.Slot, limit * sweepLook, limit}, func(values [][]byte) error {
+		ids = append(ids, string(values[0]))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for new rows of %s: %w", t.config.quoted(), err)
+	}
+	return ids, nil
+}
+
+// StillNew returns those of the rows that are NEW and have no parked event.
+func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease event.Lease, ids []string) ([]Row, error) {
+	from := t.source(t.idIn(`SELECT unnest($2::text[])`)+` AND `+t.isOneOf(t.config.Statuses.New)) + ` WHERE ` + t.unparked(lease.Schema)
+	return t.read(ctx, conn, "read new rows", from, lease.Slot, ids)
+}
+
+// DueFailed returns rows that are FAILED and due and have no parked event, limit at most: others made them so. With an index on the status they are
+// due without a time in retry_after, too. Without an index on either it finds nothing, for it would read the whole table each time; and
+// nothing where rows are kept.
+func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) ([]Row, error) {
+	c := &t.config.Columns
+	if t.config.OnSent == Keep || c.Status == "" || !t.statusIndex && !t.retryIndex {
+		return nil, nil
+	}
+	due := `true`
+	if c.RetryAfter != "" {
+		due = `o.` + quote(c.RetryAfter) + ` <= now()`
+		if t.statusIndex {
+			due = `(` + due + ` OR o.` + quote(c.RetryAfter) + ` IS NULL)`
+		}
+	}
+	from := t.source(t.hasStatus(t.config.Statuses.Failed)+` AND `+due+` LIMIT $2`) + ` WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
+	return t.read(ctx, conn, "look for failed rows", from, lease.Slot, limit*sweepLook, limit)
+}

@@ -1,0 +1,138 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// walk looks at the next rows in the order of their ids behind after, look at most, and hands those that are wanted to each: what
+// list selects of o. wanted is a condition on o; its parameters are args, from $1 on. last is the id of the last row looked at, for the
+// next call; end says that no row is behind it.
+//
+// The table is read once, along an index on the id, whatever the planner thinks of the condition.
+func (t *Table) walk(
+	ctx context.Context, db Querier, list, wanted, after string, look int, args []any, each func(values [][]byte) error,
+) (last string, end bool, err error) {
+	if t.unwalkable != nil {
+		return "", false, t.unwalkable
+	}
+	id := `o.` + quote(t.id.name)
+	behind := `true`
+	args = append(args, look)
+	limit := len(args)
+	if after != "" {
+		args = append(args, after)
+		behind = fmt.Sprintf(`%s > $%d::text::%s`, id, len(args), t.id.elements)
+	}
+	sql := fmt.Sprintf(`SELECT o."outboxd n"::text, ((%s) IS TRUE)::text, %s, %s FROM (
+			SELECT o.*, row_number() OVER w AS "outboxd n", lead(true) OVER w IS NULL AS "outboxd last" FROM %s WINDOW w AS (ORDER BY %s)
+		) o WHERE o."outboxd last" OR %[1]s ORDER BY o."outboxd n"`,
+		wanted, t.idText(), list, t.source(fmt.Sprintf(`%s ORDER BY %s LIMIT $%d`, behind, id, limit)), id)
+	looked := 0
+	err = query(ctx, db, sql, args, func(values [][]byte) error {
+		looked, last = count(values[0]), string(values[2])
+		if string(values[1]) != "true" {
+			return nil
+		}
+		return each(values[3:])
+	})
+	if last == "" {
+		last = after
+	}
+	return last, looked < look, err
+}
+
+// walkRows is walk for whole rows.
+func (t *Table) walkRows(
+	ctx context.Context, db Querier, what, wanted, after string, look int, args ...any,
+) (rows []Row, last string, end bool, err error) {
+	err = t.unreadable
+	if err == nil {
+		last, end, err = t.walk(ctx, db, t.list(), wanted, after, look, args, func(values [][]byte) error {
+			r, err := scanRow(values)
+			rows = append(rows, r)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, "", false, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), err)
+	}
+	return rows, last, end, nil
+}
+
+// Adopt looks at the next rows in the order of their ids behind after, look at most, and returns those that are not delivered: NEW, FAILED, or
+// taken by a polling projector; every row where there is no status. last is where the next call goes on, also of another process;
+// end says that there are no more.
+func (t *Table) Adopt(ctx context.Context, conn *pgx.Conn, after string, look int) (rows []Row, last string, end bool, err error) {
+	s := &t.config.Statuses
+	return t.walkRows(ctx, conn, "adopt rows", t.isOneOf(s.New, s.Failed, s.Publishing), after, look)
+}
+
+// Filter says which rows Select returns. What is empty matches all.
+type Filter struct {
+	IDs                                       []string
+	Statuses                                  []string
+	Tenant, Topic, AggregateType, AggregateID string
+	Since, Until                              time.Time // created_at, Until excluded
+}
+
+// Select looks at the next rows in the order of their ids behind after, look at most, and returns those that match. last is where the
+// next call goes on. With ids in the filter it looks at those alone, all at once.
+func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, look int) (rows []Row, last string, end bool, err error) {
+	matches, args, err := t.matches(f)
+	if err != nil {
+		return nil, "", false, fmt.Errorf("select rows of %s: %w", t.config.quoted(), err)
+	}
+	if len(f.IDs) == 0 {
+		return t.walkRows(ctx, db, "select rows", matches, after, look, args...)
+	}
+	args = append(args, f.IDs)
+	rows, err = t.read(ctx, db, "select rows", t.source(t.idIn(fmt.Sprintf(`SELECT unnest($%d::text[])`, len(args)))+` AND `+matches), args...)
+	return rows, "", true, err
+}
+
+func (t *Table) matches(f Filter) (condition string, args []any, err error) {
+	c := &t.config.Columns
+	condition = "true"
+	for _, one := range []struct{ column, name, value string }{
+		{c.TenantID, "tenant", f.Tenant},
+		{c.Topic, "topic", f.Topic},
+		{c.AggregateType, "aggregate type", f.AggregateType},
+		{c.AggregateID, "aggregate id", f.AggregateID},
+	} {
+		if one.value == "" {
+			continue
+		}
+		if one.column == "" {
+			return "", nil, fmt.Errorf("it has no column for the %s: look for something else, or name one (database.columns)", one.name)
+		}
+		args = append(args, one.value)
+		condition += fmt.Sprintf(` AND %s = $%d`, t.textOf(one.column), len(args))
+	}
+	for _, one := range []struct {
+		operator string
+		at       time.Time
+	}{{">=", f.Since}, {"<", f.Until}} {
+		if one.at.IsZero() {
+			continue
+		}
+		if c.CreatedAt == "" {
+			return "", nil, errNoAge
+		}
+		args = append(args, one.at)
+		condition += fmt.Sprintf(` AND o.%s %s $%d`, quote(c.CreatedAt), one.operator, len(args))
+	}
+	if len(f.Statuses) > 0 {
+		if c.Status == "" {
+			return "", nil, errors.New("it has no column for the status: look for something else, or name one (database.columns.status)")
+		}
+		condition += ` AND ` + t.isOneOf(f.Statuses...)
+	}
+	return condition, args, nil
+}
+
+var errNoAge = errors.New("it has no column that says how old a row is: name one (database.columns.created_at)")

@@ -1,0 +1,144 @@
+package relay_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/route"
+)
+
+func TestRowsOlderThanTheSlotComeBeforeLaterOnesOfTheirKey(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	r.insert("acme", 0, 12000, 7)
+	r.exec(`UPDATE outbox SET created_at = now() - interval '1 hour' + (payload->>'seq')::int * interval '1 microsecond'`)
+	r.exec(`UPDATE outbox SET status = 'FAILED', retry_count = 2 WHERE (payload->>'seq')::int % 10 = 3`)
+	r.exec(`UPDATE outbox SET status = 'SENT' WHERE (payload->>'seq')::int = 11999`)
+	r.start(nil)
+	r.insert("acme", 12000, 500, 7)
+	r.eventually("every event that was not SENT", func() bool { return r.length("acme:orders") >= 12499 })
+	r.exec(`DELETE FROM outbox WHERE (payload->>'seq')::int = 11999`)
+	got := map[int]int{}
+	for _, seq := range r.seqs("acme:orders") {
+		if seq < got[seq%7] {
+			t.Fatalf("event %d comes behind %d", seq, got[seq%7])
+		}
+		got[seq%7] = seq
+	}
+	r.settled()
+}
+
+func TestBacklogIsLeftAloneOnRequest(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	r.insert("acme", 0, 10, 1)
+	run := r.start(func(c *relay.Config) { c.SkipBacklog = true })
+	r.eventually("it is active", func() bool { return run.Status().State == relay.StateActive })
+	r.insert("acme", 10, 1, 1)
+	r.eventually("the later event", func() bool { return r.length("acme:orders") == 1 })
+	r.sweeps(3)
+	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[10]" {
+		t.Fatalf("the stream holds %s, want [10]", got)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox WHERE status = 'NEW'`); n != 10 {
+		t.Errorf("%d rows are NEW, want 10", n)
+	}
+}
+
+// sweeps waits until the sweep has begun and ended so many times: each commits a marker row's state.
+func (r *rig) sweeps(n int) {
+	r.t.Helper()
+	for range n {
+		r.exec(`INSERT INTO outbox (tenant_id, topic, occurred_at, payload, status, retry_after)
+			VALUES ('marker', 'sweep', now(), '{"seq": 0}', 'FAILED', now())`)
+		before := r.length("marker:sweep")
+		r.eventually("a sweep delivers a row that is FAILED", func() bool { return r.length("marker:sweep") > before })
+	}
+}
+
+func TestLostSlotIsMadeAnewAndNothingIsLostOrDoubled(t *testing.T) {
+	r := newRig(t, "", "")
+	limited := r.limit(smallLimit)
+	run := r.start(limited)
+	r.insert("acme", 0, 100, 7)
+	r.insertLarge("acme", "0", 100)
+	r.insert("acme", 101, 60, 7)
+	r.eventually("the refused event waits", func() bool { return r.parked(`state = 'waiting' AND attempts > 0`) == 1 })
+	r.eventually("the others", func() bool { return r.length("acme:orders") > 140 })
+	run.crash()
+	r.insert("acme", 161, 1000, 7)
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.insert("acme", 1161, 1000, 7)
+	r.start(nil)
+	r.insert("acme", 2161, 100, 7)
+	r.eventually("every event", func() bool { return r.length("acme:orders") >= 2261 })
+	r.settled()
+	seen := map[int]bool{}
+	for _, seq := range r.seqs("acme:orders") {
+		if seen[seq] {
+			t.Fatalf("event %d is doubled", seq)
+		}
+		seen[seq] = true
+	}
+	if len(seen) != 2261 {
+		t.Fatalf("%d events arrived, want 2261", len(seen))
+	}
+}
+
+// History 4: parked for one destination only, and the slot is lost before the other had its turn.
+func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
+	r := newRig(t, "", "")
+	two := func(c *relay.Config) {
+		c.Router = r.routes(route.Rule{To: []route.Target{
+			{Sink: "redis", Destination: r.prefix + ":one:{topic}"}, {Sink: "redis", Destination: r.prefix + ":two:{topic}"},
+		}})
+	}
+	if err := r.redis.Set(t.Context(), r.stream("one:orders"), "no stream", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run := r.start(two)
+	r.insert("acme", 0, 50, 3)
+	r.eventually("all are parked for the one", func() bool { return r.parked(`state = 'waiting'`) == 50 })
+	r.eventually("all are at the other", func() bool { return r.length("two:orders") == 50 })
+	run.crash()
+	r.exec(`UPDATE outboxd.checkpoint SET confirmed_lsn = '0/1' WHERE slot = $1`, r.cfg.WAL.Slot)
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	if err := r.redis.Del(t.Context(), r.stream("one:orders")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.start(two)
+	r.insert("acme", 50, 1, 3)
+	r.eventually("all are at both", func() bool { return r.length("one:orders") >= 51 && r.length("two:orders") >= 51 })
+	r.settled()
+	r.keysInOrder("one:orders", 51, 3)
+	r.keysInOrder("two:orders", 51, 3)
+}
+
+func TestRowSetBackToNewIsDeliveredAgainAsAReplay(t *testing.T) {
+	r := newRig(t, "", "")
+	r.start(nil)
+	r.insert("acme", 0, 3, 1)
+	r.eventually("all rows are SENT", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 3 })
+	r.exec(`UPDATE outbox SET status = 'NEW' WHERE (payload->>'seq')::int = 1`)
+	r.eventually("it came again", func() bool { return fmt.Sprint(r.seqs("acme:orders")) == "[0 1 2 1]" })
+	r.settled()
+	entries, err := r.redis.XRevRangeN(t.Context(), r.stream("acme:orders"), "+", "-", 1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if replay, ok := entries[0].Values["replay"]; !ok || replay == "0" {
+		t.Errorf("the second delivery has replay %v, want its number", replay)
+	}
+}
+
+func TestRowThatAPersonSetToSentIsSkipped(t *testing.T) {
+	r := newRig(t, "", "")
+	r.start(r.limit(smallLimit))
+	r.insertLarge("acme", "0", 0)
+	r.insert("acme", 1, 1, 1)
+	r.eventually("both wait", func() bool { return r.parked(`state = 'waiting'`) == 2 })
+	r.exec(`UPDATE outbox SET status = 'SENT' WHERE (payload->>'seq')::int = 0`)
+	r.eventually("the later one passed", func() bool { return fmt.Sprint(r.seqs("acme:orders")) == "[1]" })
+	r.settled()
+}

@@ -1,0 +1,265 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/route"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// isLost tells whether err says that the log since the checkpoint is gone, for whatever reason: a new slot and the table make up for it.
+func isLost(err error) bool {
+	return errors.Is(err, ErrSlotLost) || errors.Is(err, wal.ErrSlotLost) || errors.Is(err, wal.ErrReplaced)
+}
+
+// begin makes a new slot: the first one, or one in the place of a slot that was lost. A slot that is there without its record is dropped:
+// nobody can say what it has sent. The record says what of the table is older than the new slot's log, so that it is adopted, also
+// after a crash between the two.
+func (s *session) begin(patient context.Context, found bool) error {
+	ctx, cancel := context.WithTimeout(patient, createTimeout)
+	defer cancel()
+	cfg := &s.relay.cfg
+	server, err := s.clearForSlot(ctx)
+	if err != nil {
+		return err
+	}
+	cfg.Log.Info().Str("slot", cfg.WAL.Slot).Msg("making a slot, which waits for the transactions that are open")
+	slot, err := wal.CreateSlotSnapshot(ctx, cfg.WAL)
+	if err != nil {
+		return err
+	}
+	snapshot, err := s.beginRecord(ctx, slot, server, found)
+	if err := errors.Join(err, slot.Close()); err != nil {
+		return err
+	}
+	cfg.Log.Info().Uint32("epoch", s.record.Epoch).Stringer("from", slot.ConsistentPoint).Str("snapshot", snapshot).Msg("a new slot begins")
+	return nil
+}
+
+// clearForSlot checks everything that a slot needs, makes a missing publication, and drops a slot without a record.
+func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
+	source := s.relay.cfg.WAL
+	source.Create = true
+	server, err := wal.Verify(ctx, s.control, source)
+	for _, failed := range wal.CheckErrors(err) {
+		if failed.Check == wal.CheckSlotLost {
+			err = nil // it is dropped now
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range server.Warnings {
+		s.relay.cfg.Log.Warn().Msg(warning)
+	}
+	if !server.PublicationExists {
+		if err := wal.CreatePublication(ctx, s.control, source); err != nil {
+			return nil, err
+		}
+	}
+	if err := wal.DropSlot(ctx, s.control, source.Slot); err != nil && !errors.Is(err, wal.ErrSlotMissing) {
+		return nil, err
+	}
+	return server, nil
+}
+
+// beginRecord begins an epoch at the new slot.
+func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wal.Server, found bool) (string, error) {
+	cfg := &s.relay.cfg
+	if err := s.raise(ctx); err != nil {
+		return "", err
+	}
+	snapshot, err := readExported(ctx, s.tables, slot.Snapshot)
+	if err != nil {
+		return "", err
+	}
+	next := checkpoint.Record{SystemID: server.SystemID, Timeline: server.Timeline, Confirmed: slot.ConsistentPoint}
+	next.SkippedSnapshot = s.record.SkippedSnapshot
+	switch {
+	case found:
+		next.Adopt = &checkpoint.Adoption{Snapshot: snapshot, Landed: s.landed()}
+		next.SettledSnapshot = s.record.SettledSnapshot
+	case cfg.SkipBacklog:
+		next.SkippedSnapshot = snapshot
+	default:
+		next.Adopt = &checkpoint.Adoption{Snapshot: snapshot}
+	}
+	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
+	return snapshot, err
+}
+
+// landed is the position behind which what is adopted may have landed: the old checkpoint, or that of an adoption that was not finished.
+func (s *session) landed() event.Position {
+	if a := s.record.Adopt; a != nil {
+		return a.Landed
+	}
+	return event.Position{Epoch: s.record.Epoch, Commit: s.record.Confirmed}
+}
+
+// readExported returns what the exported snapshot sees, as text.
+func readExported(ctx context.Context, conn *pgx.Conn, name string) (text string, err error) {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+name+"'"); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, "SELECT txid_current_snapshot()::text").Scan(&text)
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the new slot's snapshot: %w", err)
+	}
+	return text, nil
+}
+
+const (
+	adoptRows   = 5000 // looked at by one statement
+	adoptReport = 10 * time.Second
+)
+
+// adopt parks the rows that are older than the slot's log, in bounded chunks. Where it was interrupted it goes on.
+func (s *session) adopt(ctx context.Context) error {
+	a := s.record.Adopt
+	if a == nil {
+		return nil
+	}
+	s.relay.facts.enter(StateConnecting, "adopting rows that are older than the slot")
+	chosen, err := s.newChooser(a)
+	if err != nil {
+		return err
+	}
+	adopted, reported := 0, time.Now()
+	for after, end := a.After, false; !end; {
+		var found []outbox.Row
+		if found, after, end, err = s.table.Adopt(ctx, s.tables, after, adoptRows); err != nil {
+			return err
+		}
+		n, err := park.InsertMissing(ctx, s.tables, s.lease, chosen.rows(found))
+		if err != nil {
+			return err
+		}
+		if err := checkpoint.SaveAdoption(ctx, s.tables, s.lease, after); err != nil {
+			return err
+		}
+		adopted += n
+		if time.Since(reported) > adoptReport {
+			reported = time.Now()
+			s.relay.cfg.Log.Info().Int("adopted", adopted).Str("behind", after).Msg("adopting rows that are older than the slot")
+		}
+	}
+	if err := s.completeParked(ctx, a); err != nil {
+		return err
+	}
+	s.relay.cfg.Log.Info().Int("adopted", adopted).Msg("rows that are older than the slot are adopted")
+	return checkpoint.EndAdoption(ctx, s.tables, s.lease)
+}
+
+// chooser says which rows of the table are adopted, and as what.
+type chooser struct {
+	cfg     *Config
+	epoch   uint32
+	landed  event.Position
+	older   outbox.Snapshot  // what it sees is older than the slot's log
+	settled *outbox.Snapshot // keep: what it sees was settled before
+	left    *outbox.Snapshot // what it sees is left alone
+}
+
+func (s *session) newChooser(a *checkpoint.Adoption) (*chooser, error) {
+	c := &chooser{cfg: &s.relay.cfg, epoch: a.Epoch, landed: a.Landed}
+	var err error
+	if c.older, err = outbox.ParseSnapshot(a.Snapshot); err != nil {
+		return nil, err
+	}
+	if s.relay.cfg.Outbox.OnSent == outbox.Keep {
+		if c.settled, err = parseOptional(s.record.SettledSnapshot); err != nil {
+			return nil, err
+		}
+	}
+	c.left, err = parseOptional(s.record.SkippedSnapshot)
+	return c, err
+}
+
+func parseOptional(text string) (*outbox.Snapshot, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	snapshot, err := outbox.ParseSnapshot(text)
+	return &snapshot, err
+}
+
+func (c *chooser) rows(found []outbox.Row) []park.Row {
+	var rows []park.Row
+	for i := range found {
+		o := &found[i]
+		switch {
+		case !outbox.SeenBy(&c.older, o.Xmin), c.settled != nil && outbox.SeenBy(c.settled, o.Xmin), c.left != nil && outbox.SeenBy(c.left, o.Xmin):
+			continue
+		}
+		o.Event.Position.Epoch = c.epoch
+		for _, row := range rowsOf(c.cfg, o) {
+			row.LandedAfter = c.landed
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// rowsOf returns what a row of the outbox is parked as: one row for each destination, or one for a person to decide.
+func rowsOf(cfg *Config, o *outbox.Row) []park.Row {
+	base := park.Row{Event: o.Event, State: park.Waiting, Attempts: o.RetryCount, Due: o.RetryAfter, Reason: o.Error}
+	base.Key, _ = park.KeyOf(&base.Event, 0, nil)
+	return routed(cfg, base)
+}
+
+// routed gives a row to the destinations of its event.
+func routed(cfg *Config, base park.Row) []park.Row {
+	destinations, err := cfg.Router.Route(&base.Event)
+	if errors.Is(err, route.ErrUnrouted) && cfg.DropUnrouted {
+		return nil
+	}
+	if err != nil {
+		base.Destination, base.Target, base.State, base.Reason = park.Destination{}, "", park.Dead, err.Error()
+		return []park.Row{base}
+	}
+	rows := make([]park.Row, len(destinations))
+	for i, d := range destinations {
+		rows[i] = base
+		rows[i].Destination, rows[i].Target = park.Destination{Sink: d.Sink, Name: d.Name}, d.Name
+	}
+	return rows
+}
+
+// completeParked parks events that were parked above the old checkpoint at the destinations for which they have no row: whether those
+// have them, only the lost log could say, and the tails do.
+func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) error {
+	if a.Landed.IsZero() {
+		return nil
+	}
+	for after := (park.Cursor{Position: a.Landed}); ; {
+		events, err := park.Above(ctx, s.tables, s.lease.Schema, s.lease.Slot, after, adoptRows)
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		var rows []park.Row
+		for _, one := range events {
+			base := park.Row{Event: one.Event, Key: one.Key, State: park.Waiting, LandedAfter: a.Landed}
+			for _, row := range routed(&s.relay.cfg, base) {
+				if row.State != park.Dead {
+					rows = append(rows, row)
+				}
+			}
+		}
+		if _, err := park.InsertMissing(ctx, s.tables, s.lease, rows); err != nil {
+			return err
+		}
+		after = cursorOf(&events[len(events)-1])
+	}
+}

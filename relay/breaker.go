@@ -1,0 +1,296 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/sink"
+	"github.com/outboxd/outboxd/wal"
+)
+
+const (
+	breakerAttempts = 3                      // failures one after the other that open a destination's breaker, whatever they say
+	slowAfter       = 2 * time.Second        // an event that waits for longer, while the budget is used up, is parked: others need the memory
+	outageLook      = time.Second            // how often the log held back is measured in an outage
+	relieveLook     = 250 * time.Millisecond // how often slow destinations are looked for while the budget is used up
+)
+
+// probe asks for the end of a failure.
+type probe struct {
+	name    string // of the destination
+	failure *failure
+}
+
+// failedAt notes a failure of a destination: it is tried again later, and where the error says that everything fails its breaker
+// opens.
+func (c *core) failedAt(d *destination, err error) {
+	c.fail(&d.failure, err)
+	if sink.ClassOf(err) == sink.Unavailable || d.failure.attempts >= breakerAttempts || c.budget.starved.Load() {
+		d.failure.open = true
+	}
+	c.brokerFails(d.sink, &d.failure, err)
+	c.spillWhereDue()
+	d.enqueue()
+}
+
+// brokerFails opens the breaker of the whole sink, where the error says that.
+func (c *core) brokerFails(s *sinkLane, f *failure, err error) {
+	if s.down != nil || !sink.BrokerDown(err) {
+		return
+	}
+	s.down = f
+	f.open = true
+	c.downSince = time.Now()
+	c.facts.brokerDown(s.name, true)
+	c.cfg.Log.Warn().Str("sink", s.name).Err(err).Msg("the broker is down; its events wait")
+}
+
+// retry goes on with a destination after its wait: by a probe where its breaker is open.
+func (c *core) retry(d *destination) {
+	if d.failure.open {
+		c.probe(d.sink, &d.failure)
+		return
+	}
+	d.enqueue()
+	c.waitsAt(d)
+}
+
+// probe asks one destination whether it accepts anything again. While the whole broker is down, the one that found it out asks for all.
+func (c *core) probe(s *sinkLane, f *failure) {
+	if s.down != nil && s.down != f {
+		f.retryAt = time.Now().Add(c.cfg.RetryMax)
+		return
+	}
+	s.probes = append(s.probes, probe{f.name, f})
+}
+
+// probed closes a breaker, or leaves it open for another, longer while.
+func (c *core) probed(j *job) {
+	f, s := j.probe.failure, j.sink
+	if j.err != nil {
+		c.fail(f, j.err)
+		if s.down == f && !sink.BrokerDown(j.err) { // it is this destination alone by now
+			c.brokerUp(s)
+		}
+		return
+	}
+	f.open = false
+	if s.down == f {
+		c.brokerUp(s)
+	}
+	f.retry()
+	c.endFailure(f)
+}
+
+// endFailure ends a failure where nothing is left to try.
+func (c *core) endFailure(f *failure) {
+	for _, d := range c.destinationsOf(f.sink) {
+		if &d.failure == f && d.lane.Len() == 0 && d.lane.Keys.Empty() {
+			c.succeed(f)
+		}
+	}
+}
+
+// brokerUp lets everything at the sink be tried again.
+func (c *core) brokerUp(s *sinkLane) {
+	s.down, s.spilling = nil, false
+	c.facts.brokerDown(s.name, false)
+	c.cfg.Log.Info().Str("sink", s.name).Msg("the broker answers again")
+	for _, t := range c.targetsOf(s.name) {
+		if t.assumed || t.partitions == nil && len(t.waiting) > 0 {
+			t.failure.retryAt = time.Time{}
+			t.resolve()
+			continue
+		}
+		for _, d := range t.partitions {
+			if sink.BrokerDown(d.failure.err) {
+				d.failure.open, d.failure.retryAt = false, time.Time{}
+			}
+			d.enqueue()
+			c.waitsAt(d)
+		}
+	}
+}
+
+func (c *core) targetsOf(sinkName string) []*target {
+	var all []*target
+	for at, t := range c.targets {
+		if at.Sink == sinkName {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+func (c *core) destinationsOf(sinkName string) []*destination {
+	var all []*destination
+	for _, t := range c.targetsOf(sinkName) {
+		all = append(all, t.partitions...)
+	}
+	return all
+}
+
+// spillWhereDue decides where events are parked because their destination fails. A destination that fails alone is spilled at once. A broker that is down
+// holds the log back, which costs nothing, as long as no other sink is held up by that and the log stays inside its limit.
+func (c *core) spillWhereDue() {
+	for _, s := range c.sinks {
+		if s.down == nil {
+			for f := range c.failing {
+				if f.sink == s.name && f.open {
+					c.spillFailure(s, f)
+				}
+			}
+			continue
+		}
+		if s.spilling || !c.othersWork(s) && c.retained < c.maxRetained {
+			continue
+		}
+		s.spilling = true
+		c.cfg.Log.Warn().Str("sink", s.name).Int64("retained_bytes", c.retained).
+			Msg("the events of the broker that is down are parked, so that the log moves on")
+		c.spillSink(s)
+	}
+}
+
+func (c *core) spillFailure(s *sinkLane, f *failure) {
+	for _, d := range c.destinationsOf(s.name) {
+		if &d.failure == f && !d.lane.Keys.Whole() {
+			c.holdAll(d)
+			d.enqueue()
+		}
+	}
+}
+
+func (c *core) spillSink(s *sinkLane) {
+	for _, t := range c.targetsOf(s.name) {
+		if t.partitions == nil {
+			c.assume(t)
+		}
+		for _, d := range t.partitions {
+			c.holdAll(d)
+			d.enqueue()
+		}
+	}
+}
+
+// assume lets events of a target be parked under its own name, because its partitions cannot be asked for.
+func (c *core) assume(t *target) {
+	t.assumed = true
+	c.split(t, []string{t.name})
+	waiting := t.waiting
+	t.waiting = nil
+	for _, e := range waiting {
+		t.push(c, e)
+	}
+}
+
+// holdAll lets everything for the destination be parked from now on, until its backlog is delivered.
+func (c *core) holdAll(d *destination) {
+	if !d.lane.Keys.Whole() {
+		d.table.cursor, d.table.end = park.Cursor{}, false
+	}
+	d.lane.Keys.HoldAll()
+	c.waitsAt(d)
+}
+
+// othersWork tells whether a sink other than s is up.
+func (c *core) othersWork(s *sinkLane) bool {
+	for _, other := range c.sinks {
+		if other != s && other.down == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// watchOutage measures the log held back while a broker is down, and parks what a slow destination holds in memory that others need.
+func (c *core) watchOutage(now time.Time) {
+	if c.outageHolds() && !c.measuring && now.Sub(c.measured) >= outageLook {
+		c.measuring, c.measured = true, now
+		slot := c.lease.Slot
+		var retained int64
+		c.pollers.give(&task{
+			name: "measure the log held back",
+			run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+				if retained, err = wal.RetainedBytes(ctx, conn, slot); err != nil {
+					return fmt.Errorf("slot %q: %w", slot, err)
+				}
+				return nil
+			},
+			then: func() {
+				c.measuring, c.retained = false, retained
+				c.facts.retained.Store(retained)
+				c.spillWhereDue()
+			},
+		})
+	}
+	if c.budget.starved.Load() && now.Sub(c.relieved) >= relieveLook {
+		c.relieved = now
+		c.relieve(now)
+	}
+}
+
+// outageHolds tells whether the log is held back for a broker.
+func (c *core) outageHolds() bool {
+	for _, s := range c.sinks {
+		if s.down != nil && !s.spilling {
+			return true
+		}
+	}
+	return false
+}
+
+// relieve parks what waits at slow destinations, when others go without memory for that. Where there is no other, waiting is as good.
+func (c *core) relieve(now time.Time) {
+	if c.outageHolds() {
+		return
+	}
+	var slow []*destination
+	others := false
+	for _, t := range c.targets {
+		for _, d := range t.partitions {
+			late := d.lane.Len() > 0 && now.Sub(d.lane.Oldest().Value.chunk.since) > slowAfter
+			if late && !d.lane.Keys.Whole() {
+				slow = append(slow, d)
+			}
+			others = others || !late
+		}
+	}
+	if !others {
+		return
+	}
+	for _, d := range slow {
+		c.cfg.Log.Warn().Str("sink", d.sink.name).Str("destination", d.name).Int("events", d.lane.Len()).
+			Msg("the destination is slow and others need the memory; its events are parked")
+		c.holdAll(d)
+		d.enqueue()
+	}
+}
+
+// outageWake is when the core has to look after an outage again; zero when it has not.
+func (c *core) outageWake(now time.Time) time.Time {
+	switch {
+	case c.budget.starved.Load():
+		return now.Add(relieveLook)
+	case c.outageHolds() && !c.measuring:
+		return c.measured.Add(outageLook)
+	default:
+		return time.Time{}
+	}
+}
+
+// tailJob is the reading of the destination's tail: deep where rows of the table lane may be there.
+func (d *destination) tailJob() *job {
+	j := &job{kind: jobTail, sink: d.sink, spans: []span{{destination: d}}, suspect: d.suspect(), depth: 1}
+	if !d.lane.Keys.Empty() || d.doubt {
+		j.depth = sink.MaxBatch
+	}
+	if d.doubt {
+		j.back = d.landedAfter
+	}
+	return j
+}

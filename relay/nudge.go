@@ -1,0 +1,182 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/route"
+)
+
+// nudged looks again at what is parked: a person's command has retried, skipped or replayed events.
+func (c *core) nudged() {
+	if c.draining {
+		return
+	}
+	lease := c.lease
+	var fresh restored
+	c.pollers.give(&task{
+		name: "look at what a command has changed",
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			fresh, err = restore(ctx, conn, lease)
+			return err
+		},
+		then: func() { c.refreshed(fresh) },
+	})
+}
+
+// refreshed enters what is parked into the waiting sets, and lets every key try again.
+func (c *core) refreshed(fresh restored) {
+	c.unfinished, c.finishDue = true, true
+	for at, s := range fresh.at {
+		if s.Waiting+s.Dead == 0 || at.Sink == "" {
+			continue
+		}
+		lane, known := c.sinks[at.Sink]
+		if !known {
+			continue
+		}
+		c.refreshAt(c.target(route.Destination{Sink: lane.name, Name: s.Target}), at, s, fresh)
+	}
+	if fresh.at[park.Destination{}].Waiting > 0 {
+		c.reroute()
+	}
+}
+
+// refreshAt does so at one destination. Where it is not known yet, it gets what is parked when it is.
+func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh restored) {
+	d := t.find(at.Name)
+	if d == nil {
+		c.parkedAt[at] = s
+		switch {
+		case t.partitions != nil: // events under the target's own name: to the partitions they go
+			c.spread(t)
+		case !t.resolving:
+			t.resolving = true
+			t.resolve()
+		}
+		return
+	}
+	if d.lane.Keys.Whole() || fresh.keys == nil {
+		c.holdAll(d)
+		d.table.cursor, d.table.end = park.Cursor{}, false // what is new may stand before it
+		d.lane.Keys.Rouse(micros(time.Now()))
+		c.waitsAt(d)
+		return
+	}
+	d.lane.Keys.Rouse(micros(time.Now()))
+	for _, k := range fresh.keys[at] {
+		if k.Blocked {
+			d.lane.Keys.Add(k.Key, lane.Never)
+		} else {
+			d.lane.Keys.Add(k.Key, micros(k.Due))
+		}
+	}
+	c.waitsAt(d)
+	d.enqueue()
+}
+
+func (t *target) find(name string) *destination {
+	i := slices.IndexFunc(t.partitions, func(d *destination) bool { return d.name == name })
+	if i < 0 {
+		return nil
+	}
+	return t.partitions[i]
+}
+
+// spread gives events that were parked under the name of a partitioned target to its partitions.
+func (c *core) spread(t *target) {
+	lease, from, partitioner := c.lease, park.Destination{Sink: t.sink.name, Name: t.name}, t.sink.partitioner
+	names := make([]string, len(t.partitions))
+	for i, d := range t.partitions {
+		names[i] = d.name
+	}
+	c.pollers.give(&task{
+		name: "give parked events to their partitions",
+		run: func(ctx context.Context, conn *pgx.Conn) error {
+			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
+		},
+		then: c.nudged,
+	})
+}
+
+// enter notes a row that was parked beside the log lane.
+func (c *core) enter(row *park.Row) {
+	at := row.Destination
+	t := c.target(route.Destination{Sink: at.Sink, Name: row.Target})
+	d := t.find(at.Name)
+	if d == nil {
+		s := c.parkedAt[at]
+		s.Destination, s.Target = at, row.Target
+		s.Waiting++
+		c.refreshAt(t, at, s, restored{})
+		return
+	}
+	d.lane.Keys.Parked(row.Key, micros(row.Due))
+	c.waitsAt(d)
+	d.enqueue()
+}
+
+// rerouteMost is how many events one reroute takes; a person who retries more of them does it in several steps.
+const rerouteMost = 1000
+
+// reroute gives events that had no destination, and that a person has retried, to those that they have now.
+func (c *core) reroute() {
+	lease := c.lease
+	var strays []park.Row
+	c.pollers.give(&task{
+		name: "load events without a destination",
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			strays, _, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, park.Destination{}, park.Cursor{}, rerouteMost, parkBytes)
+			return err
+		},
+		then: func() { c.rerouted(strays) },
+	})
+}
+
+func (c *core) rerouted(strays []park.Row) {
+	if len(strays) == 0 {
+		return
+	}
+	var rows []park.Row
+	var done []park.Row
+	var failures []park.Failure
+	for _, s := range strays {
+		found, err := c.cfg.Router.Route(&s.Event)
+		if err != nil && !(errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted) {
+			failures = append(failures, park.Failure{Ref: s.Ref(), Attempts: s.Attempts + 1, Reason: err.Error(), State: park.Dead})
+			continue
+		}
+		done = append(done, s)
+		for _, to := range found {
+			row := s
+			row.Destination, row.Target = park.Destination{Sink: to.Sink, Name: to.Name}, to.Name
+			row.State, row.Attempts, row.Due, row.ParkedAt = park.Waiting, 0, time.Time{}, time.Time{}
+			rows = append(rows, row)
+		}
+	}
+	lease := c.lease
+	c.pollers.give(&task{
+		name: "give events a destination",
+		run: func(ctx context.Context, conn *pgx.Conn) error {
+			if _, err := park.Insert(ctx, conn, lease, rows); err != nil {
+				return err
+			}
+			if err := park.Settle(ctx, conn, lease, park.Destination{}, refsOf(done)); err != nil {
+				return err
+			}
+			return park.Fail(ctx, conn, lease, park.Destination{}, failures)
+		},
+		then: func() {
+			c.entered(rows)
+			if len(strays) == rerouteMost {
+				c.reroute()
+			}
+		},
+	})
+}

@@ -1,0 +1,191 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/route"
+)
+
+// maxWaitingKeys is how many keys are remembered at the start of a session. With more, every key of a destination with parked events
+// waits, until a scan has delivered them.
+const maxWaitingKeys = 10_000_000
+
+// restored is what is parked when a session begins.
+type restored struct {
+	at   map[park.Destination]park.Summary
+	keys map[park.Destination][]park.WaitingKey // nil: there are too many
+}
+
+// restore reads what is parked. It comes after the term was raised, so that nothing of the session before comes later.
+func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease) (r restored, err error) {
+	summaries, err := park.Summaries(ctx, conn, lease.Schema, lease.Slot)
+	if err != nil {
+		return r, err
+	}
+	r.at = make(map[park.Destination]park.Summary, len(summaries))
+	for _, s := range summaries {
+		r.at[s.Destination] = s
+	}
+	r.keys = make(map[park.Destination][]park.WaitingKey)
+	err = park.Keys(ctx, conn, lease.Schema, lease.Slot, maxWaitingKeys, func(k park.WaitingKey) {
+		r.keys[k.Destination] = append(r.keys[k.Destination], k)
+	})
+	if errors.Is(err, park.ErrTooMany) {
+		r.keys, err = nil, nil
+	}
+	return r, err
+}
+
+// restoreWaiting gives a new destination what waits there since before the session, or since the target was assumed.
+func (c *core) restoreWaiting(d *destination) {
+	s, ok := c.parkedAt[d.place()]
+	if !ok || s.Waiting+s.Dead == 0 {
+		return
+	}
+	if s.MayHaveLanded {
+		d.mayHaveLanded(s.LandedAfter)
+	}
+	if c.keysAt == nil {
+		c.holdAll(d)
+		return
+	}
+	for _, k := range c.keysAt[d.place()] {
+		due := micros(k.Due)
+		if k.Blocked {
+			due = lane.Never
+		}
+		d.lane.Keys.Add(k.Key, due)
+	}
+	delete(c.keysAt, d.place())
+	c.waitsAt(d)
+}
+
+// wakeParked makes the destinations for which something was parked before the session. Those of a sink that is not configured any more
+// keep their events.
+func (c *core) wakeParked() {
+	for at, s := range c.parkedAt {
+		if s.Waiting == 0 || at.Sink == "" {
+			continue
+		}
+		if _, known := c.sinks[at.Sink]; !known {
+			c.cfg.Log.Error().Str("sink", at.Sink).Str("destination", at.Name).Int("events", s.Waiting).
+				Msg("events are parked for a sink that is not configured: configure it again, or outboxd events skip")
+			continue
+		}
+		t := c.target(route.Destination{Sink: at.Sink, Name: s.Target})
+		if t.partitions == nil && !t.resolving {
+			t.resolving = true
+			t.resolve()
+		}
+	}
+	if c.parkedAt[park.Destination{}].Waiting > 0 {
+		c.reroute()
+	}
+}
+
+// parkedUnder tells whether events wait under the target's own name, for whatever partition is theirs.
+func (c *core) parkedUnder(t *target) bool {
+	return c.parkedAt[park.Destination{Sink: t.sink.name, Name: t.name}].Waiting > 0
+}
+
+// unassume goes on with a target whose partitions could not be asked for before.
+func (c *core) unassume(t *target, names []string) {
+	if slices.Equal(names, []string{t.name}) {
+		t.assumed, t.resolving = false, false
+		d := t.partitions[0]
+		d.enqueue()
+		c.waitsAt(d)
+		return
+	}
+	d := t.partitions[0]
+	if d.lane.State() == lane.Parking || d.table.busy {
+		t.failure.retryAt = time.Now().Add(c.cfg.RetryBase)
+		c.failing[&t.failure] = struct{}{}
+		return
+	}
+	// What is in the queue goes to its partition, behind what is parked.
+	for d.lane.Len() > 0 {
+		t.waiting = append(t.waiting, d.lane.Shift().Value)
+	}
+	delete(c.waiting, d)
+	t.partitions, t.assumed = nil, false
+	c.rehome(t, names)
+}
+
+// rehome gives the events that wait under the target's own name to its partitions, in position order. Events that come meanwhile wait
+// in memory.
+func (c *core) rehome(t *target, names []string) {
+	lease, from, partitioner := c.lease, park.Destination{Sink: t.sink.name, Name: t.name}, t.sink.partitioner
+	c.pollers.give(&task{
+		name: "give parked events to their partitions",
+		run: func(ctx context.Context, conn *pgx.Conn) error {
+			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
+		},
+		then: func() { c.rehomed(t, names) },
+	})
+}
+
+// moveAll gives what waits at a destination to the partitions that the keys choose.
+func moveAll(ctx context.Context, conn *pgx.Conn, lease event.Lease, from park.Destination, names []string, partition func([]byte, int) int) error {
+	for end := false; !end; {
+		var rows []park.Row
+		var err error
+		if rows, end, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, from, park.Cursor{}, parkMost, parkBytes); err != nil {
+			return err
+		}
+		if err := move(ctx, conn, lease, from, rows, names, partition); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func move(ctx context.Context, conn *pgx.Conn, lease event.Lease, from park.Destination, rows []park.Row, names []string, partition func([]byte, int) int) error {
+	refs := refsOf(rows)
+	for i := range rows {
+		rows[i].Destination.Name = names[partition(rows[i].Event.AppendKey(nil), len(names))]
+	}
+	if _, err := park.Insert(ctx, conn, lease, rows); err != nil {
+		return err
+	}
+	return park.Settle(ctx, conn, lease, from, refs)
+}
+
+func refsOf(rows []park.Row) []event.Ref {
+	refs := make([]event.Ref, len(rows))
+	for i := range rows {
+		refs[i] = rows[i].Ref()
+	}
+	return refs
+}
+
+func (c *core) rehomed(t *target, names []string) {
+	from := park.Destination{Sink: t.sink.name, Name: t.name}
+	s := c.parkedAt[from]
+	s.Waiting = 0
+	c.parkedAt[from] = s
+	c.split(t, names)
+	for _, d := range t.partitions {
+		if s.MayHaveLanded {
+			d.mayHaveLanded(s.LandedAfter)
+		}
+		d.mayHaveLanded(c.start) // it could not be asked when the session began
+		c.holdAll(d)
+	}
+	waiting := t.waiting
+	t.waiting = nil
+	for _, e := range waiting {
+		t.push(c, e)
+	}
+	for _, d := range t.partitions {
+		d.enqueue()
+	}
+}

@@ -1,0 +1,261 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
+)
+
+const (
+	sweepRows  = 5000 // looked at by each part of a sweep
+	finishMost = 2000 // events removed by one statement
+	firstSweep = 2 * time.Second
+)
+
+// sweeping is what the sweep remembers from one time to the next.
+type sweeping struct {
+	due        time.Time
+	fullDue    time.Time
+	busy       bool
+	mirrored   string    // id up to which mirrors were compared
+	skipped    string    // ... and rows looked through that a person set to SENT
+	candidates []string  // ids of rows that were NEW
+	behind     event.LSN // ... and how far the log had come after that
+	snapshot   string    // with on_sent: keep: taken before behind
+}
+
+// sweep looks at the outbox table for what others did to it, when that is due.
+func (c *core) sweep(now time.Time) {
+	w := &c.sweeping
+	if w.busy || c.draining || now.Before(w.due) || !c.pollers.free() {
+		return
+	}
+	w.busy = true
+	round := c.newSweep(now)
+	c.pollers.give(&task{
+		name: "sweep the outbox table",
+		run:  round.run,
+		then: func() { c.swept(round) },
+	})
+}
+
+// sweepWake is when the next sweep is due; zero while one is under way.
+func (c *core) sweepWake() time.Time {
+	if c.sweeping.busy || c.draining || !c.pollers.free() {
+		return time.Time{}
+	}
+	return c.sweeping.due
+}
+
+// sweepRound is one sweep: what it is given, and what it brings.
+type sweepRound struct {
+	before sweeping
+	lease  event.Lease
+	table  *outbox.Table
+	keep   bool
+	look   bool // for rows that are NEW
+	settle bool // the candidates of before are below the checkpoint
+	passed event.Position
+	left   *outbox.Snapshot // rows that it sees are left alone
+
+	after   sweeping
+	again   []outbox.Row // to be delivered once more
+	dropped int          // rows that a person has set to SENT
+	totals  park.Totals
+}
+
+func (c *core) newSweep(now time.Time) *sweepRound {
+	w := &c.sweeping
+	r := &sweepRound{before: *w, lease: c.lease, table: c.table, keep: c.keep, passed: c.passed(), left: c.leftAlone}
+	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
+	r.look = (w.behind == 0 || r.settle) && (c.table.HasStatusIndex() || !now.Before(w.fullDue))
+	return r
+}
+
+func (r *sweepRound) run(ctx context.Context, conn *pgx.Conn) error {
+	r.after, r.again = r.before, nil
+	steps := []func(context.Context, *pgx.Conn) error{r.repair, r.failed, r.settled, r.find, r.count}
+	if r.keep {
+		steps = []func(context.Context, *pgx.Conn) error{r.keepSnapshot, r.count}
+	}
+	for _, step := range steps {
+		if err := step(ctx, conn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repair brings the mirrors in order, and takes rows that a person set to SENT for skipped.
+func (r *sweepRound) repair(ctx context.Context, conn *pgx.Conn) (err error) {
+	if r.after.skipped, r.dropped, err = r.table.SkipSent(ctx, conn, r.lease, r.before.skipped, sweepRows); err != nil {
+		return err
+	}
+	r.after.mirrored, _, err = r.table.RepairMirrors(ctx, conn, r.lease, r.before.mirrored, sweepRows)
+	return err
+}
+
+// failed finds rows that others set to FAILED and that are due.
+func (r *sweepRound) failed(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := r.table.DueFailed(ctx, conn, r.lease, sweepRows)
+	r.again = append(r.again, rows...)
+	return err
+}
+
+// settled finds which of the rows that were NEW some time ago still are, though everything that was in the log then is settled: they were set back to NEW, or missed.
+func (r *sweepRound) settled(ctx context.Context, conn *pgx.Conn) error {
+	if !r.settle || len(r.before.candidates) == 0 {
+		return nil
+	}
+	rows, err := r.table.StillNew(ctx, conn, r.lease, r.before.candidates)
+	for _, row := range rows {
+		if r.left == nil || !outbox.SeenBy(r.left, row.Xmin) {
+			r.again = append(r.again, row)
+		}
+	}
+	return err
+}
+
+// find remembers the rows that are NEW now, and how far the log has come.
+func (r *sweepRound) find(ctx context.Context, conn *pgx.Conn) (err error) {
+	if r.settle {
+		r.after.candidates, r.after.behind = nil, 0
+	}
+	if !r.look {
+		return nil
+	}
+	if r.after.candidates, err = r.table.New(ctx, conn, r.lease, sweepRows); err != nil {
+		return err
+	}
+	r.after.behind, err = logEnd(ctx, conn)
+	return err
+}
+
+func (r *sweepRound) count(ctx context.Context, conn *pgx.Conn) (err error) {
+	r.totals, err = park.Count(ctx, conn, r.lease.Schema, r.lease.Slot)
+	return err
+}
+
+// keepSnapshot stores what is below the checkpoint, where the rows themselves do not say it.
+func (r *sweepRound) keepSnapshot(ctx context.Context, conn *pgx.Conn) (err error) {
+	if r.settle {
+		if err := checkpoint.SaveSettled(ctx, conn, r.lease, r.before.snapshot); err != nil {
+			return err
+		}
+	}
+	if r.before.behind > 0 && !r.settle {
+		return nil
+	}
+	if r.after.snapshot, err = outbox.ReadSnapshot(ctx, conn); err != nil {
+		return err
+	}
+	r.after.behind, err = logEnd(ctx, conn)
+	return err
+}
+
+// logEnd is a position that everything has in the log that was committed before the call.
+func logEnd(ctx context.Context, conn *pgx.Conn) (event.LSN, error) {
+	var text string
+	if err := conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
+		return 0, err
+	}
+	return event.ParseLSN(text)
+}
+
+// swept takes what a sweep has found.
+func (c *core) swept(r *sweepRound) {
+	now := time.Now()
+	due := now.Add(c.cfg.Table.Sweep)
+	fullDue := c.sweeping.fullDue
+	if r.look {
+		fullDue = now.Add(c.cfg.Table.FullSweep)
+	}
+	c.sweeping = r.after
+	c.sweeping.due, c.sweeping.fullDue, c.sweeping.busy = due, fullDue, false
+	c.finishDue = true
+	c.facts.totals.Store(&r.totals)
+	if len(r.again) > 0 {
+		c.deliverAgain(r.again)
+	}
+	if r.dropped > 0 {
+		c.nudged()
+	}
+}
+
+// deliverAgain parks rows of the outbox as replays: others have set them back to NEW, or to FAILED.
+func (c *core) deliverAgain(found []outbox.Row) {
+	var rows []park.Row
+	for i := range found {
+		rows = append(rows, c.rowsOf(&found[i])...)
+	}
+	c.cfg.Log.Info().Int("rows", len(found)).Msg("rows that others set back to NEW or FAILED are delivered again")
+	lease := c.lease
+	c.pollers.give(&task{
+		name: "park rows that are to be delivered again",
+		run: func(ctx context.Context, conn *pgx.Conn) error {
+			first, err := park.NextReplays(ctx, conn, lease.Schema, len(found))
+			if err != nil {
+				return err
+			}
+			number(rows, first)
+			_, err = park.Insert(ctx, conn, lease, rows)
+			return err
+		},
+		then: func() { c.entered(rows) },
+	})
+}
+
+// number gives the rows their replay numbers, one for each event.
+func number(rows []park.Row, first int) {
+	for i := range rows {
+		if i > 0 && string(rows[i].Event.ID) != string(rows[i-1].Event.ID) {
+			first++
+		}
+		rows[i].Replay = first
+		rows[i].Key, _ = park.KeyOf(&rows[i].Event, first, nil)
+	}
+}
+
+// entered takes note of rows that were parked beside the log lane.
+func (c *core) entered(rows []park.Row) {
+	for i := range rows {
+		row := &rows[i]
+		if row.State == park.Dead {
+			continue
+		}
+		at := row.Destination
+		if _, known := c.sinks[at.Sink]; !known {
+			continue
+		}
+		c.enter(row)
+	}
+}
+
+// rowsOf returns what a row of the outbox is parked as: one row for each destination, or one for a person to decide.
+func (c *core) rowsOf(o *outbox.Row) []park.Row {
+	return rowsOf(c.cfg, o)
+}
+
+// dispatchFinish removes what is done everywhere and passed by the checkpoint, when something may be.
+func (c *core) dispatchFinish() {
+	if !c.finishDue || c.finishing || !c.pollers.free() {
+		return
+	}
+	c.finishDue, c.finishing = false, true
+	lease, table, passed := c.lease, c.table, c.passed()
+	var more bool
+	c.pollers.give(&task{
+		name: "remove delivered events from the table lane",
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			_, more, err = table.Finish(ctx, conn, lease, passed, finishMost)
+			return err
+		},
+		then: func() { c.finishing, c.finishDue = false, c.finishDue || more },
+	})
+}

@@ -1,0 +1,321 @@
+package relay
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lane"
+	"github.com/outboxd/outboxd/park"
+)
+
+// TableConfig says how the table lane delivers what is parked.
+type TableConfig struct {
+	BatchSize     int           // rows loaded at once for a destination, 1 to sink.MaxBatch
+	MaxConcurrent int           // destinations that are worked on at once
+	MaxAttempts   int           // refusals after which an event is dead
+	DeadAtOnce    bool          // an event that a broker rejects is dead at its first refusal
+	BackoffBase   time.Duration // wait after the first refusal
+	Multiplier    float64       // of each further wait
+	MaxExponent   int           // after so many refusals the wait grows no more
+	Sweep         time.Duration // how often the outbox table is looked at for what others did to it
+	FullSweep     time.Duration // the same for what takes a walk through the whole table
+}
+
+// jitter is how much of a wait is left to chance.
+const jitter = 0.2
+
+// backoff is how long an event waits that was refused so many times before: base * multiplier^attempts.
+func (t *TableConfig) backoff(attempts int) time.Duration {
+	wait := float64(t.BackoffBase) * math.Pow(t.Multiplier, float64(min(attempts, t.MaxExponent)))
+	return time.Duration(wait * (1 + jitter*(2*rand.Float64()-1)))
+}
+
+// keysAtOnce is how many keys one load looks for.
+const keysAtOnce = 256
+
+// tableWork is what the table lane does at a destination: one batch at a time is loaded, published and settled.
+type tableWork struct {
+	busy   bool // loading, publishing or settling
+	loaded bool // rows are to be published
+	stale  bool // what is being loaded may have been found in a tail meanwhile
+	rows   []park.Row
+
+	keys   map[uint64]bool // of a load by keys: whether the load had returned the key's last row
+	scan   bool            // the load was one in position order
+	end    bool            // ... and came to the end
+	passed []park.Cursor   // ... for each of rows, the cursor behind it
+	next   park.Cursor     // ... the cursor behind everything that was looked at
+	cursor park.Cursor     // where the next scan goes on
+}
+
+// waitsAt notes that the destination has something in the table lane, or may have.
+func (c *core) waitsAt(d *destination) {
+	if !d.lane.Keys.Empty() {
+		c.waiting[d] = struct{}{}
+		c.tableDue = time.Time{}
+	}
+}
+
+// dispatchTable loads what is due, for as many destinations as clerks are free.
+func (c *core) dispatchTable(now time.Time) {
+	if c.draining || now.Before(c.tableDue) {
+		return
+	}
+	wake := int64(lane.Never)
+	defer c.countWaiting()
+	for d := range c.waiting {
+		if d.lane.Keys.Empty() {
+			delete(c.waiting, d)
+			d.enqueue()
+			continue
+		}
+		if d.table.busy || d.blocked() {
+			continue
+		}
+		if !c.pollers.free() {
+			return // looked at again when one is
+		}
+		due := d.lane.Keys.Whole() || d.lane.Keys.Wake() <= micros(now)
+		switch {
+		case !due:
+			wake = min(wake, d.lane.Keys.Wake())
+		case d.lane.State() == lane.Ready, d.lane.State() == lane.Publishing, d.lane.State() == lane.Parking:
+			c.load(d, now)
+		case d.lane.State() == lane.Unread && !d.queued: // what the tail holds comes first
+			d.queued = true
+			d.sink.unread.push(d)
+		}
+	}
+	c.tableDue = now.Add(time.Hour)
+	if wake != lane.Never {
+		c.tableDue = time.UnixMicro(wake)
+	}
+}
+
+// countWaiting shows how much waits, once a second at most.
+func (c *core) countWaiting() {
+	now := time.Now()
+	if now.Sub(c.counted) < time.Second && len(c.waiting) > 0 {
+		return
+	}
+	c.counted = now
+	keys, whole := 0, 0
+	for d := range c.waiting {
+		keys += d.lane.Keys.Len()
+		if d.lane.Keys.Whole() {
+			whole++
+		}
+	}
+	c.facts.waitingKeys.Store(int64(keys))
+	c.facts.wholeBacklogs.Store(int64(whole))
+}
+
+// load begins to load what is due at the destination: rows of its keys, or of all keys in position order.
+func (c *core) load(d *destination, now time.Time) {
+	keys := d.lane.Keys.Next(micros(now), keysAtOnce)
+	switch {
+	case len(keys) > 0:
+		c.loadKeys(d, keys)
+	case d.lane.Keys.Whole() && d.lane.State() != lane.Parking:
+		c.loadScan(d)
+	}
+}
+
+// discard forgets what was loaded before a tail was read: some of it may have been found there.
+func (c *core) discard(d *destination) {
+	w := &d.table
+	w.stale = w.busy && !w.loaded
+	if !w.loaded {
+		return
+	}
+	for key := range w.keys {
+		d.lane.Keys.Settled(key, false, micros(time.Now()))
+	}
+	w.rows, w.keys, w.loaded, w.busy = w.rows[:0], nil, false, false
+}
+
+func (c *core) loadKeys(d *destination, keys []uint64) {
+	w := &d.table
+	w.busy, w.scan = true, false
+	size, bytes := c.loadSize(), int64(c.cfg.BatchBytes)
+	schema, slot, at := c.lease.Schema, c.lease.Slot, d.place()
+	var rows []park.Row
+	var exhausted []uint64
+	c.pollers.give(&task{
+		name: "load parked events",
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			rows, exhausted, err = park.LoadKeys(ctx, conn, schema, slot, at, keys, max(1, size/len(keys)), bytes)
+			return err
+		},
+		then: func() {
+			w.keys = make(map[uint64]bool, len(keys))
+			for _, key := range keys {
+				w.keys[key] = false
+			}
+			for _, key := range exhausted {
+				w.keys[key] = true
+			}
+			c.keysLoaded(d, rows)
+		},
+	})
+}
+
+func (c *core) loadSize() int { return min(c.cfg.Table.BatchSize, c.cfg.BatchMessages) }
+
+// keysLoaded takes of a load by keys what is due.
+func (c *core) keysLoaded(d *destination, rows []park.Row) {
+	w, now := &d.table, time.Now()
+	w.rows = w.rows[:0]
+	if w.stale {
+		w.loaded = true
+		c.discard(d)
+		c.waitsAt(d)
+		return
+	}
+	found := map[uint64]bool{}
+	for _, row := range rows {
+		_, ours := w.keys[row.Key]
+		if !ours {
+			continue // behind a row of its key that is not due
+		}
+		found[row.Key] = true
+		if row.Due.After(now) {
+			c.cutKey(d, row.Key, row.Due)
+			continue
+		}
+		if len(w.rows) == c.loadSize() {
+			w.keys[row.Key] = false
+			continue
+		}
+		w.rows = append(w.rows, row)
+	}
+	for key, exhausted := range w.keys {
+		if found[key] {
+			continue
+		}
+		delete(w.keys, key)
+		if exhausted {
+			d.lane.Keys.Settled(key, true, micros(now))
+		} else {
+			d.lane.Keys.Refused(key, lane.Never) // a dead row of the key blocks it
+		}
+	}
+	c.loadEnded(d)
+}
+
+// cutKey lets the key's rows from one on wait for their time: those before it are still published.
+func (c *core) cutKey(d *destination, key uint64, due time.Time) {
+	delete(d.table.keys, key)
+	d.lane.Keys.Refused(key, micros(due))
+}
+
+func (c *core) loadScan(d *destination) {
+	w := &d.table
+	w.busy, w.scan, w.keys = true, true, nil
+	d.lane.Keys.ScanBegins()
+	size, bytes := c.loadSize(), int64(c.cfg.BatchBytes)
+	schema, slot, at, after := c.lease.Schema, c.lease.Slot, d.place(), w.cursor
+	var rows []park.Row
+	c.pollers.give(&task{
+		name: "load parked events",
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			rows, w.end, err = park.LoadAfter(ctx, conn, schema, slot, at, after, size, bytes)
+			return err
+		},
+		then: func() { c.scanLoaded(d, rows) },
+	})
+}
+
+// scanLoaded takes of a load in position order what is due; the keys of the rest wait for their time.
+func (c *core) scanLoaded(d *destination, rows []park.Row) {
+	w, now := &d.table, time.Now()
+	w.rows, w.passed = w.rows[:0], w.passed[:0]
+	w.next = w.cursor
+	if w.stale {
+		w.loaded = true
+		c.discard(d)
+		c.waitsAt(d)
+		return
+	}
+	for _, row := range rows {
+		w.next = cursorOf(&row)
+		switch {
+		case d.lane.Keys.Known(row.Key):
+		case row.Due.After(now):
+			d.lane.Keys.Refused(row.Key, micros(row.Due))
+		default:
+			w.rows = append(w.rows, row)
+			w.passed = append(w.passed, w.next)
+		}
+	}
+	if len(w.rows) == 0 {
+		w.cursor = w.next
+		if w.end && d.lane.State() != lane.Parking && d.lane.Keys.ScanEnded() {
+			c.drainedAt(d)
+		}
+	}
+	c.loadEnded(d)
+}
+
+func cursorOf(row *park.Row) park.Cursor {
+	return park.Cursor{Position: row.Event.Position, ID: string(row.Event.ID), Replay: row.Replay}
+}
+
+// drainedAt notes that the destination's backlog is delivered.
+func (c *core) drainedAt(d *destination) {
+	d.table.cursor = park.Cursor{}
+	c.cfg.Log.Info().Str("sink", d.sink.name).Str("destination", d.name).Int("keys_waiting", d.lane.Keys.Len()).
+		Msg("the parked backlog is delivered; the destination takes from the log again")
+}
+
+// loadEnded goes on with what was loaded, if anything was.
+func (c *core) loadEnded(d *destination) {
+	w := &d.table
+	w.loaded = len(w.rows) > 0
+	w.busy = w.loaded
+	c.tableDue = time.Time{}
+	d.enqueue()
+}
+
+// lend makes the job that publishes the destination's loaded rows, as one batch.
+func (s *sinkLane) lend(d *destination) *job {
+	d.lane.Lend()
+	w := &d.table
+	w.loaded = false
+	j := s.spareJob()
+	j.table, j.suspect, j.frontier = true, d.suspect(), d.lane.Frontier()
+	entries := make([]entry, len(w.rows))
+	for i := range w.rows {
+		row := &w.rows[i]
+		entries[i] = entry{event: row.Event, replay: int32(row.Replay), key: row.Key, commitTime: micros(row.Committed)}
+		j.items = append(j.items, lane.Item[*entry]{Position: row.Event.Position, Size: row.Event.Size(), Value: &entries[i]})
+		if row.Event.Position.After(j.frontier) {
+			j.frontier = row.Event.Position
+		}
+	}
+	j.spans = append(j.spans, span{destination: d, to: len(j.items)})
+	return j
+}
+
+// place is the destination as the table knows it.
+func (d *destination) place() park.Destination {
+	return park.Destination{Sink: d.sink.name, Name: d.name}
+}
+
+// passed is the position that the checkpoint has passed.
+func (c *core) passed() event.Position {
+	return event.Position{Epoch: c.epochs.at(c.saved), Commit: c.saved}
+}
+
+// tableWake is when the table lane has to look again; zero when only an answer wakes it.
+func (c *core) tableWake() time.Time {
+	if len(c.waiting) == 0 || c.draining || !c.pollers.free() {
+		return time.Time{}
+	}
+	return c.tableDue
+}

@@ -1,0 +1,134 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/outbox"
+)
+
+const taskTimeout = time.Minute // of one attempt; a connection that is silent for longer is given up with its session
+
+// task is work for the database beside the settler's. The core makes it; a clerk runs it, which touches nothing of the core's; then the
+// core goes on with what came of it.
+type task struct {
+	name string // for errors: "park events"
+	run  func(context.Context, *pgx.Conn) error
+	then func() // in the core, after run has succeeded
+	desk *desk
+	err  error
+}
+
+// desk is a number of clerks with a line of tasks before them. It belongs to the core.
+type desk struct {
+	clerks int
+	busy   int
+	line   []*task
+	todo   chan *task // has room for one task for each clerk
+}
+
+func newDesk(clerks int) *desk { return &desk{clerks: clerks, todo: make(chan *task, clerks)} }
+
+// free tells whether a task would be begun at once.
+func (d *desk) free() bool { return d.busy+len(d.line) < d.clerks }
+
+// idle tells whether nothing is under way.
+func (d *desk) idle() bool { return d.busy == 0 && len(d.line) == 0 }
+
+// give puts a task at the end of the line.
+func (d *desk) give(t *task) {
+	t.desk = d
+	d.line = append(d.line, t)
+	d.begin()
+}
+
+// giveFirst puts a task at the head of the line: others wait for what it does.
+func (d *desk) giveFirst(t *task) {
+	t.desk = d
+	d.line = append([]*task{t}, d.line...)
+	d.begin()
+}
+
+func (d *desk) begin() {
+	for d.busy < d.clerks && len(d.line) > 0 {
+		d.busy++
+		d.todo <- d.line[0]
+		d.line = d.line[1:]
+	}
+}
+
+// taskDone goes on with what came of a task. A failed one ends the session.
+func (c *core) taskDone(t *task) error {
+	t.desk.busy--
+	if t.err != nil {
+		return fmt.Errorf("%s: %w", t.name, t.err)
+	}
+	if t.then != nil {
+		t.then()
+	}
+	t.desk.begin()
+	return nil
+}
+
+// clerk runs tasks, one at a time, on a connection of its own, which it opens at its first.
+type clerk struct {
+	connect func(context.Context) (*pgx.Conn, error)
+	todo    <-chan *task
+	done    chan<- *task // has room for every task that is under way
+	log     zerolog.Logger
+
+	conn *pgx.Conn
+}
+
+func (k *clerk) run(ctx context.Context) error {
+	defer k.close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case t := <-k.todo:
+			t.err = k.do(ctx, t)
+			k.done <- t
+		}
+	}
+}
+
+// do runs the task. What another session's lock or a deadlock refused is tried again here.
+func (k *clerk) do(ctx context.Context, t *task) error {
+	if k.conn == nil {
+		var err error
+		if k.conn, err = k.connect(ctx); err != nil {
+			return err
+		}
+	}
+	try := func() (struct{}, error) {
+		limited, cancel := context.WithTimeout(ctx, taskTimeout)
+		defer cancel()
+		err := t.run(limited, k.conn)
+		if err != nil && !outbox.Retryable(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}
+	notify := func(err error, wait time.Duration) {
+		k.log.Warn().Err(err).Str("task", t.name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("the table lane is held up by the database")
+	}
+	_, err := backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
+	return err
+}
+
+func (k *clerk) close() {
+	if k.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := k.conn.Close(ctx); err != nil {
+		k.log.Debug().Err(err).Str("connection", "table lane").Msg("closed in disorder")
+	}
+}

@@ -1,0 +1,235 @@
+package pulsar
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
+
+	"github.com/outboxd/outboxd/sink"
+)
+
+// readTail reads the last n messages. Nobody else writes meanwhile, because the producer is exclusive.
+func (s *Sink) readTail(ctx context.Context, topic string, n int) ([]sink.Entry, error) {
+	t := &tailReader{sink: s, topic: topic, want: n, queue: 1}
+	end, err := t.open(ctx, client.ReaderOptions{StartMessageID: client.LatestMessageID()})
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
+	if t.last, err = s.lastID(ctx, topic, end); err != nil {
+		return nil, err
+	}
+	if t.last.EntryID() < 0 {
+		return nil, nil
+	}
+	if err := t.readLedger(ctx); err != nil || len(t.entries) >= n {
+		return t.result(), err
+	}
+	if err := t.readByTime(ctx); err != nil {
+		return nil, err
+	}
+	return t.result(), nil
+}
+
+// tailReader reads one topic backwards: its end first, then from further back each time up to what it has, until that is enough.
+type tailReader struct {
+	sink  *Sink
+	topic string
+	want  int
+	last  client.MessageID
+	queue int // how many messages a reader may receive ahead
+
+	entries []sink.Entry     // oldest first, without a gap up to last
+	first   client.MessageID // of the first message that was read; nil before any was
+	oldest  time.Time        // when that was published
+}
+
+func (t *tailReader) result() []sink.Entry {
+	return t.entries[max(0, len(t.entries)-t.want):]
+}
+
+// open makes a reader, which takes a subscription of its own that vanishes with it.
+func (t *tailReader) open(ctx context.Context, o client.ReaderOptions) (*openReader, error) {
+	o.Topic, o.ReceiverQueueSize, o.SubscriptionRolePrefix = t.topic, t.queue, "outboxd-tail"
+	r, err := call(ctx, t.sink, func(c pulsarClient) (client.Reader, error) { return c.CreateReader(o) }, client.Reader.Close)
+	if err != nil {
+		return nil, fmt.Errorf("make a reader: %w", err)
+	}
+	return &openReader{Reader: r, sink: t.sink}, nil
+}
+
+// openReader is a reader that is closed in the background, because closing asks the broker, and after the call that was
+// begun last: the client leaves a call without an answer when its reader is closed meanwhile.
+type openReader struct {
+	client.Reader
+	sink *Sink
+	turn sync.Mutex // held by each call, which may outlive the context of who made it
+}
+
+// readerCall runs f, which takes no context.
+func readerCall[T any](ctx context.Context, r *openReader, f func(client.Reader) (T, error)) (T, error) {
+	return call(ctx, r.sink, func(pulsarClient) (T, error) {
+		r.turn.Lock()
+		defer r.turn.Unlock()
+		return f(r.Reader)
+	}, nil)
+}
+
+func (r *openReader) Close() {
+	r.sink.background.Go(func() {
+		r.turn.Lock()
+		defer r.turn.Unlock()
+		r.Reader.Close()
+	})
+}
+
+// readLedger reads back inside the last message's ledger: its last entry first, then as many as seem to be needed by what
+// the last ones held.
+func (t *tailReader) readLedger(ctx context.Context) error {
+	for back := int64(0); ; {
+		from := max(0, t.last.EntryID()-back)
+		r, err := t.open(ctx, client.ReaderOptions{
+			StartMessageID:          client.NewMessageID(t.last.LedgerID(), from, -1, t.last.PartitionIdx()),
+			StartMessageIDInclusive: true,
+		})
+		if err != nil {
+			return err
+		}
+		_, err = t.read(ctx, r, 0)
+		r.Close()
+		if err != nil || len(t.entries) >= t.want || from == 0 {
+			return err
+		}
+		perEntry := max(1, int64(len(t.entries))/(back+1))
+		back = max(2*back+1, int64(t.want)/perEntry)
+	}
+}
+
+// A step back in time that brings more than the missing messages and so many times them besides, but at most tooManyMost, is tried shorter.
+const (
+	tooMany     = 20
+	tooManyMost = 20_000
+)
+
+// readByTime reads back across ledgers, whose numbers a client cannot learn: from ever longer before the oldest message that is known,
+// until enough was read or the topic's first message was among it.
+func (t *tailReader) readByTime(ctx context.Context) error {
+	begin, err := t.firstID(ctx)
+	if err != nil {
+		return err
+	}
+	origin := t.oldest
+	short, long := time.Duration(0), time.Duration(0) // known to be too short; known to be too long, 0 when none is
+	for step := time.Second; !sameEntry(t.first, begin) && len(t.entries) < t.want; {
+		missing := t.want - len(t.entries)
+		limit := missing + min(tooMany*missing, tooManyMost)
+		if long > 0 && long-short <= 10*time.Millisecond {
+			step, limit = long, 0 // that many messages in one moment: read them
+		}
+		complete, err := t.readSince(ctx, origin.Add(-step), limit)
+		switch {
+		case err != nil:
+			return err
+		case complete:
+			short = step
+		default:
+			long = step
+		}
+		step = 10 * short
+		if long > 0 {
+			step = short + (long-short)/2
+		}
+	}
+	return nil
+}
+
+// readSince reads what was published since then. Each time has a reader of its own, which has received nothing yet.
+func (t *tailReader) readSince(ctx context.Context, since time.Time, limit int) (complete bool, err error) {
+	r, err := t.open(ctx, client.ReaderOptions{StartMessageID: client.LatestMessageID()})
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	seek := func(r client.Reader) (struct{}, error) { return struct{}{}, r.SeekByTime(since) }
+	if _, err := readerCall(ctx, r, seek); err != nil {
+		return false, fmt.Errorf("seek by publish time: %w", err)
+	}
+	return t.read(ctx, r, limit)
+}
+
+// firstID returns the id of the oldest message that the topic still has.
+func (t *tailReader) firstID(ctx context.Context) (client.MessageID, error) {
+	r, err := t.open(ctx, client.ReaderOptions{StartMessageID: client.EarliestMessageID(), StartMessageIDInclusive: true})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(ctx, t.sink.cfg.Timeout)
+	defer cancel()
+	m, err := r.Next(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the first message: %w", err)
+	}
+	return m.ID(), nil
+}
+
+// read reads up to what was read before, or to the end of the topic, and keeps at least the newest wanted entries of it. It gives up, and
+// keeps nothing of it, when that is more than limit messages (0 for any number).
+func (t *tailReader) read(ctx context.Context, r client.Reader, limit int) (complete bool, err error) {
+	var entries []sink.Entry
+	var first client.Message
+	next, done := t.inTime(ctx, r)
+	defer done()
+	for count := 1; ; count++ {
+		m, err := next()
+		if err != nil {
+			return false, fmt.Errorf("read back from %s: %w", t.last, err)
+		}
+		if t.first != nil && atOrBehind(m.ID(), t.first) {
+			break
+		}
+		if first == nil {
+			first = m
+			t.queue = max(1, min(maxQueue, (1<<20)/max(1, len(m.Payload()))))
+		}
+		if len(entries) >= 2*t.want {
+			entries = append(entries[:0], entries[t.want:]...)
+		}
+		entries = append(entries, entryOf(m))
+		if t.first == nil && atOrBehind(m.ID(), t.last) {
+			break
+		}
+		if count == limit {
+			return false, nil
+		}
+	}
+	if first != nil {
+		t.entries, t.first, t.oldest = append(entries, t.entries...), first.ID(), first.PublishTime()
+	}
+	return true, nil
+}
+
+const (
+	maxQueue  = 1000 // messages that a reader receives ahead
+	stepCount = 1000 // messages of a step that has Config.Timeout
+)
+
+// inTime returns a function that returns the reader's next message, and one that ends it. The first fails when stepCount messages take longer
+// than Config.Timeout.
+func (t *tailReader) inTime(ctx context.Context, r client.Reader) (next func() (client.Message, error), done func()) {
+	step, cancel := ctx, context.CancelFunc(func() {})
+	count := 0
+	next = func() (client.Message, error) {
+		if count%stepCount == 0 {
+			cancel()
+			step, cancel = context.WithTimeout(ctx, t.sink.cfg.Timeout)
+		}
+		count++
+		return r.Next(step)
+	}
+	return next, func() { cancel() }
+}
+
