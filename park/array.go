@@ -16,6 +16,9 @@ type array struct {
 	count int
 }
 
+// lsnOID is the type pg_lsn; pgtype does not name it.
+const lsnOID = 3220
+
 const (
 	arrayHeader = 20 // dimensions, whether there are NULLs, the elements' type, the length, the lower bound
 	lengthAt    = 12
@@ -95,6 +98,7 @@ func texts(n, size int) *array { return newArray(pgtype.TextOID, n, size) }
 func longs(n int) *array       { return newArray(pgtype.Int8OID, n, 8) }
 func ints(n int) *array        { return newArray(pgtype.Int4OID, n, 4) }
 func bools(n int) *array       { return newArray(pgtype.BoolOID, n, 1) }
+func lsns(n int) *array       { return newArray(lsnOID, n, 8) } // as int64
 func times(n int) *array       { return newArray(pgtype.TimestamptzOID, n, 8) }
 
 // refArrays are the ids and the replay numbers of refs.

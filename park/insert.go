@@ -40,9 +40,9 @@ func insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row, 
 // columns are those of a row that is written, with the type of each array.
 var columns = []struct{ name, array string }{
 	{"id", "text"}, {"replay", "int4"}, {"sink", "text"}, {"destination", "text"}, {"target", "text"}, {"state", "text"},
-	{"epoch", "int8"}, {"commit_lsn", "int8"}, {"ordinal", "int8"}, {"key_hash", "int8"},
+	{"epoch", "int8"}, {"commit_lsn", "pg_lsn"}, {"ordinal", "int8"}, {"key_hash", "int8"},
 	{"attempts", "int4"}, {"due_at", "timestamptz"}, {"reason", "text"}, {"blocks", "bool"},
-	{"landed_epoch", "int8"}, {"landed_lsn", "int8"}, {"landed_ordinal", "int8"}, {"committed_at", "timestamptz"}, {"bytes", "int4"},
+	{"landed_epoch", "int8"}, {"landed_lsn", "pg_lsn"}, {"landed_ordinal", "int8"}, {"committed_at", "timestamptz"}, {"bytes", "int4"},
 	{"tenant_id", "text"}, {"topic", "text"}, {"aggregate_type", "text"}, {"aggregate_id", "text"}, {"occurred_at", "text"},
 	{"schema_id", "text"}, {"schema_version", "text"}, {"payload", "text"}, {"metadata", "text"},
 }
@@ -50,7 +50,7 @@ var columns = []struct{ name, array string }{
 // firstColumn is the number of the first array parameter.
 const firstColumn = 3
 
-// insertSQL is INSERT ... SELECT from the arrays $3 and so on, as n; a condition may follow. Log positions come as integers.
+// insertSQL is INSERT ... SELECT from the arrays $3 and so on, as n; a condition may follow.
 func insertSQL(schema string) string {
 	names, values, arrays := "", "", ""
 	for i, c := range columns {
@@ -61,8 +61,6 @@ func insertSQL(schema string) string {
 		names += c.name + separator
 		arrays += fmt.Sprintf("$%d::%s[]%s", i+firstColumn, c.array, separator)
 		switch c.name {
-		case "commit_lsn", "landed_lsn":
-			values += lsnOf("n."+c.name) + separator
 		case "due_at":
 			values += "coalesce(n.due_at, now())" + separator
 		default:
@@ -71,11 +69,6 @@ func insertSQL(schema string) string {
 	}
 	return `INSERT INTO ` + table(schema, "parked") + ` (slot, ` + names + `) SELECT $1, ` + values +
 		` FROM unnest(` + arrays + `) AS n(` + names + `)`
-}
-
-// lsnOf turns a bigint into a pg_lsn; there is no cast before PostgreSQL 18's arithmetic that all servers have.
-func lsnOf(bigint string) string {
-	return `(to_hex((` + bigint + ` >> 32) & 4294967295) || '/' || to_hex(` + bigint + ` & 4294967295))::pg_lsn`
 }
 
 // rowArrays returns the parameters of insertSQL.
@@ -90,6 +83,8 @@ func rowArrays(rows []Row) [][]byte {
 			all[i] = ints(n)
 		case "int8":
 			all[i] = longs(n)
+		case "pg_lsn":
+			all[i] = lsns(n)
 		case "bool":
 			all[i] = bools(n)
 		default:

@@ -169,7 +169,7 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", err)
+		return nil, fmt.Errorf("connect to the database: %w", wal.ThroughPooler(err))
 	}
 	return conn, nil
 }

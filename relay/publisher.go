@@ -77,7 +77,11 @@ func (p *publisher) run(ctx context.Context) error {
 }
 
 func (p *publisher) do(ctx context.Context, j *job) {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	timeout := p.timeout
+	if j.depth > 1 {
+		timeout = deepTimeout // the sink bounds each of its steps
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch j.kind {
 	case jobResolve:
@@ -123,6 +127,9 @@ func (p *publisher) tail(ctx context.Context, j *job) (highest event.Position, r
 	}
 	return highestOf(entries), refs, nil
 }
+
+// deepTimeout bounds a tail read that leads far back.
+const deepTimeout = 10 * time.Minute
 
 // deepest is as many entries as are ever read back: more than the events beyond a checkpoint can be for any budget of memory that is
 // usual.

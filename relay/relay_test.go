@@ -216,7 +216,7 @@ func TestLargeTransactionPassesInsideTheBudget(t *testing.T) {
 	})
 }
 
-func TestIdleSystemIssuesNoStatementBetweenSweeps(t *testing.T) {
+func TestIdleSystemIssuesNoStatement(t *testing.T) {
 	r := newRig(t, "", "")
 	r.start(func(c *relay.Config) { c.Table.Sweep, c.Table.FullSweep = time.Hour, time.Hour })
 	var inserted string

@@ -12,6 +12,7 @@ import (
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/wal"
 )
 
 func newCleanupCommand(a *app) *cobra.Command {
@@ -95,6 +96,10 @@ func cleanUp(
 	began := time.Now()
 	s.DryRun = dryRun
 	defer func() { s.Duration = config.Duration(time.Since(began).Round(time.Millisecond)) }()
+	again := func(ctx context.Context) (*pgx.Conn, error) { return connect(ctx, cfg, nil) }
+	if err := wal.CheckPooler(ctx, conn, again); err != nil { // its sessions hold no lock
+		return s, err
+	}
 	if err := lockCleanup(ctx, conn, cfg); err != nil {
 		return s, err
 	}
