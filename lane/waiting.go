@@ -28,6 +28,7 @@ type keyState struct {
 	queued  bool // it stands in ready
 	loading bool
 	fresh   bool // one of its rows was parked since its load began
+	again   bool // a person has changed rows of it since its load began
 }
 
 // Empty tells whether nothing waits.
@@ -85,6 +86,7 @@ func (w *Waiting) Add(key uint64, due int64) {
 	k := w.keys[key]
 	k.rows, k.fresh = true, true
 	if k.loading {
+		k.again = true
 		w.put(key, k)
 		return
 	}
@@ -117,7 +119,7 @@ func (w *Waiting) Settled(key uint64, exhausted bool, now int64) {
 	if !ok {
 		return
 	}
-	k.loading = false
+	k.loading, k.again = false, false
 	if exhausted && !k.fresh {
 		delete(w.keys, key)
 		return
@@ -129,7 +131,10 @@ func (w *Waiting) Settled(key uint64, exhausted bool, now int64) {
 // blocks it).
 func (w *Waiting) Refused(key uint64, due int64) {
 	k := w.keys[key]
-	k.loading, k.rows = false, true
+	if k.again {
+		due = 0
+	}
+	k.loading, k.rows, k.again = false, true, false
 	w.schedule(key, k, due)
 }
 

@@ -16,9 +16,6 @@ type array struct {
 	count int
 }
 
-// lsnOID is the type pg_lsn; pgtype does not name it.
-const lsnOID = 3220
-
 const (
 	arrayHeader = 20 // dimensions, whether there are NULLs, the elements' type, the length, the lower bound
 	lengthAt    = 12
@@ -51,12 +48,6 @@ func (a *array) text(s string) {
 	a.buf = append(a.buf, s...)
 }
 
-func (a *array) int64(n int64) {
-	a.count++
-	a.buf = binary.BigEndian.AppendUint32(a.buf, 8)
-	a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(n))
-}
-
 func (a *array) int32(n int32) {
 	a.count++
 	a.buf = binary.BigEndian.AppendUint32(a.buf, 4)
@@ -72,20 +63,22 @@ func (a *array) bool(v bool) {
 	a.buf = append(a.buf, 0, 0, 0, 1, b)
 }
 
-// null appends NULL.
-func (a *array) null() { a.bytes(nil) }
-
 // postgresEpoch is where PostgreSQL's times begin.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // time appends a timestamptz; the zero time is NULL.
 func (a *array) time(t time.Time) {
 	if t.IsZero() {
-		a.null()
+		a.bytes(nil)
 		return
 	}
-	a.int64(t.Sub(postgresEpoch).Microseconds())
+	a.count++
+	a.buf = binary.BigEndian.AppendUint32(a.buf, 8)
+	a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(microsOf(t)))
 }
+
+// microsOf is a time as PostgreSQL sends it. Microseconds since 1970, because a Duration holds 292 years only.
+func microsOf(t time.Time) int64 { return t.UnixMicro() - postgresEpoch.UnixMicro() }
 
 // done returns the parameter.
 func (a *array) done() []byte {
@@ -95,10 +88,8 @@ func (a *array) done() []byte {
 
 // texts, ints and so on are arrays of their types.
 func texts(n, size int) *array { return newArray(pgtype.TextOID, n, size) }
-func longs(n int) *array       { return newArray(pgtype.Int8OID, n, 8) }
 func ints(n int) *array        { return newArray(pgtype.Int4OID, n, 4) }
 func bools(n int) *array       { return newArray(pgtype.BoolOID, n, 1) }
-func lsns(n int) *array       { return newArray(lsnOID, n, 8) } // as int64
 func times(n int) *array       { return newArray(pgtype.TimestamptzOID, n, 8) }
 
 // refArrays are the ids and the replay numbers of refs.

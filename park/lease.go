@@ -2,11 +2,9 @@ package park
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
 )
@@ -28,21 +26,8 @@ func Raise(ctx context.Context, db Querier, schema, slot, holder string) (event.
 }
 
 func raiseSQL(schema string) string {
-	return `INSERT INTO ` + pgx.Identifier{schema, "lease"}.Sanitize() + ` AS l (slot, term, holder)
+	return `INSERT INTO ` + table(schema, "lease") + ` AS l (slot, term, holder)
 		VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)
 		ON CONFLICT (slot) DO UPDATE SET term = l.term + 1, holder = excluded.holder, raised_at = now()
 		RETURNING term`
-}
-
-// classify adds the mend to the errors of a missing schema, table, column or right.
-func classify(err error) error {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch e.Code {
-		case "3F000", "42P01", "42703":
-			return fmt.Errorf("%w: %w", event.ErrNotMigrated, err)
-		case "42501":
-			return fmt.Errorf("%w: %w", event.ErrNoRights, err)
-		}
-	}
-	return err
 }

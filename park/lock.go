@@ -2,27 +2,56 @@ package park
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/event"
 )
 
-// Channel is the name of the notification channel by which commands tell the running instance that they changed something.
-func Channel(slot string) string { return "outboxd_" + slot }
+// Channel is the name of the notification channel by which commands tell the running instance that they changed something. The names of
+// long slots are cut and told apart by a hash, since a channel's name has 63 bytes at most.
+func Channel(slot string) string {
+	const most, kept = 63, 38
+	name := "outboxd_" + slot
+	if len(name) > most {
+		return fmt.Sprintf("%s_%016x", name[:kept], event.HashKey([]byte(slot)))
+	}
+	return name
+}
 
 // lockKey is the key of the lock, as SQL.
 const lockKey = `hashtextextended('outboxd ' || $1::text || ' ' || $2::text, 0)`
 
 // Lock waits until no other session holds the lock of the slot, and takes it. It lives as long as conn: when its process dies, or the server finds
-// the connection broken, the next one that waits has it.
+// the connection broken, the next one that waits has it. A time limit of the role or the database for locks or statements does not end the wait.
+//
+// A statement that waits holds a snapshot, which keeps VACUUM from removing dead rows in the whole database. So it is begun anew
+// once a minute.
 func Lock(ctx context.Context, conn *pgx.Conn, schema, slot string) error {
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(`+lockKey+`)`, schema, slot); err != nil {
+	if _, err := conn.Exec(ctx, `SET lock_timeout = '1min'`); err != nil {
 		return fmt.Errorf("wait for the lock of slot %q: %w", slot, err)
 	}
-	return nil
+	for {
+		_, err := conn.Exec(ctx, `SELECT pg_advisory_lock(`+lockKey+`)`, schema, slot)
+		if err == nil {
+			_, err = conn.Exec(ctx, `RESET lock_timeout`)
+			return err
+		}
+		if e, ok := errors.AsType[*pgconn.PgError](err); ok && slices.Contains(timeouts, e.Code) && ctx.Err() == nil {
+			continue
+		}
+		return fmt.Errorf("wait for the lock of slot %q: %w", slot, err)
+	}
 }
 
-// TryLock takes the lock if no other session holds it.
+// timeouts are lock_timeout and statement_timeout.
+var timeouts = []string{"55P03", "57014"}
+
+// TryLock takes the lock if no other session holds it. A session that holds it already takes it once more.
 func TryLock(ctx context.Context, conn *pgx.Conn, schema, slot string) (taken bool, err error) {
 	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+lockKey+`)`, schema, slot).Scan(&taken); err != nil {
 		return false, fmt.Errorf("take the lock of slot %q: %w", slot, err)

@@ -18,6 +18,14 @@ const (
 	Done    State = "done"    // it landed
 )
 
+// orWaiting is the state that is written.
+func (s State) orWaiting() State {
+	if s == "" {
+		return Waiting
+	}
+	return s
+}
+
 // Destination is a place where events wait. Sink and Name are empty for events that no route takes.
 type Destination struct {
 	Sink string

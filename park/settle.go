@@ -14,13 +14,13 @@ import (
 type Failure struct {
 	Ref      event.Ref
 	Attempts int       // how many there were, this one included
-	Due      time.Time // when it is tried again
-	Reason   string
-	State    State // Waiting or Dead
-	Blocks   bool  // dead: it holds back the later events of its key
+	Due      time.Time // when it is tried again; zero: now
+	Reason   string    // cut at 500 characters
+	State    State     // Waiting or Dead; empty stands for Waiting
+	Blocks   bool      // dead: it holds back the later events of its key
 }
 
-// Fail writes failed attempts at rows of the destination that wait, durably.
+// Fail writes failed attempts at rows of the destination that wait, durably. Rows in another state stay as they are.
 func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, failures []Failure) error {
 	if len(failures) == 0 {
 		return nil
@@ -33,61 +33,76 @@ func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination,
 		attempts.int32(int32(f.Attempts))
 		due.time(f.Due)
 		reason.bytes(reasonOf(f.Reason))
-		state.text(string(f.State))
+		state.text(string(f.State.orWaiting()))
 		blocks.bool(f.Blocks)
 	}
-	sql := leaseCTE(lease.Schema) + `, failed AS (
-		UPDATE ` + table(lease.Schema, "parked") + ` p SET attempts = n.attempts, due_at = coalesce(n.due_at, now()), reason = n.reason,
-			state = n.state, blocks = n.blocks
-		FROM unnest($5::text[], $6::int4[], $7::int4[], $8::timestamptz[], $9::text[], $10::text[], $11::bool[])
-			AS n(id, replay, attempts, due_at, reason, state, blocks)
-		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting'
-			AND EXISTS (SELECT FROM lease) RETURNING 1)` + answer("failed")
 	values := [][]byte{[]byte(d.Sink), []byte(d.Name)}
 	for _, a := range []*array{id, replay, attempts, due, reason, state, blocks} {
 		values = append(values, a.done())
 	}
-	_, err := write(ctx, conn, lease, sql, values, 2)
-	if err != nil {
+	if _, err := write(ctx, conn, lease, failSQL(lease.Schema), values...); err != nil {
 		return fmt.Errorf("write %d failed attempts at %s: %w", n, d, err)
 	}
 	return nil
 }
 
-// Settle says that rows of the destination that wait have landed, durably.
+func failSQL(schema string) string {
+	return leaseCTE(schema) + `, failed AS (` + changeSQL(schema,
+		`attempts = n.attempts, due_at = coalesce(n.due_at, now()), reason = n.reason, state = n.state, blocks = n.blocks`,
+		`unnest($5::text[], $6::int4[], $7::int4[], $8::timestamptz[], $9::text[], $10::text[], $11::bool[])
+			AS u(id, replay, attempts, due_at, reason, state, blocks)`) + `)` + answer("failed")
+}
+
+// changeSQL is the UPDATE of the waiting rows of the destination $3, $4 that from names. The planner is to look each of them up by the primary
+// key. Where its statistics know nothing of a new backlog it takes every condition for one that few rows meet, and would rather read the whole
+// backlog: so the constants come to it as values of the named rows (OFFSET 0 keeps them apart), and the state in a form that the partial
+// indexes do not serve.
+func changeSQL(schema, set, from string) string {
+	return `UPDATE ` + table(schema, "parked") + ` p SET ` + set + `
+		FROM (SELECT $1::text AS slot, $3::text AS sink, $4::text AS destination, u.* FROM ` + from + ` OFFSET 0) n
+		WHERE p.slot = n.slot AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.destination = n.destination
+			AND ` + isWaiting + ` AND EXISTS (SELECT FROM lease) RETURNING p.id`
+}
+
+// isWaiting is the condition that p waits, in a form that no index serves.
+const isWaiting = `p.state || '' = 'waiting'`
+
+// Settle says that rows of the destination that wait have landed, durably. Rows in another state stay as they are, and so does the outbox
+// table.
 func Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
 	ids, replays := refArrays(refs)
 	sql := leaseCTE(lease.Schema) + `, done AS (` + doneSQL(lease.Schema) + `)` + answer("done")
-	if _, err := write(ctx, conn, lease, sql, [][]byte{[]byte(d.Sink), []byte(d.Name), ids, replays}, 2); err != nil {
+	if _, err := write(ctx, conn, lease, sql, []byte(d.Sink), []byte(d.Name), ids, replays); err != nil {
 		return fmt.Errorf("settle %d events at %s: %w", len(refs), d, err)
 	}
 	return nil
 }
 
 func doneSQL(schema string) string {
-	return `UPDATE ` + table(schema, "parked") + ` p SET state = 'done'
-		FROM unnest($5::text[], $6::int4[]) AS n(id, replay)
-		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting'
-			AND EXISTS (SELECT FROM lease) RETURNING p.id`
+	return changeSQL(schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`)
 }
 
 // Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done; all others have not landed.
 // It returns how many are done.
 func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
 	ids, replays := refArrays(refs)
-	sql := leaseCTE(lease.Schema) + `, done AS (` + doneSQL(lease.Schema) + `), cleared AS (
-		UPDATE ` + table(lease.Schema, "parked") + ` p SET landed_epoch = NULL, landed_lsn = NULL, landed_ordinal = NULL
-		WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting' AND p.landed_epoch IS NOT NULL
-			AND NOT EXISTS (SELECT FROM unnest($5::text[], $6::int4[]) AS n(id, replay) WHERE n.id = p.id AND n.replay = p.replay)
-			AND EXISTS (SELECT FROM lease))` + answer("done")
-	n, err := write(ctx, conn, lease, sql, [][]byte{[]byte(d.Sink), []byte(d.Name), ids, replays}, 2)
+	n, err := write(ctx, conn, lease, foundSQL(lease.Schema), []byte(d.Sink), []byte(d.Name), ids, replays)
 	if err != nil {
 		return 0, fmt.Errorf("settle what the tail of %s holds: %w", d, err)
 	}
 	return n, nil
+}
+
+func foundSQL(schema string) string {
+	return leaseCTE(schema) + `, done AS (` + doneSQL(schema) + `), cleared AS (
+			UPDATE ` + table(schema, "parked") + ` p SET landed_epoch = NULL, landed_lsn = NULL, landed_ordinal = NULL
+			WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.landed_epoch IS NOT NULL AND ` + isWaiting + `
+				AND (p.id, p.replay) NOT IN (SELECT u.id, u.replay FROM unnest($5::text[], $6::int4[]) AS u(id, replay))
+				AND EXISTS (SELECT FROM lease)
+		)` + answer("done")
 }
 
 // String returns "SINK NAME"; "no destination" for events that have none.

@@ -3,9 +3,13 @@ package park
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
 )
@@ -22,32 +26,66 @@ func leaseCTE(schema string) string {
 const durable = `CASE current_setting('synchronous_commit')
 	WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
 
-// write runs a statement that begins with the lease and answers one row: whether the lease is ours, and a number. Parameters from $3 on are in
-// binary format where binary says so, else text.
-func write(ctx context.Context, conn *pgx.Conn, lease event.Lease, sql string, values [][]byte, binaryFrom int) (int, error) {
-	prepared, err := conn.Prepare(ctx, sql, sql) // known on the connection after the first time
-	if err != nil {
-		return 0, classify(err)
-	}
-	all := append([][]byte{[]byte(lease.Slot), fmt.Append(nil, lease.Term)}, values...)
-	formats := make([]int16, len(all))
-	for i := 2 + binaryFrom; i < len(all); i++ {
-		formats[i] = 1
-	}
-	result := conn.PgConn().ExecPrepared(ctx, prepared.Name, all, formats, []int16{1}).Read()
-	if result.Err != nil {
-		return 0, classify(result.Err)
-	}
-	if len(result.Rows) != 1 || len(result.Rows[0][0]) != 1 || len(result.Rows[0][1]) != 8 {
-		return 0, fmt.Errorf("the statement answered %d rows instead of one", len(result.Rows))
-	}
-	if result.Rows[0][0][0] == 0 {
-		return 0, event.ErrTermLost
-	}
-	return int(binary.BigEndian.Uint64(result.Rows[0][1])), nil
-}
-
 // answer is the end of each statement of write; changed is the CTE whose rows are counted.
 func answer(changed string) string {
 	return ` SELECT EXISTS (SELECT FROM lease) AND ` + durable + `, (SELECT count(*) FROM ` + changed + `)`
+}
+
+// write runs a statement that begins with the lease and ends with answer, and returns the count. Parameters from $3 on are in binary format,
+// which for a text is the text itself.
+//
+// The statement is planned each time: the table can grow from nothing to a million rows before the server's statistics notice, and a plan that
+// was made for the empty table would read all of it. A fresh plan knows the table's size.
+func write(ctx context.Context, conn *pgx.Conn, lease event.Lease, sql string, values ...[]byte) (int, error) {
+	all, formats := withLease(lease, values)
+	return answered(conn.PgConn().ExecParams(ctx, sql, all, nil, formats, []int16{1}).Read())
+}
+
+func withLease(lease event.Lease, values [][]byte) (all [][]byte, formats []int16) {
+	all = slices.Concat([][]byte{[]byte(lease.Slot), strconv.AppendInt(nil, lease.Term, 10)}, values)
+	formats = make([]int16, len(all))
+	for i := 2; i < len(all); i++ {
+		formats[i] = 1
+	}
+	return all, formats
+}
+
+func answered(result *pgconn.Result) (int, error) {
+	if result.Err != nil {
+		return 0, classify(result.Err)
+	}
+	if len(result.Rows) != 1 {
+		return 0, fmt.Errorf("the statement answered %d rows instead of one", len(result.Rows))
+	}
+	row := result.Rows[0]
+	if row[0][0] == 0 {
+		return 0, event.ErrTermLost
+	}
+	return int(binary.BigEndian.Uint64(row[1])), nil
+}
+
+// query runs a statement that only reads, with parameters in text form, and hands over each row. It is planned each time, as in write.
+func query(ctx context.Context, conn *pgx.Conn, sql string, each func(*cells), values ...[]byte) error {
+	reader := conn.PgConn().ExecParams(ctx, sql, values, nil, nil, []int16{1})
+	for reader.NextRow() {
+		each(&cells{values: reader.Values()})
+	}
+	_, err := reader.Close()
+	return classify(err)
+}
+
+// number is the text form of a whole number.
+func number[T ~int | ~int64 | ~uint32](n T) []byte { return strconv.AppendInt(nil, int64(n), 10) }
+
+// classify adds the mend to the errors of a missing schema, table, type, column or right.
+func classify(err error) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code {
+		case "3F000", "42P01", "42704", "42703":
+			return fmt.Errorf("%w: %w", event.ErrNotMigrated, err)
+		case "42501":
+			return fmt.Errorf("%w: %w", event.ErrNoRights, err)
+		}
+	}
+	return err
 }

@@ -121,7 +121,7 @@ func readExported(ctx context.Context, conn *pgx.Conn, name string) (text string
 }
 
 const (
-	adoptRows   = 5000 // looked at by one statement
+	adoptRows   = 1000 // looked at by one statement
 	adoptReport = 10 * time.Second
 )
 
@@ -142,7 +142,7 @@ func (s *session) adopt(ctx context.Context) error {
 		if found, after, end, err = s.table.Adopt(ctx, s.tables, after, adoptRows); err != nil {
 			return err
 		}
-		n, err := park.InsertMissing(ctx, s.tables, s.lease, chosen.rows(found))
+		n, err := s.parkMissing(ctx, chosen.rows(found))
 		if err != nil {
 			return err
 		}
@@ -160,6 +160,23 @@ func (s *session) adopt(ctx context.Context) error {
 	}
 	s.relay.cfg.Log.Info().Int("adopted", adopted).Msg("rows that are older than the slot are adopted")
 	return checkpoint.EndAdoption(ctx, s.tables, s.lease)
+}
+
+// parkMissing parks rows by statements of a bounded size.
+func (s *session) parkMissing(ctx context.Context, rows []park.Row) (parked int, err error) {
+	for len(rows) > 0 {
+		n, bytes := 0, 0
+		for ; n < len(rows) && (n == 0 || bytes < parkBytes); n++ {
+			bytes += rows[n].Event.Size()
+		}
+		added, err := park.InsertMissing(ctx, s.tables, s.lease, rows[:n])
+		if err != nil {
+			return parked, err
+		}
+		parked += added
+		rows = rows[n:]
+	}
+	return parked, nil
 }
 
 // chooser says which rows of the table are adopted, and as what.
@@ -257,7 +274,7 @@ func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) er
 				}
 			}
 		}
-		if _, err := park.InsertMissing(ctx, s.tables, s.lease, rows); err != nil {
+		if _, err := s.parkMissing(ctx, rows); err != nil {
 			return err
 		}
 		after = cursorOf(&events[len(events)-1])

@@ -110,6 +110,9 @@ func (c *core) brokerUp(s *sinkLane) {
 			if sink.BrokerDown(d.failure.err) {
 				d.failure.open, d.failure.retryAt = false, time.Time{}
 			}
+			if d.lane.Len() == 0 && d.lane.Keys.Empty() {
+				c.succeed(&d.failure)
+			}
 			d.enqueue()
 			c.waitsAt(d)
 		}
@@ -167,7 +170,7 @@ func (c *core) spillFailure(s *sinkLane, f *failure) {
 
 func (c *core) spillSink(s *sinkLane) {
 	for _, t := range c.targetsOf(s.name) {
-		if t.partitions == nil {
+		if t.partitions == nil && !t.rehoming {
 			c.assume(t)
 		}
 		for _, d := range t.partitions {
@@ -188,12 +191,22 @@ func (c *core) assume(t *target) {
 	}
 }
 
+// parkUnresolved lets everything of the target be parked until its partitions are known.
+func (c *core) parkUnresolved(t *target) {
+	c.assume(t)
+	for _, d := range t.partitions {
+		c.holdAll(d)
+		d.enqueue()
+	}
+}
+
 // holdAll lets everything for the destination be parked from now on, until its backlog is delivered.
 func (c *core) holdAll(d *destination) {
 	if !d.lane.Keys.Whole() {
 		d.table.cursor, d.table.end = park.Cursor{}, false
 	}
 	d.lane.Keys.HoldAll()
+	d.sink.pull(d)
 	c.waitsAt(d)
 }
 
@@ -252,6 +265,10 @@ func (c *core) relieve(now time.Time) {
 	var slow []*destination
 	others := false
 	for _, t := range c.targets {
+		if len(t.waiting) > 0 && !t.rehoming && now.Sub(t.waiting[0].chunk.since) > slowAfter {
+			c.parkUnresolved(t)
+			continue
+		}
 		for _, d := range t.partitions {
 			late := d.lane.Len() > 0 && now.Sub(d.lane.Oldest().Value.chunk.since) > slowAfter
 			if late && !d.lane.Keys.Whole() {

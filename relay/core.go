@@ -41,16 +41,18 @@ type core struct {
 	targets map[route.Destination]*target
 	failing map[*failure]struct{}
 
-	lease    event.Lease
-	table    *outbox.Table
-	parkedAt map[park.Destination]park.Summary      // what was parked when the session began
-	keysAt   map[park.Destination][]park.WaitingKey // ... and which keys, until their destination is made; nil: all wait
-	strays   []stray
-	waiting  map[*destination]struct{} // those with something in the table lane
-	tableDue time.Time                 // when dispatchTable has to look again
-	counted  time.Time                 // when what waits was last counted
-	mirrors  []outbox.Mirror
-	sweeping sweeping
+	lease        event.Lease
+	table        *outbox.Table
+	parkedAt     map[park.Destination]park.Summary      // what was parked when the session began
+	keysAt       map[park.Destination][]park.WaitingKey // ... and which keys, until their destination is made; nil: all wait
+	strays       []stray
+	parkedStrays map[string]bool           // ids of those that were parked above the checkpoint before the session
+	rerouteDue   bool                      // strays wait for the checkpoint to pass them
+	waiting      map[*destination]struct{} // those with something in the table lane
+	tableDue     time.Time                 // when dispatchTable has to look again
+	counted      time.Time                 // when what waits was last counted
+	mirrors      []outbox.Mirror
+	sweeping     sweeping
 
 	leftAlone   *outbox.Snapshot // rows that it sees are not delivered, by request
 	unfinished  bool             // something was delivered from the table since the checkpoint was saved
@@ -215,6 +217,9 @@ func (c *core) accept(e *entry) {
 func (c *core) destinations(e *entry) ([]route.Destination, error) {
 	if e.fault != nil {
 		return nil, e.fault
+	}
+	if len(c.parkedStrays) > 0 && c.parkedStrays[string(e.event.ID)] {
+		return nil, nil // parked before, when it had none: a person decides, whatever the routes say now
 	}
 	found, err := c.cfg.Router.Route(&e.event)
 	if errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted {

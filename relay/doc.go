@@ -1,42 +1,63 @@
-// Package relay is the log lane: it streams inserts of the outbox table to the sinks and confirms a log position only when every
-// event before it is delivered and its row settled.
+// Package relay streams inserts of the outbox table to the sinks, and confirms a log position only when every event before it is
+// delivered or durably parked and, where it is delivered everywhere, its row is settled. It has two lanes: the log lane carries fresh inserts, the
+// table lane delivers what is parked.
 //
 // # A session
 //
-//	replication connection                                             control connection
-//	        │                                                                  │ breaks when the
-//	   ┌────▼─────┐ handovers ┌──────┐ jobs ┌────────────┐                  watch  server stops
-//	   │ receiver ├──────────►│      ├─────►│ publishers │◄──► sinks
-//	   └────▲─────┘           │ core │◄─────┤            │
-//	        │    confirmed    │      │      └────────────┘
-//	        └─────────────────┤      │ settlements ┌─────────┐
+//	replication connection                                                  control connection: lock,
+//	        │                                                               commands, breaks when the
+//	   ┌────▼─────┐ handovers ┌──────┐ jobs ┌────────────┐                  server stops
+//	   │ receiver ├──────────►│      ├─────►│ publishers │◄──► sinks             │
+//	   └────▲─────┘           │      │◄─────┤            │                       │
+//	        │    confirmed    │      │      └────────────┘                 ┌─────▼─┐
+//	        └─────────────────┤ core │◄──────── a command changed ─────────┤ watch │
+//	                          │      │                                     └───────┘
+//	                          │      │ settlements ┌─────────┐
 //	                          │      ├────────────►│ settler │◄──► outbox, checkpoint
-//	                          └──────┘◄────────────┴─────────┘
+//	                          │      │◄────────────┤         │
+//	                          │      │             └─────────┘
+//	                          │      │ tasks       ┌────────┐
+//	                          │      ├────────────►│ clerks │◄──► parked, outbox
+//	                          └──────┘◄────────────┴────────┘
 //
 // The receiver is the only goroutine that touches the replication connection. It decodes into chunks of memory taken from
 // the byte budget, hands them over in parts, and sends a status at every interval, however slow the brokers are.
-// The core is the only goroutine that touches the tracker, the destinations (package lane) and the chunks; it never blocks.
-// A publisher runs one call of a sink at a time; the settler one statement at a time. No lock and no channel operation
+// The core is the only goroutine that touches the tracker, the destinations (package lane), the waiting keys and the chunks; it never blocks. It
+// owns both lanes, so that who may publish at a destination is a field and not a lock.
+// A publisher runs one call of a sink at a time, the settler one statement, a clerk one task on a connection of its own: one clerk parks, the
+// others (poll.max_concurrent and one more) load and settle what is parked, sweep, and measure. No lock and no channel operation
 // is spent on a single event: all is handed on in batches that grow with the load, never by a timer.
 //
 // # Guarantees
 //
-//   - An event is settled when every destination has accepted it or was found to hold it, and, unless rows are kept, a statement has
-//     marked or deleted its row at a time when its transaction was visible.
+//   - An event is disposed of at a destination when that has accepted it, was found to hold it, or a row of it is durable in the
+//     table. When it is disposed of everywhere and, unless rows are kept, a settle has named it at a time when its transaction was visible, it is
+//     settled for the log. The row of an event that is parked is left to the table lane.
 //   - The checkpoint is written when everything before it is settled, and the slot is confirmed after that, exactly at
 //     the end of a transaction or at a keepalive.
-//   - Memory stays inside the budget; a single larger event passes alone.
-//   - Every session raises the term. What a cut-off session still writes changes nothing.
+//   - Events of one key reach a destination in order: while one of them waits in the table, later ones are parked behind it.
+//   - The table lane publishes one batch at a destination, settles it durably, and only then anything else is published there.
+//   - What is read from the log stays inside the memory budget; a single larger event passes alone. The table lane's share comes on top: one
+//     batch for each destination at which rows are due, and the keys that wait, of which a session remembers ten million at its start.
+//   - Every session raises the term, after it has the lock. What a cut-off session still writes changes nothing.
+//   - Rows that are older than the slot are parked before the session streams, so that they come before what the log carries.
 //
 // # What happens on a failure
 //
-//   - A broker fails: its destination waits with growing intervals, and its tail is read again when the fate of a batch is
-//     unknown. Other destinations flow on until the budget is used up; the log is held.
-//   - An event is rejected, has no route, or is no valid row: the stream stops at it. What is in flight is finished, what
-//     stands before it is confirmed, and the instance is not ready. The next session tries again.
-//   - The replication or the control connection breaks, the server stops, a settlement fails: the session ends, its memory is
-//     dropped, and the next one starts at the checkpoint. What had landed is found by tail and frontier.
+//   - An event is rejected by a broker: it is parked with its reason, its key waits, other keys go on. It is tried again after base *
+//     multiplier^refusals, and is dead after poll.max_attempts refusals.
+//   - An event has no route, does not fit its destination's name, or lacks what it must have: it is parked dead, without a destination.
+//   - A destination fails: it waits with growing intervals, and its tail is read again when the fate of a batch is unknown. When
+//     it is unavailable, or after three failures, or one while memory is short, its breaker opens: everything for it is parked, and a probe is
+//     all that is tried. A destination whose events wait for more than 2 s while memory is short and others do not is parked as well.
+//   - A whole broker is down: with another sink at work its events are parked at once; else the log is held up to the limit, and then they are
+//     parked.
+//   - The replication or the control connection breaks, the server stops, a settlement or a task fails: the session ends, its memory is
+//     dropped, and the next one starts at the checkpoint. What had landed is found by tail, frontier and table.
 //   - The process dies: the same.
-//   - The slot is read by another instance: this one stands by and tries again.
-//   - The slot is lost or was moved, the server was replaced, a check fails: Run returns, because only a person can mend it.
+//   - Another instance has the lock: this one waits for it in PostgreSQL.
+//   - The slot is lost or was moved, or the server was replaced: a new slot is made, and what is due is taken from the table; or Run returns,
+//     where that is configured or nothing may be created.
+//   - A check fails, or something else that only a person can mend: Run returns. What cannot be decoded, or has no id, ends the session: the
+//     next one tries again, and nothing is confirmed past it.
 package relay

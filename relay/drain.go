@@ -27,6 +27,12 @@ func (c *core) drain(timeout time.Duration) {
 	c.draining = true
 	c.drainBy = time.Now().Add(timeout)
 	c.stopReceiving()
+	for _, s := range c.sinks {
+		s.draining = true
+		for _, d := range c.destinationsOf(s.name) {
+			d.enqueue() // what has waited for the end of a backlog
+		}
+	}
 }
 
 // drained tells whether a drain is over: all is disposed of, settled and saved, or the time is.

@@ -18,15 +18,16 @@ func (c *core) nudged() {
 	if c.draining {
 		return
 	}
-	lease := c.lease
+	lease, passed := c.lease, c.passed()
 	var fresh restored
 	c.pollers.give(&task{
 		name: "look at what a command has changed",
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			fresh, err = restore(ctx, conn, lease)
+			fresh, err = restore(ctx, conn, lease, passed)
 			return err
 		},
-		then: func() { c.refreshed(fresh) },
+		limit: longTask,
+		then:  func() { c.refreshed(fresh) },
 	})
 }
 
@@ -53,6 +54,9 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 	d := t.find(at.Name)
 	if d == nil {
 		c.parkedAt[at] = s
+		if c.keysAt != nil && fresh.keys != nil {
+			c.keysAt[at] = fresh.keys[at]
+		}
 		switch {
 		case t.partitions != nil: // events under the target's own name: to the partitions they go
 			c.spread(t)
@@ -64,9 +68,10 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 	}
 	if d.lane.Keys.Whole() || fresh.keys == nil {
 		c.holdAll(d)
-		d.table.cursor, d.table.end = park.Cursor{}, false // what is new may stand before it
+		d.table.again() // what is new may stand before the cursor
 		d.lane.Keys.Rouse(micros(time.Now()))
 		c.waitsAt(d)
+		d.enqueue()
 		return
 	}
 	d.lane.Keys.Rouse(micros(time.Now()))
@@ -101,7 +106,8 @@ func (c *core) spread(t *target) {
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
 		},
-		then: c.nudged,
+		then:  c.nudged,
+		limit: longTask,
 	})
 }
 
@@ -114,8 +120,14 @@ func (c *core) enter(row *park.Row) {
 		s := c.parkedAt[at]
 		s.Destination, s.Target = at, row.Target
 		s.Waiting++
+		if c.keysAt != nil {
+			c.keysAt[at] = append(c.keysAt[at], park.WaitingKey{Destination: at, Key: row.Key, Due: row.Due})
+		}
 		c.refreshAt(t, at, s, restored{})
 		return
+	}
+	if d.lane.Keys.Whole() {
+		d.table.again()
 	}
 	d.lane.Keys.Parked(row.Key, micros(row.Due))
 	c.waitsAt(d)
@@ -146,7 +158,12 @@ func (c *core) rerouted(strays []park.Row) {
 	var rows []park.Row
 	var done []park.Row
 	var failures []park.Failure
+	passed := c.passed()
 	for _, s := range strays {
+		if !s.Event.Position.IsZero() && s.Replay == 0 && s.Event.Position.After(passed) {
+			c.rerouteDue = true // events before it may still be in the log alone
+			continue
+		}
 		found, err := c.cfg.Router.Route(&s.Event)
 		if err != nil && !(errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted) {
 			failures = append(failures, park.Failure{Ref: s.Ref(), Attempts: s.Attempts + 1, Reason: err.Error(), State: park.Dead})
@@ -174,7 +191,7 @@ func (c *core) rerouted(strays []park.Row) {
 		},
 		then: func() {
 			c.entered(rows)
-			if len(strays) == rerouteMost {
+			if len(strays) == rerouteMost && !c.rerouteDue {
 				c.reroute()
 			}
 		},

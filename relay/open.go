@@ -54,7 +54,8 @@ func (s *session) open(parent context.Context) error {
 	if s.maxRetained, err = wal.KeepLimit(patient, s.tables); err != nil {
 		return err
 	}
-	s.restored, err = restore(patient, s.tables, s.lease)
+	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
+	s.restored, err = restore(patient, s.tables, s.lease, at)
 	return err
 }
 

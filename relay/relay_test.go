@@ -245,6 +245,13 @@ func TestIdleSystemIssuesNoStatement(t *testing.T) {
 		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outboxd' AND backend_type = 'client backend'
 			AND datname = current_database() AND state = 'idle' AND query LIKE '%min(parked_at)%'`) == 1
 	})
+	seen := 0
+	r.eventually("what follows the sweep is over", func() bool {
+		before, reply := seen, replies()
+		r.eventually("the next status", func() bool { return replies() != reply })
+		seen = last()
+		return seen == before
+	})
 	before := last()
 	for range 4 { // status updates
 		seen := replies()

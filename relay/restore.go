@@ -22,10 +22,20 @@ const maxWaitingKeys = 10_000_000
 type restored struct {
 	at   map[park.Destination]park.Summary
 	keys map[park.Destination][]park.WaitingKey // nil: there are too many
+
+	strays map[string]bool // ids of events without a destination above the checkpoint
 }
 
 // restore reads what is parked. It comes after the term was raised, so that nothing of the session before comes later.
-func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease) (r restored, err error) {
+func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease, checkpoint event.Position) (r restored, err error) {
+	strays, err := park.StraysAbove(ctx, conn, lease.Schema, lease.Slot, checkpoint)
+	if err != nil {
+		return r, err
+	}
+	r.strays = make(map[string]bool, len(strays))
+	for _, id := range strays {
+		r.strays[id] = true
+	}
 	summaries, err := park.Summaries(ctx, conn, lease.Schema, lease.Slot)
 	if err != nil {
 		return r, err
@@ -106,11 +116,12 @@ func (c *core) unassume(t *target, names []string) {
 		return
 	}
 	d := t.partitions[0]
-	if d.lane.State() == lane.Parking || d.table.busy {
+	if d.lane.State() == lane.Parking {
 		t.failure.retryAt = time.Now().Add(c.cfg.RetryBase)
 		c.failing[&t.failure] = struct{}{}
 		return
 	}
+	t.sink.pull(d)
 	// What is in the queue goes to its partition, behind what is parked.
 	for d.lane.Len() > 0 {
 		t.waiting = append(t.waiting, d.lane.Shift().Value)
@@ -123,13 +134,15 @@ func (c *core) unassume(t *target, names []string) {
 // rehome gives the events that wait under the target's own name to its partitions, in position order. Events that come meanwhile wait
 // in memory.
 func (c *core) rehome(t *target, names []string) {
+	t.rehoming = true
 	lease, from, partitioner := c.lease, park.Destination{Sink: t.sink.name, Name: t.name}, t.sink.partitioner
 	c.pollers.give(&task{
 		name: "give parked events to their partitions",
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
 		},
-		then: func() { c.rehomed(t, names) },
+		then:  func() { c.rehomed(t, names) },
+		limit: longTask,
 	})
 }
 
@@ -172,6 +185,7 @@ func (c *core) rehomed(t *target, names []string) {
 	s := c.parkedAt[from]
 	s.Waiting = 0
 	c.parkedAt[from] = s
+	t.rehoming = false
 	c.split(t, names)
 	for _, d := range t.partitions {
 		if s.MayHaveLanded {

@@ -9,6 +9,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/sink"
 )
 
 // finished takes a job's results.
@@ -29,10 +30,12 @@ func (c *core) finished(j *job) {
 
 func (c *core) resolved(j *job) {
 	t := j.target
+	t.asked = false
+	if t.rehoming || t.partitions != nil && !t.assumed {
+		return // an answer that came twice
+	}
 	if j.err != nil {
-		c.fail(&t.failure, j.err)
-		c.brokerFails(t.sink, &t.failure, j.err)
-		c.spillWhereDue()
+		c.unresolved(t, j.err)
 		return
 	}
 	c.succeed(&t.failure)
@@ -45,6 +48,17 @@ func (c *core) resolved(j *job) {
 		return
 	}
 	c.splitAndPush(t, j.names)
+}
+
+// unresolved notes that a target's partitions could not be asked for. Where the target fails alone, its events are parked under its name.
+func (c *core) unresolved(t *target, err error) {
+	c.fail(&t.failure, err)
+	c.brokerFails(t.sink, &t.failure, err)
+	alone := sink.ClassOf(err) == sink.Unavailable && !sink.BrokerDown(err) || t.failure.attempts >= breakerAttempts || c.budget.starved.Load()
+	if alone && t.sink.down == nil && t.partitions == nil {
+		c.parkUnresolved(t)
+	}
+	c.spillWhereDue()
 }
 
 // splitAndPush makes the target's destinations and gives them what has waited for them.

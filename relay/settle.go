@@ -147,6 +147,10 @@ func (c *core) settlementDone(r *settlement) error {
 	}
 	if r.save > 0 {
 		c.saved = r.save
+		if c.rerouteDue {
+			c.rerouteDue = false
+			c.reroute()
+		}
 		c.finishDue, c.unfinished = c.finishDue || c.unfinished, false
 		c.confirm(r.save)
 	}

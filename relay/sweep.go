@@ -14,6 +14,7 @@ import (
 
 const (
 	sweepRows  = 5000 // looked at by each part of a sweep
+	againMost  = 500  // rows delivered again by one sweep
 	finishMost = 2000 // events removed by one statement
 	firstSweep = 2 * time.Second
 )
@@ -39,9 +40,10 @@ func (c *core) sweep(now time.Time) {
 	w.busy = true
 	round := c.newSweep(now)
 	c.pollers.give(&task{
-		name: "sweep the outbox table",
-		run:  round.run,
-		then: func() { c.swept(round) },
+		name:  "sweep the outbox table",
+		run:   round.run,
+		then:  func() { c.swept(round) },
+		limit: longTask, soft: true,
 	})
 }
 
@@ -103,7 +105,7 @@ func (r *sweepRound) repair(ctx context.Context, conn *pgx.Conn) (err error) {
 
 // failed finds rows that others set to FAILED and that are due.
 func (r *sweepRound) failed(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := r.table.DueFailed(ctx, conn, r.lease, sweepRows)
+	rows, err := r.table.DueFailed(ctx, conn, r.lease, againMost)
 	r.again = append(r.again, rows...)
 	return err
 }
@@ -113,7 +115,7 @@ func (r *sweepRound) settled(ctx context.Context, conn *pgx.Conn) error {
 	if !r.settle || len(r.before.candidates) == 0 {
 		return nil
 	}
-	rows, err := r.table.StillNew(ctx, conn, r.lease, r.before.candidates)
+	rows, err := r.table.StillNew(ctx, conn, r.lease, r.before.candidates[:min(againMost, len(r.before.candidates))])
 	for _, row := range rows {
 		if r.left == nil || !outbox.SeenBy(r.left, row.Xmin) {
 			r.again = append(r.again, row)

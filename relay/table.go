@@ -51,6 +51,23 @@ type tableWork struct {
 	passed []park.Cursor   // ... for each of rows, the cursor behind it
 	next   park.Cursor     // ... the cursor behind everything that was looked at
 	cursor park.Cursor     // where the next scan goes on
+	rescan bool            // it begins anew when what is under way is settled
+}
+
+// again lets the scan begin anew: rows have come to stand before its cursor.
+func (w *tableWork) again() {
+	w.rescan = w.busy
+	w.cursor, w.end = park.Cursor{}, false
+}
+
+// advance moves the scan on, unless it has to begin anew; it tells whether the scan may end.
+func (w *tableWork) advance(to park.Cursor) bool {
+	if w.rescan {
+		w.rescan, w.end, w.cursor = false, false, park.Cursor{}
+		return false
+	}
+	w.cursor = to
+	return w.end
 }
 
 // waitsAt notes that the destination has something in the table lane, or may have.
@@ -74,7 +91,7 @@ func (c *core) dispatchTable(now time.Time) {
 			d.enqueue()
 			continue
 		}
-		if d.table.busy || d.blocked() {
+		if d.table.busy || d.blocked() || d.target.assumed {
 			continue
 		}
 		if !c.pollers.free() {
@@ -199,9 +216,12 @@ func (c *core) keysLoaded(d *destination, rows []park.Row) {
 			continue
 		}
 		delete(w.keys, key)
-		if exhausted {
+		switch {
+		case exhausted:
 			d.lane.Keys.Settled(key, true, micros(now))
-		} else {
+		case len(rows) > 0: // others have used up the bytes, or a dead row blocks it: the next load tells
+			d.lane.Keys.Settled(key, false, micros(now))
+		default:
 			d.lane.Keys.Refused(key, lane.Never) // a dead row of the key blocks it
 		}
 	}
@@ -218,7 +238,7 @@ func (c *core) loadScan(d *destination) {
 	w := &d.table
 	w.busy, w.scan, w.keys = true, true, nil
 	d.lane.Keys.ScanBegins()
-	size, bytes := c.loadSize(), int64(c.cfg.BatchBytes)
+	size, bytes := c.cfg.BatchMessages, int64(c.cfg.BatchBytes) // a backlog is drained at full speed
 	schema, slot, at, after := c.lease.Schema, c.lease.Slot, d.place(), w.cursor
 	var rows []park.Row
 	c.pollers.give(&task{
@@ -254,8 +274,7 @@ func (c *core) scanLoaded(d *destination, rows []park.Row) {
 		}
 	}
 	if len(w.rows) == 0 {
-		w.cursor = w.next
-		if w.end && d.lane.State() != lane.Parking && d.lane.Keys.ScanEnded() {
+		if w.advance(w.next) && d.lane.State() != lane.Parking && d.lane.Keys.ScanEnded() {
 			c.drainedAt(d)
 		}
 	}

@@ -150,19 +150,20 @@ func (c *core) keyRefused(d *destination, row *park.Row) {
 func (c *core) scanSettled(d *destination, o *outcome) {
 	w := &d.table
 	if o.err == nil {
-		w.cursor = w.next
-		if w.end && d.lane.Keys.ScanEnded() {
+		if w.advance(w.next) && d.lane.Keys.ScanEnded() {
 			c.drainedAt(d)
 		}
 		return
 	}
-	if o.landed > 0 {
-		w.cursor = w.passed[o.landed-1]
+	switch {
+	case o.failed != nil:
+		w.advance(w.passed[o.landed])
+	case o.landed > 0:
+		w.advance(w.passed[o.landed-1])
 	}
 	if o.failed == nil {
 		return
 	}
-	w.cursor = w.passed[o.landed]
 	if o.failed.State == park.Waiting || o.failed.Blocks {
 		c.keyRefused(d, o.failed)
 	}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -30,6 +31,8 @@ type target struct {
 	name       string
 	partitions []*destination // none until they are known
 	resolving  bool
+	asked      bool     // a resolve is in line or in flight
+	rehoming   bool     // what was parked under its own name is given to its partitions
 	assumed    bool     // the partitions could not be asked for: all is parked under the target's own name
 	waiting    []*entry // events that came before the partitions were known
 	failure    failure
@@ -38,7 +41,14 @@ type target struct {
 // newTarget makes the target of a name. Where the sink has no partitions, it has its destination at once.
 func (c *core) newTarget(s *sinkLane, name string) *target {
 	t := &target{sink: s, name: name}
-	t.failure = failure{sink: s.name, name: name, retry: t.resolve}
+	t.failure = failure{sink: s.name, name: name}
+	t.failure.retry = func() {
+		if t.failure.open {
+			c.probe(s, &t.failure)
+			return
+		}
+		t.resolve()
+	}
 	if s.partitioner == nil {
 		c.split(t, []string{name})
 	}
@@ -105,7 +115,12 @@ func (t *target) push(c *core, e *entry) {
 	d.enqueue()
 }
 
-func (t *target) resolve() { t.sink.unresolved = append(t.sink.unresolved, t) }
+func (t *target) resolve() {
+	if !t.asked {
+		t.asked = true
+		t.sink.unresolved = append(t.sink.unresolved, t)
+	}
+}
 
 // destination is one place with an order of its own: a stream, a topic, a partition.
 type destination struct {
@@ -149,7 +164,7 @@ func (d *destination) enqueue() {
 	}
 	state, queued := d.lane.State(), d.lane.Queued() > 0
 	switch {
-	case d.blocked():
+	case d.blocked(), d.target.assumed: // nothing but being parked
 		if state != lane.Ready && state != lane.Unread || !queued || !d.lane.Keys.Whole() {
 			return
 		}
@@ -179,7 +194,7 @@ func (d *destination) enqueue() {
 
 // waitsBriefly tells whether the backlog in the table is so near its end that the log's events had better wait than be parked.
 func (d *destination) waitsBriefly() bool {
-	return d.lane.Keys.Whole() && d.refused == nil && d.table.scan && d.table.end && d.lane.Queued() < waitMost
+	return !d.sink.draining && d.lane.Keys.Whole() && d.refused == nil && d.table.scan && d.table.end && d.lane.Queued() < waitMost
 }
 
 // waitMost is how many events may wait for the end of a backlog.
@@ -206,6 +221,7 @@ type sinkLane struct {
 	parks      []*destination // in line for being parked
 	probes     []probe        // what is to be probed
 
+	draining bool     // the session ends
 	down     *failure // the whole broker fails; nil when it does not
 	spilling bool     // ... and its events are parked instead of being waited for
 }
@@ -294,7 +310,30 @@ func (s *sinkLane) dispatch(cfg *Config) {
 		if d == nil {
 			break
 		}
+		if d.lane.HeadWaits() { // since it stands in line
+			if d.suspect() {
+				s.ready.busySuspects--
+			}
+			d.enqueue()
+			continue
+		}
 		s.start(s.nextBatch(cfg, d))
+	}
+}
+
+// pull takes the destination out of whatever line it stands in.
+func (s *sinkLane) pull(d *destination) {
+	if !d.queued {
+		return
+	}
+	d.queued = false
+	for _, line := range []*[]*destination{
+		&s.unread.healthy, &s.unread.suspect, &s.ready.healthy, &s.ready.suspect, &s.lent.healthy, &s.lent.suspect, &s.parks,
+	} {
+		if i := slices.Index(*line, d); i >= 0 {
+			*line = slices.Delete(*line, i, i+1)
+			return
+		}
 	}
 }
 
@@ -329,6 +368,14 @@ func (s *sinkLane) nextBatch(cfg *Config, first *destination) *job {
 	j.suspect = first.suspect()
 	size := 0
 	for d := first; ; {
+		if d.lane.HeadWaits() { // since it stands in line
+			d.enqueue()
+			if len(s.ready.healthy) == 0 {
+				return j
+			}
+			d = s.ready.nextHealthy()
+			continue
+		}
 		from := len(j.items)
 		j.items = d.lane.Take(j.items, cfg.BatchMessages-from, cfg.BatchBytes-size)
 		for _, item := range j.items[from:] {

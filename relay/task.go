@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -12,16 +13,20 @@ import (
 	"github.com/outboxd/outboxd/outbox"
 )
 
+const longTask = 15 * time.Minute // of an attempt at what reads or moves much
+
 const taskTimeout = time.Minute // of one attempt; a connection that is silent for longer is given up with its session
 
 // task is work for the database beside the settler's. The core makes it; a clerk runs it, which touches nothing of the core's; then the
 // core goes on with what came of it.
 type task struct {
-	name string // for errors: "park events"
-	run  func(context.Context, *pgx.Conn) error
-	then func() // in the core, after run has succeeded
-	desk *desk
-	err  error
+	name  string // for errors: "park events"
+	run   func(context.Context, *pgx.Conn) error
+	then  func()        // in the core, after run has succeeded
+	limit time.Duration // of one attempt; 0 stands for taskTimeout
+	soft  bool          // what takes longer is given up, and tried again another time
+	desk  *desk
+	err   error
 }
 
 // desk is a number of clerks with a line of tasks before them. It belongs to the core.
@@ -100,16 +105,20 @@ func (k *clerk) run(ctx context.Context) error {
 
 // do runs the task. What another session's lock or a deadlock refused is tried again here.
 func (k *clerk) do(ctx context.Context, t *task) error {
-	if k.conn == nil {
+	if k.conn == nil || k.conn.IsClosed() {
 		var err error
 		if k.conn, err = k.connect(ctx); err != nil {
 			return err
 		}
 	}
 	try := func() (struct{}, error) {
-		limited, cancel := context.WithTimeout(ctx, taskTimeout)
+		limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, taskTimeout))
 		defer cancel()
 		err := t.run(limited, k.conn)
+		if t.soft && ctx.Err() == nil && limited.Err() != nil {
+			k.log.Warn().Err(err).Str("task", t.name).Msg("it took too long and is given up for now")
+			return struct{}{}, nil
+		}
 		if err != nil && !outbox.Retryable(err) {
 			err = backoff.Permanent(err)
 		}

@@ -86,7 +86,7 @@ type SlotPolicy struct {
 
 // Poll is the delivery of parked events.
 type Poll struct {
-	BatchSize     int      `yaml:"batch_size" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once."`
+	BatchSize     int      `yaml:"batch_size" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once; a backlog of a whole destination is loaded by batch.max_messages."`
 	MaxConcurrent int      `yaml:"max_concurrent" default:"5" min:"1" max:"64" doc:"Destinations whose parked events are worked on at the same time; each takes a database connection."`
 	MaxAttempts   int      `yaml:"max_attempts" default:"5" min:"1" max:"1000" doc:"Refusals of an event after which it is dead. A destination that is unavailable costs none."`
 	DeadAtOnce    bool     `yaml:"dead_at_once" default:"false" doc:"An event that the broker rejects as it is (too large, say) is dead at the first refusal."`

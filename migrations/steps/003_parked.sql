@@ -24,8 +24,8 @@ CREATE TABLE {{.schema}}.parked (
     parked_at timestamptz NOT NULL DEFAULT now(),
     committed_at timestamptz,
     bytes integer NOT NULL,
-    tenant_id text NOT NULL,
-    topic text NOT NULL,
+    tenant_id text,
+    topic text,
     aggregate_type text,
     aggregate_id text,
     occurred_at text,
@@ -42,10 +42,21 @@ COMMENT ON COLUMN {{.schema}}.parked.blocks IS 'a dead event that holds back the
 COMMENT ON COLUMN {{.schema}}.parked.landed_lsn IS
     'with landed_epoch and landed_ordinal: the event may have landed, behind this position; NULL: it has not';
 
-CREATE INDEX parked_order ON {{.schema}}.parked (slot, sink, destination, epoch, commit_lsn, ordinal, id) WHERE state = 'waiting';
-CREATE INDEX parked_key ON {{.schema}}.parked (slot, sink, destination, key_hash, epoch, commit_lsn, ordinal, id) WHERE state = 'waiting';
+-- Which rows wait, in order; and those of each key, with the dead ones that hold it back.
+CREATE INDEX parked_order ON {{.schema}}.parked (slot, sink, destination, epoch, commit_lsn, ordinal, id, replay) WHERE state = 'waiting';
+CREATE INDEX parked_key ON {{.schema}}.parked (slot, sink, destination, key_hash, epoch, commit_lsn, ordinal, id, replay)
+    WHERE state = 'waiting' OR (state = 'dead' AND blocks);
+CREATE INDEX parked_doubt ON {{.schema}}.parked (slot, sink, destination) WHERE landed_epoch IS NOT NULL;
 CREATE INDEX parked_finished ON {{.schema}}.parked (slot, id) WHERE state IN ('done', 'skipped');
 CREATE INDEX parked_dead ON {{.schema}}.parked (slot, parked_at) WHERE state = 'dead';
+
+CREATE TYPE {{.schema}}.parked_row AS (
+    id text, replay integer, sink text, destination text, target text, state text, epoch bigint, commit_lsn pg_lsn, ordinal bigint,
+    key_hash bigint, attempts integer, due_at timestamptz, reason text, blocks boolean, landed_epoch bigint, landed_lsn pg_lsn,
+    landed_ordinal bigint, committed_at timestamptz, bytes integer, tenant_id text, topic text, aggregate_type text, aggregate_id text,
+    occurred_at text, schema_id text, schema_version text, payload text, metadata text
+);
+COMMENT ON TYPE {{.schema}}.parked_row IS 'outboxd: what it sends to park events: one array of these';
 
 CREATE TABLE {{.schema}}.audit (
     at timestamptz NOT NULL DEFAULT now(),
@@ -84,4 +95,5 @@ ALTER TABLE {{.schema}}.checkpoint
     DROP COLUMN skipped_snapshot, DROP COLUMN settled_snapshot;
 DROP TABLE {{.schema}}.audit;
 DROP TABLE {{.schema}}.parked;
+DROP TYPE {{.schema}}.parked_row;
 DROP SEQUENCE {{.schema}}.replay_number;

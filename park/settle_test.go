@@ -1,0 +1,127 @@
+package park_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/park"
+)
+
+func TestFoundSettlesWhatLandedAndClearsTheDoubtOfTheRest(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	doubtful := rows(3, 1)
+	for i := range doubtful {
+		doubtful[i].LandedAfter = event.Position{Epoch: 7, Commit: event.LSN(50 + i)}
+	}
+	insert(t, conn, lease, doubtful)
+	before := summary(t, conn)
+	if !before.MayHaveLanded || before.LandedAfter.Commit != 50 || before.Waiting != 3 || before.Highest != doubtful[2].Event.Position {
+		t.Errorf("the summary is %+v", before)
+	}
+	n, err := park.Found(t.Context(), conn, lease, here, []event.Ref{{ID: "id-0001"}, {ID: "id-0002", Replay: 5}, {ID: "stranger"}})
+	if err != nil || n != 1 {
+		t.Fatalf("%d found, %v; want 1", n, err)
+	}
+	if s := summary(t, conn); s.MayHaveLanded || s.Waiting != 2 || s.Highest != before.Highest {
+		t.Errorf("the summary is %+v", s)
+	}
+}
+
+func summary(t *testing.T, conn *pgx.Conn) park.Summary {
+	t.Helper()
+	all, err := park.Summaries(t.Context(), conn, "outboxd", "a")
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d summaries, %v", len(all), err)
+	}
+	return all[0]
+}
+
+func TestOnlyWaitingRowsAreSettledOrFail(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	for name, write := range map[string]struct {
+		run  func() error
+		want string
+	}{
+		"Fail": {func() error {
+			return park.Fail(t.Context(), conn, lease, here, []park.Failure{
+				{Ref: refs(0)[0], Attempts: 4, Due: time.Now().Add(time.Hour), Reason: "again"}, {Ref: refs(1)[0], Attempts: 5, State: park.Dead},
+				{Ref: refs(2)[0], Attempts: 6}, {Ref: refs(3)[0], Attempts: 7}, {Ref: refs(4)[0], Attempts: 8}, {Ref: event.Ref{ID: "id-0000", Replay: 1}, Attempts: 9},
+			})
+		}, "0@here=waiting4 1@here=dead 2@here=done 3@here=skipped 4@there=waiting"},
+		"Settle": {
+			func() error { return park.Settle(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5)) },
+			"0@here=done 1@here=dead 2@here=done 3@here=skipped 4@there=waiting",
+		},
+		"Found": {
+			func() error { _, err := park.Found(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5)); return err },
+			"0@here=done 1@here=dead 2@here=done 3@here=skipped 4@there=waiting",
+		},
+	} {
+		exec(t, conn, `TRUNCATE outboxd.parked`)
+		all := rows(5, 5)
+		all[1].State, all[2].State, all[3].State, all[4].Destination.Name = park.Dead, park.Done, park.Skipped, "there"
+		insert(t, conn, lease, all)
+		if err := write.run(); err != nil {
+			t.Fatal(err)
+		}
+		if got := states(t, conn); got != write.want {
+			t.Errorf("%s: %s, want %s", name, got, write.want)
+		}
+	}
+}
+
+func TestFoundClearsTheDoubtOfItsDestinationAlone(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	all := rows(5, 1)
+	for i := range all {
+		all[i].LandedAfter = event.Position{Epoch: 7, Commit: event.LSN(50 + i)}
+	}
+	all[1].State, all[2].Destination.Name = park.Dead, "there"
+	insert(t, conn, lease, all)
+	if n, err := park.Found(t.Context(), conn, lease, here, refs(3)); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := states(t, conn); got != "0@here=waiting 1@here=dead? 2@there=waiting? 3@here=done? 4@here=waiting" {
+		t.Error(got)
+	}
+	if n, err := park.Found(t.Context(), conn, lease, park.Destination{Sink: "redis", Name: "there"}, nil); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := states(t, conn); !strings.Contains(got, "2@there=waiting 3@here") {
+		t.Error(got)
+	}
+}
+
+// What is settled, failed or parked is on the disk when the call returns, whatever the database's default is.
+func TestWritesAreDurableOnADatabaseThatIsNot(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	exec(t, conn, `SET synchronous_commit = off`)
+	exec(t, conn, `CREATE FUNCTION sync() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO syncs VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`)
+	exec(t, conn, `CREATE TABLE syncs (setting text)`)
+	exec(t, conn, `CREATE CONSTRAINT TRIGGER sync AFTER INSERT OR UPDATE ON outboxd.parked DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sync()`)
+	insert(t, conn, lease, rows(3, 3))
+	if err := park.Fail(t.Context(), conn, lease, here, []park.Failure{{Ref: refs(0)[0], Attempts: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := park.Settle(t.Context(), conn, lease, here, refs(1)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := park.Found(t.Context(), conn, lease, here, refs(2)); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	var total, on int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*), count(*) FILTER (WHERE setting = 'on') FROM syncs`).Scan(&total, &on); err != nil {
+		t.Fatal(err)
+	}
+	if total != 6 || on != 6 {
+		t.Errorf("%d of %d rows were committed with synchronous_commit on, want all 6", on, total)
+	}
+}
