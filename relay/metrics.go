@@ -20,7 +20,7 @@ func newFacts(registry prometheus.Registerer) *facts {
 		since:   time.Now(),
 		events: factory.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "events_total",
-			Help: "Events that left the log lane, by sink and result: delivered; found (its destination held it already); rejected.",
+			Help: "Events by sink and result, of both lanes: delivered; found (its destination held it already); rejected (an attempt that the broker refused).",
 		}, []string{"sink", "result"}),
 		failures: factory.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "destination_failures_total",

@@ -32,7 +32,7 @@ type Config struct {
 	CheckSchema func(context.Context, *pgx.Conn) error
 
 	Router       *route.Router
-	DropUnrouted bool                 // drop events that no route matches instead of stopping
+	DropUnrouted bool                 // drop events that no route matches instead of parking them
 	Sinks        map[string]sink.Sink // by name; the caller closes them after Run
 	NewEncoder   func() *format.Encoder
 	AtLeastOnce  bool // tails are not read: a crash repeats what was in flight
@@ -89,7 +89,7 @@ func (e *UnfinishedError) Error() string {
 // errStopped ends a session because Run was asked to stop.
 var errStopped = errors.New("stopped")
 
-// Relay is the log lane: it streams the outbox to the sinks, one session after the other.
+// Relay streams the outbox to the sinks through both lanes, one session after the other.
 type Relay struct {
 	cfg      Config
 	facts    *facts
@@ -117,7 +117,7 @@ const (
 
 // Run streams until Stop (nil, or *UnfinishedError when the time was too short), until ctx ends (its cause; what is in flight is cut off), or until it finds what only a person can mend: a
 // failed check (*wal.CheckError), a lost slot, a replaced server. Everything else ends a session, and the next one starts after
-// a wait: broken connections, restarts of the server, an event that cannot be delivered.
+// a wait: broken connections, restarts of the server, what cannot be decoded.
 func (r *Relay) Run(ctx context.Context) error {
 	waits := backoff.NewExponentialBackOff()
 	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax

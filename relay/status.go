@@ -14,7 +14,7 @@ type State string
 // The states of a relay.
 const (
 	StateConnecting State = "connecting" // opening a session, or waiting before the next try
-	StateStandby    State = "standby"    // another instance reads the slot; this one takes over when it ends
+	StateStandby    State = "standby"    // another instance is active; this one takes over when it ends
 	StateActive     State = "active"     // streaming
 	StateDraining   State = "draining"   // asked to stop; finishing what is in flight
 	StateStopped    State = "stopped"    // an event that cannot be delivered holds the stream

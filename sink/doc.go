@@ -14,7 +14,8 @@
 //
 // # What each failure makes the lane do
 //
-//   - [Rejected]: this message can never be accepted as it is. The log lane stops the stream and names it.
+//   - [Rejected]: this message can never be accepted as it is. The event is parked with the reason, and
+//     later events of its key wait behind it.
 //   - [Unavailable]: the destination refuses everything (no such namespace, no quota, wrong credentials, nothing
 //     listening). The lane waits and tries again. Where it is certain that the whole broker does, Error.Broker says so.
 //   - [Retry]: anything else, and every error that is not an [Error]. Waiting is safe, dropping is not.

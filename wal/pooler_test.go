@@ -67,7 +67,7 @@ func TestPoolerThatPassesNoReplicationIsNamed(t *testing.T) {
 	f := setup(t)
 	f.publish()
 	for settings, problem := range map[string]string{
-		"":                             "refuses the parameters",
+		"":                              "refuses the parameters",
 		"ignore_startup_parameters = *": "dropped the parameter replication",
 	} {
 		settings = strings.ReplaceAll(settings, "*", "extra_float_digits,bytea_output,IntervalStyle,client_min_messages,replication")

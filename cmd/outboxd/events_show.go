@@ -108,7 +108,7 @@ type auditReport struct {
 
 func showEvent(ctx context.Context, conn *pgx.Conn, cfg *config.Config, id string) (*eventReport, error) {
 	schema, slot := cfg.Database.Schema, cfg.Database.Slot
-	rows, err := park.List(ctx, conn, schema, slot, park.Filter{IDs: []string{id}}, park.Cursor{}, listMost)
+	rows, err := park.List(ctx, conn, schema, slot, park.Filter{IDs: []string{id}, WithPayload: true}, park.Cursor{}, listMost)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ nothing is lost: what was not confirmed is found again at the next start.
 The first start delivers the rows that are in the table already, unless --skip-backlog. At the times of
 cleanup.schedule old rows are deleted, see "outboxd cleanup".
 
-While another instance reads the slot, this one stands by and takes over when it ends.`
+While another instance is active, this one waits for its lock in PostgreSQL and takes over when it ends.`
 
 func newRunCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{

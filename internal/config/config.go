@@ -104,7 +104,7 @@ type Backoff struct {
 
 // Outage is what a broker's outage may cost.
 type Outage struct {
-	MaxRetainedWAL Size `yaml:"max_retained_wal" default:"1GiB" min:"16MiB" max:"16TiB" doc:"While a broker is down its events wait in the log. When PostgreSQL holds back more than this, or half of its max_slot_wal_keep_size, they are parked in the table instead, so that the slot moves on."`
+	MaxRetainedWAL Size `yaml:"max_retained_wal" default:"1GiB" min:"16MiB" max:"16TiB" doc:"While every broker is down events wait in the log. When PostgreSQL holds back more than this, or half of its max_slot_wal_keep_size, they are parked in the table instead, so that the slot moves on. While another broker works they are parked at once."`
 }
 
 // Cleanup is the removal of old rows.

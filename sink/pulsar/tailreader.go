@@ -232,4 +232,3 @@ func (t *tailReader) inTime(ctx context.Context, r client.Reader) (next func() (
 	}
 	return next, func() { cancel() }
 }
-
