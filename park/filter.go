@@ -29,8 +29,12 @@ func (f *Filter) where(values *[]any) string {
 		condition += ` AND ` + strings.ReplaceAll(sql, "?", fmt.Sprintf("$%d", len(*values)))
 	}
 	for _, one := range []struct{ column, value string }{
-		{"tenant_id", f.Tenant}, {"topic", f.Topic}, {"aggregate_type", f.AggregateType}, {"aggregate_id", f.AggregateID},
-		{"sink", f.Sink}, {"destination", f.Destination},
+		{"tenant_id", f.Tenant},
+		{"topic", f.Topic},
+		{"aggregate_type", f.AggregateType},
+		{"aggregate_id", f.AggregateID},
+		{"sink", f.Sink},
+		{"destination", f.Destination},
 	} {
 		if one.value != "" {
 			add(`p.`+one.column+` = ?`, one.value)

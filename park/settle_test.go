@@ -50,8 +50,12 @@ func TestOnlyWaitingRowsAreSettledOrFail(t *testing.T) {
 	}{
 		"Fail": {func() error {
 			return park.Fail(t.Context(), conn, lease, here, []park.Failure{
-				{Ref: refs(0)[0], Attempts: 4, Due: time.Now().Add(time.Hour), Reason: "again"}, {Ref: refs(1)[0], Attempts: 5, State: park.Dead},
-				{Ref: refs(2)[0], Attempts: 6}, {Ref: refs(3)[0], Attempts: 7}, {Ref: refs(4)[0], Attempts: 8}, {Ref: event.Ref{ID: "id-0000", Replay: 1}, Attempts: 9},
+				{Ref: refs(0)[0], Attempts: 4, Due: time.Now().Add(time.Hour), Reason: "again"},
+				{Ref: refs(1)[0], Attempts: 5, State: park.Dead},
+				{Ref: refs(2)[0], Attempts: 6},
+				{Ref: refs(3)[0], Attempts: 7},
+				{Ref: refs(4)[0], Attempts: 8},
+				{Ref: event.Ref{ID: "id-0000", Replay: 1}, Attempts: 9},
 			})
 		}, "0@here=waiting4 1@here=dead 2@here=done 3@here=skipped 4@there=waiting"},
 		"Settle": {

@@ -165,7 +165,7 @@ func (c *core) rerouted(strays []park.Row) {
 			continue
 		}
 		found, err := c.cfg.Router.Route(&s.Event)
-		if err != nil && !(errors.Is(err, route.ErrUnrouted) && c.cfg.DropUnrouted) {
+		if err != nil && (!errors.Is(err, route.ErrUnrouted) || !c.cfg.DropUnrouted) {
 			failures = append(failures, park.Failure{Ref: s.Ref(), Attempts: s.Attempts + 1, Reason: err.Error(), State: park.Dead})
 			continue
 		}

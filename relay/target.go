@@ -152,8 +152,6 @@ func (d *destination) blocked() bool {
 	return d.failure.waits() || d.failure.open || d.sink.down != nil
 }
 
-func (d *destination) label() string { return d.sink.name + " " + d.name }
-
 // suspect tells whether the destination failed last time.
 func (d *destination) suspect() bool { return d.failure.attempts > 0 }
 

@@ -66,19 +66,16 @@ var errInactive = errors.New("this instance is no longer active")
 // runOnce cleans up and logs what came of it.
 func (j *janitor) runOnce(ctx context.Context) {
 	s, err := j.clean(ctx)
-	line := j.log.Info()
-	message := "cleaned up old rows"
+	level, message := zerolog.InfoLevel, "cleaned up old rows"
 	switch {
 	case err == nil:
 	case ctx.Err() != nil, errors.Is(err, errInactive), errors.Is(err, errCleanupRuns):
-		line, message = line.AnErr("reason", err), "cleanup of old rows ended early"
+		message = "cleanup of old rows ended early"
 	default:
-		line, message = j.log.Warn().Err(err), "cleanup of old rows failed; it begins again at its next time"
+		level, message = zerolog.WarnLevel, "cleanup of old rows failed; it begins again at its next time"
 	}
-	if s.Note != "" {
-		line = line.Str("note", s.Note)
-	}
-	line.Int("deleted", s.Deleted).Int("batches", s.Batches).Stringer("duration", s.Duration).Msg(message)
+	j.log.WithLevel(level).Err(err).Str("note", s.Note).Int("deleted", s.Deleted).Int("batches", s.Batches).
+		Stringer("duration", s.Duration).Msg(message)
 }
 
 func (j *janitor) clean(ctx context.Context) (s cleanupStats, err error) {

@@ -30,7 +30,7 @@ func (s *Sink) isGone(ctx context.Context) bool {
 			return false
 		}
 		name, ok := errors.AsType[*net.DNSError](err)
-		if !errors.Is(err, syscall.ECONNREFUSED) && !(ok && name.IsNotFound) {
+		if !errors.Is(err, syscall.ECONNREFUSED) && (!ok || !name.IsNotFound) {
 			return false
 		}
 	}

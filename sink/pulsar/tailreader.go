@@ -220,12 +220,13 @@ const (
 // inTime returns a function that returns the reader's next message, and one that ends it. The first fails when stepCount messages take longer
 // than Config.Timeout.
 func (t *tailReader) inTime(ctx context.Context, r client.Reader) (next func() (client.Message, error), done func()) {
-	step, cancel := ctx, context.CancelFunc(func() {})
+	var step context.Context
+	cancel := context.CancelFunc(func() {})
 	count := 0
 	next = func() (client.Message, error) {
 		if count%stepCount == 0 {
 			cancel()
-			step, cancel = context.WithTimeout(ctx, t.sink.cfg.Timeout)
+			step, cancel = context.WithTimeout(ctx, t.sink.cfg.Timeout) //nolint:fatcontext // each is made of ctx and ends the one before
 		}
 		count++
 		return r.Next(step)

@@ -146,7 +146,8 @@ func TestServerThatServesNobodyIsDown(t *testing.T) {
 		spoil, mend [][]any
 	}{
 		{
-			"MASTERDOWN", [][]any{{"CONFIG", "SET", "replica-serve-stale-data", "no"}, {"REPLICAOF", "127.0.0.1", "1"}},
+			"MASTERDOWN",
+			[][]any{{"CONFIG", "SET", "replica-serve-stale-data", "no"}, {"REPLICAOF", "127.0.0.1", "1"}},
 			[][]any{{"REPLICAOF", "NO", "ONE"}},
 		},
 		{"maxclients", [][]any{{"CONFIG", "SET", "maxclients", "1"}}, [][]any{{"CONFIG", "SET", "maxclients", "100"}}},
