@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/outboxd/outboxd/outbox"
 )
 
@@ -25,6 +23,7 @@ func (l *loader) check(cfg *Config) {
 		l.checkRoutes(cfg)
 	}
 	l.checkTogether(cfg)
+	l.checkTableLane(cfg)
 	if cfg.HTTP.Addr != "" {
 		l.checkAddr("http.addr", cfg.HTTP.Addr)
 	}
@@ -180,11 +179,6 @@ func (l *loader) checkTogether(cfg *Config) {
 	}
 	if cfg.Batch.MaxBytes > cfg.Memory.Budget {
 		l.wrong("batch.max_bytes", "%s is more than memory.budget (%s): lower it or raise the budget", cfg.Batch.MaxBytes, cfg.Memory.Budget)
-	}
-	if cfg.Cleanup.Schedule != "" {
-		if _, err := cron.ParseStandard(cfg.Cleanup.Schedule); err != nil {
-			l.wrong("cleanup.schedule", "%q is not five fields of cron (%v): write it like \"0 2 * * *\", or leave it empty", cfg.Cleanup.Schedule, err)
-		}
 	}
 	if cfg.Retry.Base > cfg.Retry.Max {
 		l.wrong("retry.base", "%s is more than retry.max (%s): lower it or raise retry.max", cfg.Retry.Base, cfg.Retry.Max)
