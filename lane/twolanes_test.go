@@ -630,6 +630,16 @@ func (w *lanes) parkNext(count int) {
 	w.parked()
 }
 
+// cureAndLend lets the broker take a parked event from now on, and gives the table lane its turn with it.
+func (w *lanes) cureAndLend(id int) {
+	w.poison[id], w.table[id].due = false, true
+	w.now++
+	w.lane.Keys.Rouse(w.now)
+	w.load()
+	w.lane.Lend()
+	w.lent, w.loaded = w.loaded, nil
+}
+
 func (w *lanes) replay() {
 	w.restart()
 	for range w.committed {
@@ -649,12 +659,7 @@ func TestHistories(t *testing.T) {
 			w.deliver(2)
 			w.parkNext(1)
 			w.deliver(1)
-			w.poison[1], w.table[1].due = false, true
-			w.now++
-			w.lane.Keys.Rouse(w.now)
-			w.load()
-			w.lane.Lend()
-			w.lent, w.loaded = w.loaded, nil
+			w.cureAndLend(1)
 			w.settleLent(w.publish(w.lent, w.lentFrontier(), maxBatch), true)
 			w.replay()
 		}},
@@ -670,12 +675,7 @@ func TestHistories(t *testing.T) {
 			w.poison[1] = true
 			w.deliver(2)
 			w.parkNext(1)
-			w.poison[1], w.table[1].due = false, true
-			w.now++
-			w.lane.Keys.Rouse(w.now)
-			w.load()
-			w.lane.Lend()
-			w.lent, w.loaded = w.loaded, nil
+			w.cureAndLend(1)
 			w.publish(w.lent, w.lentFrontier(), maxBatch)
 			w.replay()
 			w.lane.Read()

@@ -44,7 +44,6 @@ func (c *core) brokerFails(s *sinkLane, f *failure, err error) {
 	}
 	s.down = f
 	f.open = true
-	c.downSince = time.Now()
 	c.facts.brokerDown(s.name, true)
 	c.cfg.Log.Warn().Str("sink", s.name).Err(err).Msg("the broker is down; its events wait")
 }
@@ -184,11 +183,7 @@ func (c *core) spillSink(s *sinkLane) {
 func (c *core) assume(t *target) {
 	t.assumed = true
 	c.split(t, []string{t.name})
-	waiting := t.waiting
-	t.waiting = nil
-	for _, e := range waiting {
-		t.push(c, e)
-	}
+	c.pushWaiting(t)
 }
 
 // parkUnresolved lets everything of the target be parked until its partitions are known.

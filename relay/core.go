@@ -63,7 +63,6 @@ type core struct {
 	maxRetained int64 // beyond it the events of a broker that is down are parked
 	measuring   bool
 	relieved    time.Time
-	downSince   time.Time
 
 	targetLimit int // at so many targets the idle ones are forgotten
 	keyBuf      []byte

@@ -194,11 +194,7 @@ func (c *core) rehomed(t *target, names []string) {
 		d.mayHaveLanded(c.start) // it could not be asked when the session began
 		c.holdAll(d)
 	}
-	waiting := t.waiting
-	t.waiting = nil
-	for _, e := range waiting {
-		t.push(c, e)
-	}
+	c.pushWaiting(t)
 	for _, d := range t.partitions {
 		d.enqueue()
 	}

@@ -47,7 +47,8 @@ func (c *core) resolved(j *job) {
 		c.rehome(t, j.names)
 		return
 	}
-	c.splitAndPush(t, j.names)
+	c.split(t, j.names)
+	c.pushWaiting(t)
 }
 
 // unresolved notes that a target's partitions could not be asked for. Where the target fails alone, its events are parked under its name.
@@ -61,9 +62,8 @@ func (c *core) unresolved(t *target, err error) {
 	c.spillWhereDue()
 }
 
-// splitAndPush makes the target's destinations and gives them what has waited for them.
-func (c *core) splitAndPush(t *target, names []string) {
-	c.split(t, names)
+// pushWaiting gives the target's destinations what has waited for them.
+func (c *core) pushWaiting(t *target) {
 	waiting := t.waiting
 	t.waiting = nil
 	for _, e := range waiting {

@@ -61,9 +61,8 @@ type sweepRound struct {
 	lease  event.Lease
 	table  *outbox.Table
 	keep   bool
-	look   bool // for rows that are NEW
-	settle bool // the candidates of before are below the checkpoint
-	passed event.Position
+	look   bool             // for rows that are NEW
+	settle bool             // the candidates of before are below the checkpoint
 	left   *outbox.Snapshot // rows that it sees are left alone
 
 	after   sweeping
@@ -74,7 +73,7 @@ type sweepRound struct {
 
 func (c *core) newSweep(now time.Time) *sweepRound {
 	w := &c.sweeping
-	r := &sweepRound{before: *w, lease: c.lease, table: c.table, keep: c.keep, passed: c.passed(), left: c.leftAlone}
+	r := &sweepRound{before: *w, lease: c.lease, table: c.table, keep: c.keep, left: c.leftAlone}
 	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
 	r.look = (w.behind == 0 || r.settle) && (c.table.HasStatusIndex() || !now.Before(w.fullDue))
 	return r
@@ -194,7 +193,7 @@ func (c *core) swept(r *sweepRound) {
 func (c *core) deliverAgain(found []outbox.Row) {
 	var rows []park.Row
 	for i := range found {
-		rows = append(rows, c.rowsOf(&found[i])...)
+		rows = append(rows, rowsOf(c.cfg, &found[i])...)
 	}
 	c.cfg.Log.Info().Int("rows", len(found)).Msg("rows that others set back to NEW or FAILED are delivered again")
 	lease := c.lease
@@ -237,11 +236,6 @@ func (c *core) entered(rows []park.Row) {
 		}
 		c.enter(row)
 	}
-}
-
-// rowsOf returns what a row of the outbox is parked as: one row for each destination, or one for a person to decide.
-func (c *core) rowsOf(o *outbox.Row) []park.Row {
-	return rowsOf(c.cfg, o)
 }
 
 // dispatchFinish removes what is done everywhere and passed by the checkpoint, when something may be.
