@@ -93,7 +93,8 @@ func TestPublishAllocatesPerStreamAndNotPerMessage(t *testing.T) {
 		return testing.AllocsPerRun(20, func() { mustPublish(t, s, messages) })
 	}
 	few, many := measure(10), measure(1000)
-	if many > few+10 {
+	// The race detector empties pools at random, so a few more are no sign of growth; one for each tenth message would be.
+	if many > few+99 {
 		t.Errorf("%.0f allocations for 10 messages, %.0f for 1000", few, many)
 	}
 }
