@@ -60,6 +60,7 @@ func newRig(t *testing.T, databaseURL, redisURL string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	options.ReadTimeout = patience // a busy machine is no failure
 	r.redis = goredis.NewClient(options)
 	t.Cleanup(func() { _ = r.redis.Close() })
 	r.cfg = r.config(redisURL)

@@ -52,6 +52,7 @@ type tableWork struct {
 	next   park.Cursor     // ... the cursor behind everything that was looked at
 	cursor park.Cursor     // where the next scan goes on
 	rescan bool            // it begins anew when what is under way is settled
+	ahead  *ahead          // the batch behind rows; nil when it is not being loaded
 }
 
 // again lets the scan begin anew: rows have come to stand before its cursor.
@@ -146,6 +147,13 @@ func (c *core) load(d *destination, now time.Time) {
 // discard forgets what was loaded before a tail was read: some of it may have been found there.
 func (c *core) discard(d *destination) {
 	w := &d.table
+	if a := w.ahead; a != nil {
+		if w.ahead = nil; a.wanted {
+			w.busy = false
+			c.waitsAt(d)
+			return
+		}
+	}
 	w.stale = w.busy && !w.loaded
 	if !w.loaded {
 		return
@@ -234,35 +242,18 @@ func (c *core) cutKey(d *destination, key uint64, due time.Time) {
 	d.lane.Keys.Refused(key, micros(due))
 }
 
-func (c *core) loadScan(d *destination) {
-	w := &d.table
-	w.busy, w.scan, w.keys = true, true, nil
-	d.lane.Keys.ScanBegins()
-	size, bytes := c.cfg.BatchMessages, int64(c.cfg.BatchBytes) // a backlog is drained at full speed
-	schema, slot, at, after := c.lease.Schema, c.lease.Slot, d.place(), w.cursor
-	var rows []park.Row
-	c.pollers.give(&task{
-		name: "load parked events",
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			rows, w.end, err = park.LoadAfter(ctx, conn, schema, slot, at, after, size, bytes)
-			return err
-		},
-		then: func() { c.scanLoaded(d, rows) },
-	})
-}
-
 // scanLoaded takes of a load in position order what is due; the keys of the rest wait for their time.
-func (c *core) scanLoaded(d *destination, rows []park.Row) {
+func (c *core) scanLoaded(d *destination, a *ahead) {
 	w, now := &d.table, time.Now()
 	w.rows, w.passed = w.rows[:0], w.passed[:0]
-	w.next = w.cursor
+	w.next, w.end = w.cursor, a.end
 	if w.stale {
 		w.loaded = true
 		c.discard(d)
 		c.waitsAt(d)
 		return
 	}
-	for _, row := range rows {
+	for _, row := range a.rows {
 		w.next = cursorOf(&row)
 		switch {
 		case d.lane.Keys.Known(row.Key):
@@ -278,6 +269,7 @@ func (c *core) scanLoaded(d *destination, rows []park.Row) {
 			c.drainedAt(d)
 		}
 	}
+	c.loadAhead(d)
 	c.loadEnded(d)
 }
 
