@@ -123,3 +123,26 @@ func keysSQL(schema string) string {
 		)
 		SELECT sink, destination, key_hash, due_at, blocked FROM k LIMIT $2::bigint + 1`
 }
+
+// BlockedKeys hands over each key that a dead row holds back, once for each destination, with its Destination and Key alone. The limit is
+// as with [Keys].
+func BlockedKeys(ctx context.Context, conn *pgx.Conn, schema, slot string, limit int, each func(WaitingKey)) error {
+	count := 0
+	err := query(ctx, conn, blockedKeysSQL(schema), func(c *cells) {
+		if count++; count <= limit {
+			each(WaitingKey{Destination: Destination{Sink: c.text(""), Name: c.text("")}, Key: uint64(c.int64()), Blocked: true})
+		}
+	}, []byte(slot), number(limit))
+	if err == nil && count > limit {
+		err = ErrTooMany
+	}
+	if err != nil {
+		return fmt.Errorf("read the keys that dead events hold back: %w", err)
+	}
+	return nil
+}
+
+func blockedKeysSQL(schema string) string {
+	return `SELECT DISTINCT p.sink, p.destination, p.key_hash FROM ` + table(schema, "parked") + ` p
+		WHERE p.slot = $1 AND p.state = 'dead' AND p.blocks LIMIT $2::bigint + 1`
+}

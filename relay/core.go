@@ -44,7 +44,8 @@ type core struct {
 	lease        event.Lease
 	table        *outbox.Table
 	parkedAt     map[park.Destination]park.Summary      // what was parked when the session began
-	keysAt       map[park.Destination][]park.WaitingKey // ... and which keys, until their destination is made; nil: all wait
+	keysAt       map[park.Destination][]park.WaitingKey // ... and which keys, until their destination is made
+	allWait      bool                                   // more keys waited than are remembered
 	strays       []stray
 	parkedStrays map[string]bool           // ids of those that were parked above the checkpoint before the session
 	rerouteDue   bool                      // strays wait for the checkpoint to pass them

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/route"
 )
@@ -18,12 +18,12 @@ func (c *core) nudged() {
 	if c.draining {
 		return
 	}
-	lease, passed := c.lease, c.passed()
+	lease, passed, limit := c.lease, c.passed(), cmp.Or(c.cfg.Table.MaxKeys, maxKeys)
 	var fresh restored
 	c.pollers.give(&task{
 		name: "look at what a command has changed",
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			fresh, err = restore(ctx, conn, lease, passed)
+			fresh, err = restore(ctx, conn, lease, passed, limit)
 			return err
 		},
 		limit: longTask,
@@ -38,11 +38,10 @@ func (c *core) refreshed(fresh restored) {
 		if s.Waiting+s.Dead == 0 || at.Sink == "" {
 			continue
 		}
-		lane, known := c.sinks[at.Sink]
-		if !known {
+		if _, known := c.sinks[at.Sink]; !known {
 			continue
 		}
-		c.refreshAt(c.target(route.Destination{Sink: lane.name, Name: s.Target}), at, s, fresh)
+		c.refreshAt(c.target(route.Destination{Sink: at.Sink, Name: s.Target}), at, s, fresh)
 	}
 	if fresh.at[park.Destination{}].Waiting > 0 {
 		c.reroute()
@@ -54,9 +53,8 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 	d := t.find(at.Name)
 	if d == nil {
 		c.parkedAt[at] = s
-		if c.keysAt != nil && fresh.keys != nil {
-			c.keysAt[at] = fresh.keys[at]
-		}
+		c.keysAt[at] = fresh.keys[at]
+		c.allWait = c.allWait || fresh.whole
 		switch {
 		case t.partitions != nil: // events under the target's own name: to the partitions they go
 			c.spread(t)
@@ -66,21 +64,14 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 		}
 		return
 	}
-	if d.lane.Keys.Whole() || fresh.keys == nil {
+	whole := d.lane.Keys.Whole() || fresh.whole
+	if whole {
 		c.holdAll(d)
 		d.table.again() // what is new may stand before the cursor
-		d.lane.Keys.Rouse(micros(time.Now()))
-		c.waitsAt(d)
-		d.enqueue()
-		return
 	}
 	d.lane.Keys.Rouse(micros(time.Now()))
-	for _, k := range fresh.keys[at] {
-		if k.Blocked {
-			d.lane.Keys.Add(k.Key, lane.Never)
-		} else {
-			d.lane.Keys.Add(k.Key, micros(k.Due))
-		}
+	if !whole || fresh.whole {
+		d.addKeys(fresh.keys[at])
 	}
 	c.waitsAt(d)
 	d.enqueue()
@@ -120,10 +111,8 @@ func (c *core) enter(row *park.Row) {
 		s := c.parkedAt[at]
 		s.Destination, s.Target = at, row.Target
 		s.Waiting++
-		if c.keysAt != nil {
-			c.keysAt[at] = append(c.keysAt[at], park.WaitingKey{Destination: at, Key: row.Key, Due: row.Due})
-		}
-		c.refreshAt(t, at, s, restored{})
+		c.keysAt[at] = append(c.keysAt[at], park.WaitingKey{Destination: at, Key: row.Key, Due: row.Due})
+		c.refreshAt(t, at, s, restored{keys: c.keysAt})
 		return
 	}
 	if d.lane.Keys.Whole() {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (s *session) open(parent context.Context) error {
 		return err
 	}
 	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
-	s.restored, err = restore(patient, s.tables, s.lease, at)
+	s.restored, err = restore(patient, s.tables, s.lease, at, cmp.Or(s.relay.cfg.Table.MaxKeys, maxKeys))
 	return err
 }
 

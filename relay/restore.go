@@ -14,20 +14,17 @@ import (
 	"github.com/outboxd/outboxd/route"
 )
 
-// maxWaitingKeys is how many keys are remembered at the start of a session. With more, every key of a destination with parked events
-// waits, until a scan has delivered them.
-const maxWaitingKeys = 10_000_000
-
 // restored is what is parked when a session begins.
 type restored struct {
-	at   map[park.Destination]park.Summary
-	keys map[park.Destination][]park.WaitingKey // nil: there are too many
+	at    map[park.Destination]park.Summary
+	keys  map[park.Destination][]park.WaitingKey
+	whole bool // there are too many keys: all wait, and keys holds only those that a scan has to pass over
 
 	strays map[string]bool // ids of events without a destination above the checkpoint
 }
 
 // restore reads what is parked. It comes after the term was raised, so that nothing of the session before comes later.
-func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease, checkpoint event.Position) (r restored, err error) {
+func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease, checkpoint event.Position, limit int) (r restored, err error) {
 	strays, err := park.StraysAbove(ctx, conn, lease.Schema, lease.Slot, checkpoint)
 	if err != nil {
 		return r, err
@@ -44,14 +41,24 @@ func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease, checkpoint 
 	for _, s := range summaries {
 		r.at[s.Destination] = s
 	}
+	return r, r.restoreKeys(ctx, conn, lease, limit)
+}
+
+// restoreKeys reads which keys wait. When there are too many to remember, every key of a destination with parked events waits until a scan has
+// delivered them; the scan passes over the keys that dead rows hold back, and those are looked at one by one.
+func (r *restored) restoreKeys(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) error {
 	r.keys = make(map[park.Destination][]park.WaitingKey)
-	err = park.Keys(ctx, conn, lease.Schema, lease.Slot, maxWaitingKeys, func(k park.WaitingKey) {
-		r.keys[k.Destination] = append(r.keys[k.Destination], k)
-	})
-	if errors.Is(err, park.ErrTooMany) {
-		r.keys, err = nil, nil
+	add := func(k park.WaitingKey) { r.keys[k.Destination] = append(r.keys[k.Destination], k) }
+	err := park.Keys(ctx, conn, lease.Schema, lease.Slot, limit, add)
+	if !errors.Is(err, park.ErrTooMany) {
+		return err
 	}
-	return r, err
+	clear(r.keys)
+	r.whole = true
+	return park.BlockedKeys(ctx, conn, lease.Schema, lease.Slot, limit, func(k park.WaitingKey) {
+		k.Blocked = false // rows before the dead one may wait: the first load of the key tells
+		add(k)
+	})
 }
 
 // restoreWaiting gives a new destination what waits there since before the session, or since the target was assumed.
@@ -63,19 +70,23 @@ func (c *core) restoreWaiting(d *destination) {
 	if s.MayHaveLanded {
 		d.mayHaveLanded(s.LandedAfter)
 	}
-	if c.keysAt == nil {
+	if c.allWait {
 		c.holdAll(d)
-		return
 	}
-	for _, k := range c.keysAt[d.place()] {
+	d.addKeys(c.keysAt[d.place()])
+	delete(c.keysAt, d.place())
+	c.waitsAt(d)
+}
+
+// addKeys notes which keys have rows.
+func (d *destination) addKeys(keys []park.WaitingKey) {
+	for _, k := range keys {
 		due := micros(k.Due)
 		if k.Blocked {
 			due = lane.Never
 		}
 		d.lane.Keys.Add(k.Key, due)
 	}
-	delete(c.keysAt, d.place())
-	c.waitsAt(d)
 }
 
 // wakeParked makes the destinations for which something was parked before the session. Those of a sink that is not configured any more

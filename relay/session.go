@@ -149,7 +149,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now,
-		lease: s.lease, table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
+		lease: s.lease, table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
 		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),

@@ -22,6 +22,7 @@ type TableConfig struct {
 	BackoffBase   time.Duration // wait after the first refusal
 	Multiplier    float64       // of each further wait
 	MaxExponent   int           // after so many refusals the wait grows no more
+	MaxKeys       int           // waiting keys that are remembered at the start of a session; 0 stands for ten million
 	Sweep         time.Duration // how often the outbox table is looked at for what others did to it
 	FullSweep     time.Duration // the same for what takes a walk through the whole table
 }
@@ -34,6 +35,9 @@ func (t *TableConfig) backoff(attempts int) time.Duration {
 	wait := float64(t.BackoffBase) * math.Pow(t.Multiplier, float64(min(attempts, t.MaxExponent)))
 	return time.Duration(wait * (1 + jitter*(2*rand.Float64()-1)))
 }
+
+// maxKeys is the default of MaxKeys.
+const maxKeys = 10_000_000
 
 // keysAtOnce is how many keys one load looks for.
 const keysAtOnce = 256
@@ -85,7 +89,6 @@ func (c *core) dispatchTable(now time.Time) {
 		return
 	}
 	wake := int64(lane.Never)
-	defer c.countWaiting()
 	for d := range c.waiting {
 		if d.lane.Keys.Empty() {
 			delete(c.waiting, d)
@@ -96,6 +99,7 @@ func (c *core) dispatchTable(now time.Time) {
 			continue
 		}
 		if !c.pollers.free() {
+			c.countWaiting(now)
 			return // looked at again when one is
 		}
 		due := d.lane.Keys.Whole() || d.lane.Keys.Wake() <= micros(now)
@@ -109,17 +113,17 @@ func (c *core) dispatchTable(now time.Time) {
 			d.sink.unread.push(d)
 		}
 	}
-	c.tableDue = now.Add(time.Hour)
-	if wake != lane.Never {
+	c.tableDue = c.countWaiting(now)
+	if wake != lane.Never && time.UnixMicro(wake).Before(c.tableDue) {
 		c.tableDue = time.UnixMicro(wake)
 	}
 }
 
-// countWaiting shows how much waits, once a second at most.
-func (c *core) countWaiting() {
-	now := time.Now()
-	if now.Sub(c.counted) < time.Second && len(c.waiting) > 0 {
-		return
+// countWaiting shows how much waits, once a second at most, and returns when to do so again.
+func (c *core) countWaiting(now time.Time) (again time.Time) {
+	const interval = time.Second
+	if next := c.counted.Add(interval); now.Before(next) && len(c.waiting) > 0 {
+		return next
 	}
 	c.counted = now
 	keys, whole := 0, 0
@@ -131,6 +135,7 @@ func (c *core) countWaiting() {
 	}
 	c.facts.waitingKeys.Store(int64(keys))
 	c.facts.wholeBacklogs.Store(int64(whole))
+	return now.Add(time.Hour)
 }
 
 // load begins to load what is due at the destination: rows of its keys, or of all keys in position order.

@@ -246,3 +246,33 @@ func TestRowWithoutATenantIsParkedForAPerson(t *testing.T) {
 	r.eventually("the valid event", func() bool { return r.length("acme:orders") == 1 })
 	r.eventually("the row is parked dead", func() bool { return r.parked(`state = 'dead' AND reason LIKE '%tenant_id%NULL%'`) == 1 })
 }
+
+func TestKeysThatAreTooManyToRememberWaitAsOneBacklogAndBlockedOnesStayBlocked(t *testing.T) {
+	r := newRig(t, "", "")
+	broken := r.stream("acme:orders")
+	route := r.routes(route.Rule{Blocks: true, To: []route.Target{{Sink: "redis", Destination: r.prefix + ":{tenant}:{topic}"}}})
+	limited := r.limit(smallLimit)
+	run := r.start(func(c *relay.Config) { limited(c); c.Router, c.Table.DeadAtOnce = route, true })
+	r.insertLarge("acme", "0", 0)
+	r.eventually("key 0 is blocked", func() bool { return r.parked(`state = 'dead' AND blocks`) == 1 })
+	run.crash()
+	if err := r.redis.Set(t.Context(), broken, "no stream", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run = r.start(func(c *relay.Config) { limited(c); c.Router = route })
+	r.insert("acme", 1, 50, 5)
+	r.eventually("the others wait", func() bool { return r.parked(`state = 'waiting'`) == 50 })
+	run.crash()
+	if err := r.redis.Del(t.Context(), broken).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run = r.start(func(c *relay.Config) { limited(c); c.Router, c.Table.MaxKeys = route, 2 })
+	r.eventually("the other keys' events are there", func() bool { return r.length("acme:orders") == 40 })
+	r.insert("acme", 51, 1, 5)
+	r.eventually("the log lane has it again", func() bool { return r.length("acme:orders") == 41 && run.Status().Parked.WholeBacklogs == 0 })
+	for _, seq := range r.seqs("acme:orders") {
+		if seq%5 == 0 {
+			t.Errorf("event %d passed the dead one of its key", seq)
+		}
+	}
+}
