@@ -19,9 +19,13 @@ type app struct {
 	environ  []string
 
 	configFile string
+	envFile    string   // --env-file
+	preset     string   // --preset
 	settings   []string // --set PATH=VALUE
 	database   string   // --database-url
 	logLevel   string
+
+	warnings config.Problems // what load found that has no effect
 }
 
 // newApp returns the app of this process.
@@ -34,8 +38,9 @@ const rootLong = `outboxd streams a PostgreSQL transactional outbox to Apache Pu
 It reads the write-ahead log through a logical replication slot instead of polling the table, and
 confirms a log position only when every event before it is safe.
 
-Settings come from defaults, then the file of --config, then the environment (OUTBOXD_ and the
-setting's path in upper case), then flags; each wins over the one before.`
+Settings come from defaults, then a preset, then the file of --config, then the environment (the names
+of existing deployments, then OUTBOXD_ and the setting's path in upper case), then flags; each wins
+over the one before. "outboxd config --explain" shows all of them.`
 
 const rootExample = `  # see it work, with servers of its own
   outboxd demo
@@ -62,6 +67,8 @@ func newRootCommand(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.configFile, "config", "c", "", "`FILE` with the settings, YAML (default $OUTBOXD_CONFIG, else none)")
+	flags.StringVar(&a.envFile, "env-file", "", "`FILE` of NAME=VALUE lines; variables of the environment itself win")
+	flags.StringVar(&a.preset, "preset", "", "`NAME` of a set of values over the defaults, the setting preset")
 	flags.StringArrayVar(&a.settings, "set", nil, "set `PATH=VALUE`, such as batch.max_messages=100; repeatable")
 	flags.StringVar(&a.database, "database-url", "", "`URL` of the database, the setting database.url")
 	flags.StringVar(&a.logLevel, "log-level", "", "`LEVEL` of the log, the setting log.level")
@@ -82,9 +89,10 @@ func newRootCommand(a *app) *cobra.Command {
 // load reads the configuration that the flags and the environment name. A fault in it is an error of type
 // config.Problems; a --set without a value is wrong usage.
 func (a *app) load(cmd *cobra.Command, need config.Need) (*config.Config, config.Sources, error) {
-	o := config.Options{File: a.configFile, Environ: a.environ, Need: need}
-	if o.File == "" {
-		o.File = a.variable("OUTBOXD_CONFIG")
+	a.warnings = nil
+	o := config.Options{
+		File: a.configFile, EnvFile: a.envFile, Environ: a.environ, Need: need,
+		Warn: func(w config.Problem) { a.warnings = append(a.warnings, w) },
 	}
 	for _, s := range a.settings {
 		path, value, ok := strings.Cut(s, "=")
@@ -93,11 +101,14 @@ func (a *app) load(cmd *cobra.Command, need config.Need) (*config.Config, config
 		}
 		o.Flags = append(o.Flags, config.Flag{Name: "--set", Path: path, Value: value})
 	}
-	if cmd.Flags().Changed("database-url") {
-		o.Flags = append(o.Flags, config.Flag{Name: "--database-url", Path: "database.url", Value: a.database})
-	}
-	if cmd.Flags().Changed("log-level") {
-		o.Flags = append(o.Flags, config.Flag{Name: "--log-level", Path: "log.level", Value: a.logLevel})
+	for _, f := range []struct{ name, path, value string }{
+		{"preset", "preset", a.preset},
+		{"database-url", "database.url", a.database},
+		{"log-level", "log.level", a.logLevel},
+	} {
+		if cmd.Flags().Changed(f.name) {
+			o.Flags = append(o.Flags, config.Flag{Name: "--" + f.name, Path: f.path, Value: f.value})
+		}
 	}
 	return config.Load(o)
 }

@@ -33,6 +33,7 @@ func newRunCommand(a *app) *cobra.Command {
 		Long:  runLong,
 		Example: `  outboxd run --config outboxd.yaml
   DATABASE_URL=postgres://localhost/shop REDIS_URL=redis://localhost:6379/0 outboxd run
+  outboxd run --env-file .env --preset high_throughput
   DATABASE_URL=postgres://localhost/shop outboxd run --set 'sinks.stdout={}' | jq .`,
 		Args: noArguments,
 	}
@@ -51,6 +52,9 @@ func newRunCommand(a *app) *cobra.Command {
 // run streams until ctx ends, which it takes as the wish to stop, and not as the order.
 func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog bool) (err error) {
 	log := a.newLogger(cfg.Log)
+	for _, w := range a.warnings {
+		log.Warn().Stringer("source", w.Source).Str("setting", w.Setting).Str("problem", w.Text).Msg("a setting has no effect")
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	sinks, err := openSinks(cfg, a.out, log)

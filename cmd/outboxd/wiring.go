@@ -53,7 +53,7 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 		Table: relay.TableConfig{
 			BatchSize: cfg.Poll.BatchSize, MaxConcurrent: cfg.Poll.MaxConcurrent,
 			MaxAttempts: cfg.Poll.MaxAttempts, DeadAtOnce: cfg.Poll.DeadAtOnce,
-			BackoffBase: cfg.Poll.Backoff.Base.Std(), Multiplier: float64(cfg.Poll.Backoff.Multiplier), MaxExponent: cfg.Poll.Backoff.MaxExponent,
+			BackoffBase: cfg.Poll.Backoff.Base.Std(), Multiplier: cfg.Poll.Backoff.Multiplier, MaxExponent: cfg.Poll.Backoff.MaxExponent,
 			Sweep: cfg.Poll.Sweep.Std(), FullSweep: cfg.Poll.FullSweep.Std(),
 		},
 		MaxRetainedWAL: int64(cfg.Outage.MaxRetainedWAL),

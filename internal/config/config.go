@@ -3,16 +3,17 @@ package config
 // Config is the whole configuration. The tags of each field are its documentation: yaml is its name, default, min, max,
 // enum and doc say the rest; see schema.go.
 type Config struct {
+	Preset             string          `yaml:"preset" enum:"development,testing,production,high_throughput,low_latency" doc:"A named set of values that is laid over the defaults; what is given anywhere else wins over it. See Presets."`
 	Database           Database        `yaml:"database" doc:"The PostgreSQL database that holds the outbox table."`
 	Sinks              map[string]Sink `yaml:"sinks" doc:"The brokers, by a name of your choice. The kind is taken from the name (redis, redis-eu, pulsar_2, stdout) or from type."`
-	Routes             []Route         `yaml:"routes" doc:"Which events go where; the first route that matches wins. Without routes and with exactly one sink, everything goes there: to the stream outbox:{tenant}:{topic} on Redis, the topic persistent://{tenant}/outbox/{topic} on Pulsar, the name {tenant}/{topic} on stdout."`
+	Routes             []Route         `yaml:"routes" doc:"Which events go where; the first route that matches wins. Without routes everything goes to the only sink, or to both where there is one of Redis and one of Pulsar: to the stream outbox:{tenant}:{topic} on Redis, the topic persistent://{tenant}/outbox/{topic} on Pulsar, the name {tenant}/{topic} on stdout."`
 	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it for a person to decide, drop forgets it and counts it."`
 	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
 	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
 	Source             string          `yaml:"source" doc:"The source of an event whose metadata names none, an absolute path or URI. Empty means /outboxd in CloudEvents and null in bento."`
 	Batch              Batch           `yaml:"batch" doc:"How much goes to a destination at once. A batch takes what is waiting; it never waits to become full."`
-	Concurrency        int             `yaml:"concurrency" default:"4" min:"1" max:"64" doc:"Batches that may be on their way to one sink at the same time, each of other destinations."`
+	Concurrency        int             `yaml:"concurrency" env:"BENTO_OUTBOX_MAX_CONCURRENT_PROJECTORS" default:"4" min:"1" max:"64" doc:"Batches that may be on their way to one sink at the same time, each of other destinations."`
 	Memory             Memory          `yaml:"memory" doc:"The limit of what is held in memory."`
 	StatusInterval     Duration        `yaml:"status_interval" default:"1s" min:"100ms" max:"20s" doc:"How often PostgreSQL is told how far outboxd has come. Keep it well below the server's wal_sender_timeout."`
 	CheckpointInterval Duration        `yaml:"checkpoint_interval" default:"1s" min:"100ms" max:"1m" doc:"How often the confirmed position is written to the checkpoint table while events flow."`
@@ -28,14 +29,22 @@ type Config struct {
 
 // Database says where the outbox is and what it looks like.
 type Database struct {
-	URL         URL      `yaml:"url" env:"DATABASE_URL" required:"true" doc:"Connection URL, postgres://user:password@host:port/database?sslmode=verify-full. postgresql:// and postgresql+asyncpg:// mean the same."`
-	Slot        string   `yaml:"slot" default:"outboxd" doc:"Name of the logical replication slot: lower-case letters, digits and underscores, at most 63."`
-	Publication string   `yaml:"publication" default:"outboxd" doc:"Name of the publication, for INSERT only."`
-	Table       string   `yaml:"table" default:"public.outbox" doc:"The outbox table, as schema.table."`
-	Schema      string   `yaml:"schema" default:"outboxd" doc:"The schema of outboxd's own tables."`
-	Failover    bool     `yaml:"failover" default:"false" doc:"Make the slot one that is synchronised to standbys (PostgreSQL 17 and later)."`
-	Columns     Columns  `yaml:"columns" doc:"The names of the outbox table's columns. An empty name says that the table has no such column."`
-	Statuses    Statuses `yaml:"statuses" doc:"The values of the status column."`
+	URL           URL    `yaml:"url" env:"DATABASE_URL" required:"true" doc:"Connection URL, postgres://user:password@host:port/database?sslmode=verify-full. postgresql:// and postgresql+asyncpg:// mean the same."`
+	Slot          string `yaml:"slot" default:"outboxd" doc:"Name of the logical replication slot: lower-case letters, digits and underscores, at most 63."`
+	Publication   string `yaml:"publication" default:"outboxd" doc:"Name of the publication, for INSERT only."`
+	Table         string `yaml:"table" default:"public.outbox" doc:"The outbox table, as schema.table."`
+	Schema        string `yaml:"schema" default:"outboxd" doc:"The schema of outboxd's own tables."`
+	Failover      bool   `yaml:"failover" default:"false" doc:"Make the slot one that is synchronised to standbys (PostgreSQL 17 and later)."`
+	DefaultTenant string `yaml:"default_tenant" env:"BENTO_OUTBOX_DEFAULT_TENANT_ID" doc:"Tenant of the rows whose tenant is NULL, and of all rows of a table without such a column. Empty: there is none, and a row without a tenant is parked as dead, for a person to decide."`
+
+	ApplicationName  string   `yaml:"application_name" default:"outboxd" doc:"How PostgreSQL names the connections, in pg_stat_activity and its log."`
+	ConnectTimeout   Duration `yaml:"connect_timeout" default:"10s" min:"100ms" max:"10m" doc:"How long connecting to one address may take."`
+	Keepalive        Duration `yaml:"keepalive" default:"30s" min:"0s" max:"2h" doc:"A connection that is silent for so long is probed by TCP, every 10 s and three times, from both ends; then it counts as broken. 0s leaves that to the two systems."`
+	StatementTimeout Duration `yaml:"statement_timeout" env:"BENTO_OUTBOX_QUERY_TIMEOUT_SECONDS" default:"1m" min:"0s" max:"1h" doc:"PostgreSQL ends a statement of run that takes longer, and run begins a new session. What reads whole tables (the sweep, the first start) and waiting for the lock have limits of their own. 0s: the server's own."`
+	JIT              bool     `yaml:"jit" default:"false" doc:"Let PostgreSQL compile run's queries just in time. They are short, so that it costs more than it gains."`
+
+	Columns  Columns  `yaml:"columns" doc:"The names of the outbox table's columns. An empty name says that the table has no such column."`
+	Statuses Statuses `yaml:"statuses" doc:"The values of the status column."`
 }
 
 // Columns maps what outboxd needs to the columns of the table.
@@ -59,18 +68,18 @@ type Columns struct {
 
 // Statuses are the values of the status column.
 type Statuses struct {
-	New  string `yaml:"new" default:"NEW" doc:"A row that waits for delivery."`
-	Sent string `yaml:"sent" default:"SENT" doc:"A row that was delivered."`
+	New  string `yaml:"new" env:"BENTO_OUTBOX_STATUS_NEW,BENTO_OUTBOX_NEW_STATUS" default:"NEW" doc:"A row that waits for delivery."`
+	Sent string `yaml:"sent" env:"BENTO_OUTBOX_STATUS_SENT,BENTO_OUTBOX_SENT_STATUS" default:"SENT" doc:"A row that was delivered."`
 
-	Failed     string `yaml:"failed" default:"FAILED" doc:"A row whose event was refused and is tried again."`
-	Dead       string `yaml:"dead" default:"DEAD" doc:"A row whose event is not tried again until a person says so."`
-	Publishing string `yaml:"publishing" default:"PUBLISHING" doc:"A row that a polling projector has taken. At the first start it is delivered like a new one."`
-	Published  string `yaml:"published" default:"PUBLISHED" doc:"A row that a polling projector has delivered; cleaned up like a sent one."`
+	Failed     string `yaml:"failed" env:"BENTO_OUTBOX_STATUS_FAILED,BENTO_OUTBOX_FAILED_STATUS" default:"FAILED" doc:"A row whose event was refused and is tried again."`
+	Dead       string `yaml:"dead" env:"BENTO_OUTBOX_STATUS_DEAD,BENTO_OUTBOX_DEAD_STATUS" default:"DEAD" doc:"A row whose event is not tried again until a person says so."`
+	Publishing string `yaml:"publishing" env:"BENTO_OUTBOX_STATUS_PUBLISHING,BENTO_OUTBOX_PUBLISHING_STATUS" default:"PUBLISHING" doc:"A row that a polling projector has taken. At the first start it is delivered like a new one."`
+	Published  string `yaml:"published" env:"BENTO_OUTBOX_STATUS_PUBLISHED,BENTO_OUTBOX_PUBLISHED_STATUS" default:"PUBLISHED" doc:"A row that a polling projector has delivered; cleaned up like a sent one. May be the same as sent."`
 }
 
 // Batch bounds one publish to one destination.
 type Batch struct {
-	MaxMessages int  `yaml:"max_messages" default:"500" min:"1" max:"1000" doc:"Messages of one destination in one batch."`
+	MaxMessages int  `yaml:"max_messages" env:"BENTO_OUTBOX_BATCH_SIZE" default:"500" min:"1" max:"1000" doc:"Messages of one destination in one batch."`
 	MaxBytes    Size `yaml:"max_bytes" default:"1MiB" min:"1KiB" max:"64MiB" doc:"Bytes of one batch. A single larger message goes alone."`
 }
 
@@ -86,9 +95,9 @@ type SlotPolicy struct {
 
 // Poll is the delivery of parked events.
 type Poll struct {
-	BatchSize     int      `yaml:"batch_size" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once; a backlog of a whole destination is loaded by batch.max_messages."`
-	MaxConcurrent int      `yaml:"max_concurrent" default:"5" min:"1" max:"64" doc:"Destinations whose parked events are worked on at the same time; each takes a database connection."`
-	MaxAttempts   int      `yaml:"max_attempts" default:"5" min:"1" max:"1000" doc:"Refusals of an event after which it is dead. A destination that is unavailable costs none."`
+	BatchSize     int      `yaml:"batch_size" env:"BENTO_OUTBOX_BATCH_SIZE" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once; a backlog of a whole destination is loaded by batch.max_messages."`
+	MaxConcurrent int      `yaml:"max_concurrent" env:"BENTO_OUTBOX_MAX_CONCURRENT_PROJECTORS" default:"5" min:"1" max:"64" doc:"Destinations whose parked events are worked on at the same time; each takes a database connection."`
+	MaxAttempts   int      `yaml:"max_attempts" env:"BENTO_OUTBOX_MAX_RETRY_ATTEMPTS" default:"5" min:"1" max:"1000" doc:"Refusals of an event after which it is dead. A destination that is unavailable costs none."`
 	DeadAtOnce    bool     `yaml:"dead_at_once" default:"false" doc:"An event that the broker rejects as it is (too large, say) is dead at the first refusal."`
 	Backoff       Backoff  `yaml:"backoff" doc:"The wait before a refused event is tried again: base * multiplier^refusals, give or take a fifth."`
 	Sweep         Duration `yaml:"sweep" default:"30s" min:"1s" max:"1h" doc:"How often the outbox table is looked at for rows that others have changed: FAILED ones that are due, rows set back to NEW or to SENT."`
@@ -97,9 +106,9 @@ type Poll struct {
 
 // Backoff is the wait of a refused event.
 type Backoff struct {
-	Base        Duration `yaml:"base" default:"5s" min:"10ms" max:"1h" doc:"The first wait."`
-	Multiplier  int      `yaml:"multiplier" default:"2" min:"1" max:"10" doc:"How much longer each further wait is."`
-	MaxExponent int      `yaml:"max_exponent" default:"5" min:"0" max:"20" doc:"After so many refusals the wait grows no more."`
+	Base        Duration `yaml:"base" env:"BENTO_OUTBOX_BACKOFF_BASE_SECONDS" default:"5s" min:"10ms" max:"1h" doc:"The first wait."`
+	Multiplier  float64  `yaml:"multiplier" env:"BENTO_OUTBOX_BACKOFF_MULTIPLIER" default:"2" min:"1" max:"10" doc:"How much longer each further wait is."`
+	MaxExponent int      `yaml:"max_exponent" env:"BENTO_OUTBOX_BACKOFF_MAX_EXPONENT" default:"5" min:"0" max:"20" doc:"After so many refusals the wait grows no more."`
 }
 
 // Outage is what a broker's outage may cost.
@@ -117,13 +126,13 @@ type Cleanup struct {
 
 // Retry is a doubling pause.
 type Retry struct {
-	Base Duration `yaml:"base" default:"250ms" min:"10ms" max:"1m" doc:"The first pause; each further one is twice as long."`
+	Base Duration `yaml:"base" env:"BENTO_OUTBOX_ERROR_RETRY_DELAY" default:"250ms" min:"10ms" max:"1m" doc:"The first pause; each further one is twice as long."`
 	Max  Duration `yaml:"max" default:"30s" min:"10ms" max:"1h" doc:"The longest pause."`
 }
 
 // HTTP is the server for people and monitors.
 type HTTP struct {
-	Addr string `yaml:"addr" default:":9090" doc:"Address to listen on, host:port; empty switches the server off. METRICS_PORT sets the port alone."`
+	Addr string `yaml:"addr" env:"METRICS_PORT" default:":9090" doc:"Address to listen on, host:port; empty switches the server off."`
 }
 
 // Log is what is logged and how.

@@ -1,4 +1,4 @@
-// Package config reads outboxd's configuration: it lays the defaults, a YAML file, the environment and the flags over
+// Package config reads outboxd's configuration: it lays the defaults, a preset, a YAML file, the environment and the flags over
 // each other, checks the result, and tells of every setting where its value came from.
 //
 // The struct [Config] is the only place that names a setting. The file's reader, the names of the
@@ -7,7 +7,7 @@
 // # Guarantees
 //
 //   - Strict: a key, variable or flag that means nothing, a key given twice and a value of the wrong type are
-//     errors, never ignored. A section that belongs to a later version is an error too, because it would have no effect.
+//     errors, never ignored. The names of existing deployments that mean nothing here are warnings, which Options.Warn is told. A section that belongs to a later version is an error too, because it would have no effect.
 //   - Complete: Load reports all problems at once, each with the setting, its place (file:line:column, variable or
 //     flag) and what would mend it.
 //   - Discreet: a [Secret] and the secrets in a [URL] print masked however they are printed (fmt with any verb,
@@ -15,7 +15,7 @@
 //
 // # What it does not do
 //
-// It opens no connection and reads no file but the configuration itself, so it cannot tell whether a server answers
+// It opens no connection and reads no file but the configuration itself and the one of variables, so it cannot tell whether a server answers
 // or a certificate is valid. It does not watch the file: a change needs a restart.
 //
 // # What happens on each failure

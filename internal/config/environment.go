@@ -26,9 +26,14 @@ func variable(path string) string {
 }
 
 // assignment is one variable of the environment.
-type assignment struct{ name, value string }
+type assignment struct {
+	name, value string
+	file        string // that it stands in; empty for the process's own environment
+}
 
-func (a assignment) source() Source { return Source{Layer: LayerEnvironment, Name: a.name} }
+func (a assignment) source() Source {
+	return Source{Layer: LayerEnvironment, Name: a.name, File: a.file}
+}
 
 // environment returns the variables that may concern outboxd, sorted by name.
 func (l *loader) environment() []assignment {
@@ -37,7 +42,7 @@ func (l *loader) environment() []assignment {
 		name, value, _ := strings.Cut(pair, "=")
 		service := strings.HasSuffix(name, "_PORT") && kubernetesAddress.MatchString(value)
 		if !reserved.MatchString(name) && !kubernetes.MatchString(name) && !service {
-			set = append(set, assignment{name, value})
+			set = append(set, assignment{name, value, l.fromFile[name]})
 		}
 	}
 	slices.SortFunc(set, func(a, b assignment) int { return strings.Compare(a.name, b.name) })
@@ -59,32 +64,6 @@ func (l *loader) readEnvironment() tree {
 		}
 	}
 	return t
-}
-
-// foreign reads a variable of an existing deployment. An empty one counts as not set, as those deployments have it.
-func (l *loader) foreign(t tree, v assignment) {
-	switch v.name {
-	case "METRICS_PORT":
-		l.value(t, schema.child("http").child("addr"), "http.addr", v.source(), ":"+v.value)
-	case "LOG_LEVEL":
-		l.value(t, schema.child("log").child("level"), "log.level", v.source(), logLevel(v.value))
-	case "ENCRYPTION_KEY":
-		l.problem(v.source(), "", "this version does not encrypt, and payloads would be published in plain text: unset it to accept that")
-	default:
-		for _, s := range l.all() {
-			if s.tag.Get("env") == v.name && (!strings.HasPrefix(s.path, "sinks.") || s.path == "sinks."+l.kindOfPath(s.path)+".url") {
-				l.value(t, s.node, s.path, v.source(), v.value)
-			}
-		}
-	}
-}
-
-// logLevel turns a level as other programs write it (INFO, WARNING) into ours.
-func logLevel(s string) string {
-	if s = strings.ToLower(s); s == "warning" {
-		return "warn"
-	}
-	return s
 }
 
 // kindOfPath returns the kind of the sink that the path is of.

@@ -104,7 +104,7 @@ func (l *loader) sinksOfEnvironment(types map[string]string, places map[string]S
 // isSinkVariable tells whether the variable sets something of the sink that is called like the kind.
 func isSinkVariable(name, kind string) bool {
 	for _, n := range leaves(sinkSchemas[kind], join("sinks", kind)) {
-		if name == variable(n.path) || name == n.tag.Get("env") {
+		if name == variable(n.path) || slices.Contains(n.legacyNames(), name) {
 			return true
 		}
 	}

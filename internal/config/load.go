@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"reflect"
 	"regexp"
@@ -18,9 +17,11 @@ import (
 
 // Options says where the configuration is.
 type Options struct {
-	File    string   // path of the YAML file; empty for none
-	Environ []string // "NAME=value" as os.Environ returns it; nil for none
-	Flags   []Flag   // in the order given; a later one wins
+	File    string        // path of the YAML file; empty for that of OUTBOXD_CONFIG, or none
+	EnvFile string        // path of a file with more variables; those of Environ win
+	Environ []string      // "NAME=value" as os.Environ returns it; nil for none
+	Flags   []Flag        // in the order given; a later one wins
+	Warn    func(Problem) // told of what is given and has no effect; nil for nobody
 	Need    Need
 }
 
@@ -45,9 +46,11 @@ type Flag struct {
 // no Config is returned then, but the sources are.
 func Load(o Options) (*Config, Sources, error) {
 	l := &loader{options: o, sources: Sources{}, kinds: map[string]string{}}
+	l.readEnvFile()
 	file := l.parseFile()
 	l.findSinks(file)
-	layers := []tree{schema.defaults(), l.readFile(file), l.readEnvironment(), l.readFlags()}
+	given := []tree{l.readFile(file), l.readEnvironment(), l.readFlags()}
+	layers := append([]tree{schema.defaults(), l.readPreset(given), l.readAddress(given)}, given...)
 	cfg, err := l.merge(layers)
 	if err != nil {
 		return nil, l.sources, err
@@ -78,7 +81,15 @@ type loader struct {
 	kinds    map[string]string // of the sinks, by name
 	names    []string          // of the sinks, in the order found
 	file     *reader
+	fromFile map[string]string // files of variables that are not of the process's own environment
 	problems Problems
+}
+
+// warn tells of what is given and has no effect.
+func (l *loader) warn(s Source, setting, format string, args ...any) {
+	if l.options.Warn != nil {
+		l.options.Warn(Problem{setting, s, fmt.Sprintf(format, args...)})
+	}
 }
 
 func (l *loader) problem(s Source, setting, format string, args ...any) {
@@ -93,10 +104,7 @@ func (l *loader) parseFile() ast.Node {
 	}
 	text, err := os.ReadFile(l.options.File)
 	if err != nil {
-		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pathErr.Err
-		}
-		l.problem(place, "", "cannot be read: %v", err)
+		l.problem(place, "", "cannot be read: %v", pathless(err))
 		return nil
 	}
 	return l.file.parseYAML(text)
@@ -217,6 +225,19 @@ func (t tree) put(path string, v any) {
 		m = below
 	}
 	m[parts[len(parts)-1]] = v
+}
+
+// get returns the value at path, or nil.
+func (t tree) get(path string) any {
+	var v any = map[string]any(t)
+	for _, p := range strings.Split(path, ".") {
+		section, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = section[p]
+	}
+	return v
 }
 
 // merge lays the layers over each other and decodes the result.

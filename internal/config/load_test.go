@@ -86,20 +86,6 @@ func TestEmptyOwnVariableIsTheEmptyValue(t *testing.T) {
 	}
 }
 
-func TestEnvironmentAloneIsEnough(t *testing.T) {
-	cfg, _, err := Load(Options{Environ: []string{"DATABASE_URL=postgresql+asyncpg://app:pw@db/shop?ssl=true&a=b", "PULSAR_SERVICE_URL=pulsar://broker:6650"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := cfg.Database.URL.Reveal(); got != "postgresql://app:pw@db/shop?sslmode=require&a=b" {
-		t.Errorf("database.url = %s", got)
-	}
-	want := []Route{{Match{"*", "*"}, []Target{{"pulsar", "persistent://{tenant}/outbox/{topic}"}}, "pass"}}
-	if got := cfg.Routes; !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-}
-
 func TestVariablesOfKubernetesServicesAreIgnored(t *testing.T) {
 	mustLoad(t, minimal, Options{Environ: []string{
 		"OUTBOXD_SERVICE_HOST=10.0.0.1", "OUTBOXD_SERVICE_PORT=9090", "OUTBOXD_SERVICE_PORT_METRICS=9090",

@@ -62,10 +62,7 @@ func (p *printer) value(n *node, path string, v reflect.Value) any {
 		return p.sinks(path, v)
 	}
 	p.comment(path)
-	if s, ok := v.Interface().(fmt.Stringer); ok {
-		return s.String()
-	}
-	return v.Interface()
+	return plainValue(v)
 }
 
 func (p *printer) list(n *node, path string, v reflect.Value) []yaml.MapSlice {
@@ -82,14 +79,7 @@ func (p *printer) sinks(path string, v reflect.Value) yaml.MapSlice {
 	sinks := v.Interface().(map[string]Sink)
 	for _, name := range sortedNames(sinks) {
 		s := sinks[name]
-		var settings any = s.Stdout
-		switch s.Kind {
-		case KindRedis:
-			settings = s.Redis
-		case KindPulsar:
-			settings = s.Pulsar
-		}
-		below := p.section(sinkSchemas[s.Kind], join(path, name), reflect.ValueOf(settings).Elem())
+		below := p.section(sinkSchemas[s.Kind], join(path, name), s.settings())
 		tree = append(tree, yaml.MapItem{Key: name, Value: below})
 	}
 	return tree

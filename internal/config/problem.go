@@ -11,6 +11,7 @@ type Layer int
 // The layers, lowest first.
 const (
 	LayerDefault Layer = iota
+	LayerPreset
 	LayerFile
 	LayerEnvironment
 	LayerFlag
@@ -19,16 +20,21 @@ const (
 // Source is the place that a value was given at.
 type Source struct {
 	Layer  Layer
-	Name   string // the file, the variable or the flag
+	Name   string // the preset ("preset low_latency"), the file, the variable or the flag
+	File   string // that the variable stands in; empty for the process's own environment
 	Line   int    // in the file, from 1; 0 when the source is not a file
 	Column int
 }
 
-// String returns "default", "outboxd.yaml:3:5", the variable's name or the flag.
+// String returns "default", "preset low_latency", "outboxd.yaml:3:5", the variable's name (with "in .env" where it is from there) or the flag.
 func (s Source) String() string {
 	switch {
 	case s.Layer == LayerDefault:
 		return "default"
+	case s.File != "":
+		return s.Name + " in " + s.File
+	case s.Line > 0 && s.Column == 0:
+		return fmt.Sprintf("%s:%d", s.Name, s.Line)
 	case s.Line > 0:
 		return fmt.Sprintf("%s:%d:%d", s.Name, s.Line, s.Column)
 	default:

@@ -13,12 +13,20 @@ const referenceHead = `# Configuration
 Settings are laid over each other; each layer wins over the one before:
 
 1. the defaults below,
-2. the YAML file of ` + "`--config FILE`" + ` (or ` + "`OUTBOXD_CONFIG`" + `),
-3. the environment: ` + "`OUTBOXD_`" + ` and the setting's path in upper case, dots and hyphens as underscores
+2. a preset: ` + "`preset: NAME`, `OUTBOXD_PRESET`" + ` or ` + "`--preset NAME`" + `, see [Presets](#presets),
+3. parameters of the database's address that are settings here, see [The database URL](#the-database-url),
+4. the YAML file of ` + "`--config FILE`" + ` (or ` + "`OUTBOXD_CONFIG`" + `),
+5. the names of existing deployments in the environment, see [Variables of a polling projector](#variables-of-a-polling-projector),
+6. the environment: ` + "`OUTBOXD_`" + ` and the setting's path in upper case, dots and hyphens as underscores
    (` + "`batch.max_messages`" + ` is ` + "`OUTBOXD_BATCH_MAX_MESSAGES`" + `); lists are written as YAML,
-4. flags: ` + "`--set PATH=VALUE`" + `, ` + "`--database-url URL`" + `, ` + "`--log-level LEVEL`" + `.
+7. flags: ` + "`--set PATH=VALUE`, `--database-url URL`, `--log-level LEVEL`, `--preset NAME`" + `.
 
-` + "`outboxd config`" + ` prints the result with the place that each value came from, secrets masked.
+` + "`--env-file FILE`" + ` adds variables from a file of ` + "`NAME=VALUE`" + ` lines to the environment. A variable that the process's own environment has wins, an
+empty one too. Values stand in single or double quotes where they hold spaces, quotes or a # behind a space; ` + "`export`" + ` before the name is fine; a dollar is a
+dollar.
+
+` + "`outboxd config`" + ` prints the result as a file with the place that each value came from, and ` + "`outboxd config --explain`" + ` every setting with its
+value, its source and its meaning, as a table or as JSON. Secrets are masked.
 
 All of it is strict. An unknown key, an unknown ` + "`OUTBOXD_`" + ` variable, a key given twice, a value of the wrong type or outside its
 range, and a section that this version does not support are errors, reported all at once with file, line and column.
@@ -26,10 +34,6 @@ range, and a section that this version does not support are errors, reported all
 - **Durations** are written with a unit: ` + "`500ms`, `5s`, `10m`, `24h`" + `.
 - **Sizes** are bytes, or have a unit: ` + "`512KiB`, `32MiB`, `1GiB`" + ` (powers of 1024), ` + "`500kB`, `1GB`" + ` (powers of 1000).
 - **Text** that looks like a number or like true and false needs quotes in the file.
-
-Names of existing deployments work too: ` + "`DATABASE_URL`" + ` (database.url), ` + "`REDIS_URL`" + ` (sinks.redis.url), ` + "`PULSAR_SERVICE_URL`" + ` (sinks.pulsar.url),
-` + "`METRICS_PORT`" + ` (the port of http.addr) and ` + "`LOG_LEVEL`" + ` (log.level). The OUTBOXD_ variable of a setting wins over them. An empty one
-counts as not set. ` + "`ENCRYPTION_KEY`" + ` is refused, because this version does not encrypt.
 
 ## Example
 
@@ -60,6 +64,8 @@ log: {level: info, format: json}
 func WriteReference(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(referenceHead)
+	writeLegacy(&b)
+	writePresets(&b)
 	var top []*node
 	for _, n := range schema.children {
 		if n.kind != kindSection && n.kind != kindSinks && n.kind != kindList {
@@ -155,8 +161,8 @@ func (n *node) defaultText() string {
 }
 
 func (n *node) environmentText() string {
-	if e := n.tag.Get("env"); e != "" {
-		return " Also `" + e + "`."
+	if names := n.legacyNames(); names != nil {
+		return " Also `" + strings.Join(names, "`, `") + "`."
 	}
 	return ""
 }

@@ -16,8 +16,8 @@ func (l *loader) checkRoutes(cfg *Config) {
 		l.wrong("sinks", "none is configured: add one, such as sinks: {redis: {url: redis://localhost:6379/0}}")
 		return
 	}
-	if len(cfg.Routes) == 0 && len(cfg.Sinks) == 1 && len(l.kinds) == 1 {
-		cfg.Routes = []Route{defaultRoute(l.names[0], l.kinds[l.names[0]])}
+	if len(cfg.Routes) == 0 && len(cfg.Sinks) == len(l.kinds) && l.oneOfEach() {
+		cfg.Routes = []Route{l.defaultRoute()}
 		return
 	}
 	if len(cfg.Routes) == 0 {
@@ -28,12 +28,19 @@ func (l *loader) checkRoutes(cfg *Config) {
 	l.checkRouter(cfg.Routes)
 }
 
-func defaultRoute(sink, kind string) Route {
-	return Route{
-		Match:  Match{Tenant: "*", Topic: "*"},
-		To:     []Target{{Sink: sink, Destination: defaultDestination(kind)}},
-		OnDead: "pass",
+// oneOfEach tells whether there is one sink, or one of Redis and one of Pulsar: then there is nothing to choose.
+func (l *loader) oneOfEach() bool {
+	kinds := slices.Sorted(maps.Values(l.kinds))
+	return len(kinds) == 1 || slices.Equal(kinds, []string{KindPulsar, KindRedis})
+}
+
+// defaultRoute sends everything to each sink.
+func (l *loader) defaultRoute() Route {
+	r := Route{Match: Match{Tenant: "*", Topic: "*"}, OnDead: "pass"}
+	for _, name := range l.names {
+		r.To = append(r.To, Target{Sink: name, Destination: defaultDestination(l.kinds[name])})
 	}
+	return r
 }
 
 // checkTargets reports sinks that do not exist, with the nearest that does.

@@ -24,15 +24,20 @@ func (r *reader) scalar(n *node, path string, y ast.Node) (any, bool) {
 	return v, true
 }
 
+// bare tells whether YAML writes the kind without quotes.
+func (k kind) bare() bool { return k == kindInt || k == kindFloat || k == kindBool }
+
 // scalarText returns the value's text when it is of a YAML type that the kind is written in.
 func scalarText(k kind, y ast.Node) (string, bool) {
 	switch v := y.(type) {
 	case *ast.StringNode:
-		return v.Value, k != kindInt && k != kindBool
+		return v.Value, !k.bare()
 	case *ast.LiteralNode:
-		return v.Value.Value, k != kindInt && k != kindBool
+		return v.Value.Value, !k.bare()
+	case *ast.FloatNode:
+		return v.GetToken().Value, k == kindFloat
 	case *ast.IntegerNode:
-		return v.GetToken().Value, k == kindInt || k == kindDuration || k == kindSize
+		return v.GetToken().Value, k == kindInt || k == kindFloat || k == kindDuration || k == kindSize
 	case *ast.BoolNode:
 		return v.GetToken().Value, k == kindBool
 	default:
@@ -50,7 +55,7 @@ func wrongType(n *node, y ast.Node) string {
 	}
 	mend := ""
 	switch {
-	case isText && (n.kind == kindInt || n.kind == kindBool):
+	case isText && n.kind.bare():
 		found = fmt.Sprintf("the text %q", y.GetToken().Value)
 		if _, err := n.parse(y.GetToken().Value); err == nil {
 			mend = ": remove the quotes"

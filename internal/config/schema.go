@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ const (
 	kindSection kind = iota
 	kindString
 	kindInt
+	kindFloat
 	kindBool
 	kindDuration
 	kindSize
@@ -26,7 +28,7 @@ const (
 // describe says what a value must be, in words for people.
 func (k kind) describe() string {
 	return [...]string{
-		"a section", "text", "a whole number", "true or false", "a duration like 5s", "a size like 32MiB",
+		"a section", "text", "a whole number", "a number", "true or false", "a duration like 5s", "a size like 32MiB",
 		"text", "an address", "a list", "a section",
 	}[k]
 }
@@ -38,7 +40,7 @@ func (k kind) describe() string {
 //	min, max  the least and the greatest value, as they would be written
 //	enum      the values that it may have
 //	required  it must be given
-//	env       a name in the environment beside OUTBOXD_..., for existing deployments
+//	env       names in the environment beside OUTBOXD_..., for existing deployments, see legacy.go
 //	doc       what it is
 type node struct {
 	name     string
@@ -90,6 +92,8 @@ func kindOf(t reflect.Type) kind {
 		return kindString
 	case reflect.Int:
 		return kindInt
+	case reflect.Float64:
+		return kindFloat
 	case reflect.Bool:
 		return kindBool
 	case reflect.Struct:
@@ -123,6 +127,14 @@ func (n *node) childNames() []string {
 
 func (n *node) required() bool { return n.tag.Get("required") == "true" }
 
+// legacyNames returns the names of existing deployments for the setting.
+func (n *node) legacyNames() []string {
+	if names := n.tag.Get("env"); names != "" {
+		return strings.Split(names, ",")
+	}
+	return nil
+}
+
 // enum returns the values that the setting may have, or nil when it is free.
 func (n *node) enum() []string {
 	if e := n.tag.Get("enum"); e != "" {
@@ -143,6 +155,12 @@ func (n *node) parse(s string) (any, error) {
 			return nil, fmt.Errorf("%q is not a whole number", s)
 		}
 		return i, nil
+	case kindFloat:
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil, fmt.Errorf("%q is not a number", s)
+		}
+		return f, nil
 	case kindBool:
 		b, err := strconv.ParseBool(s)
 		if err != nil {
@@ -164,6 +182,9 @@ func (n *node) parse(s string) (any, error) {
 
 func (n *node) checkEnum(s string) error {
 	values := n.enum()
+	if _, given := n.tag.Lookup("default"); s == "" && !given {
+		return nil // as if it were left out
+	}
 	for _, v := range values {
 		if s == v {
 			return nil
@@ -181,20 +202,22 @@ func (n *node) checkRange(v any) error {
 	if low == "" || high == "" {
 		return nil
 	}
-	value := reflect.ValueOf(v).Int()
 	lowest, lowErr := n.parse(low)
 	highest, highErr := n.parse(high)
 	if lowErr != nil || highErr != nil {
 		panic(fmt.Sprintf("config: bounds of %s: %v, %v", n.name, lowErr, highErr))
 	}
 	switch {
-	case value < reflect.ValueOf(lowest).Int():
+	case asFloat(v) < asFloat(lowest):
 		return fmt.Errorf("%v is too small: choose %s to %s", v, low, high)
-	case value > reflect.ValueOf(highest).Int():
+	case asFloat(v) > asFloat(highest):
 		return fmt.Errorf("%v is too large: choose %s to %s", v, low, high)
 	}
 	return nil
 }
+
+// asFloat returns a value of a kind with a range, exact enough to compare it with bounds.
+func asFloat(v any) float64 { return reflect.ValueOf(v).Convert(reflect.TypeFor[float64]()).Float() }
 
 // defaults returns the default values of a section, as a tree for koanf.
 func (n *node) defaults() map[string]any {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -21,6 +22,18 @@ type Sink struct {
 	Redis  *Redis
 	Pulsar *Pulsar
 	Stdout *Stdout
+}
+
+// settings returns the struct of the sink's kind.
+func (s Sink) settings() reflect.Value {
+	switch s.Kind {
+	case KindRedis:
+		return reflect.ValueOf(*s.Redis)
+	case KindPulsar:
+		return reflect.ValueOf(*s.Pulsar)
+	default:
+		return reflect.ValueOf(*s.Stdout)
+	}
 }
 
 // Redis is a Redis server, Sentinel group or Cluster.
@@ -80,7 +93,7 @@ func kindOfName(name string) string {
 	return ""
 }
 
-// defaultDestination is where everything goes when there is one sink and no route.
+// defaultDestination is where everything goes when there is no route.
 func defaultDestination(kind string) string {
 	switch kind {
 	case KindPulsar:

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -45,7 +46,6 @@ func (l *loader) checkNotEmpty(path, value, mend string) {
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
 func (l *loader) checkDatabase(d *Database) {
-	d.URL = plainPostgres(d.URL)
 	if !d.URL.Empty() || l.options.Need != NeedNothing {
 		l.checkURL("database.url", d.URL, "postgres", "postgresql")
 	}
@@ -62,7 +62,9 @@ func (l *loader) checkDatabase(d *Database) {
 	l.checkIdentifier("database.publication", d.Publication)
 	l.checkIdentifier("database.schema", d.Schema)
 	l.checkNotEmpty("database.columns.id", d.Columns.ID, "every event needs its id")
-	l.checkNotEmpty("database.columns.tenant_id", d.Columns.TenantID, "every event needs a tenant")
+	if d.DefaultTenant == "" {
+		l.checkNotEmpty("database.columns.tenant_id", d.Columns.TenantID, "every event needs a tenant: name its column, or set database.default_tenant")
+	}
 	l.checkNotEmpty("database.columns.topic", d.Columns.Topic, "every event needs a topic")
 	l.checkNotEmpty("database.columns.payload", d.Columns.Payload, "every event needs a body")
 	l.checkStatuses(d)
@@ -89,32 +91,14 @@ func (l *loader) checkStatuses(d *Database) {
 		{"database.statuses.published", d.Statuses.Published},
 	} {
 		l.checkNotEmpty(s.path, s.value, "name the value of the status column")
+		if s.path == "database.statuses.published" && s.value == d.Statuses.Sent {
+			continue // both say that it was delivered
+		}
 		if first, twice := seen[s.value]; twice {
 			l.wrong(s.path, "%q is also %s: each status needs a value of its own", s.value, first)
 		}
 		seen[s.value] = s.path
 	}
-}
-
-// plainPostgres returns the address without the driver that other programs name in it (postgresql+asyncpg://), and
-// with that driver's parameter ssl under PostgreSQL's name for it.
-func plainPostgres(u URL) URL {
-	scheme, rest, ok := strings.Cut(u.Reveal(), "://")
-	name, _, driver := strings.Cut(scheme, "+")
-	if !ok || !driver || name != "postgres" && name != "postgresql" {
-		return u
-	}
-	base, query, _ := strings.Cut(rest, "?")
-	if query == "" {
-		return NewURL(name + "://" + base)
-	}
-	parameters := strings.Split(query, "&")
-	for i, p := range parameters {
-		if mode, ok := strings.CutPrefix(p, "ssl="); ok {
-			parameters[i] = "sslmode=" + strings.NewReplacer("true", "require", "false", "disable").Replace(mode)
-		}
-	}
-	return NewURL(name + "://" + base + "?" + strings.Join(parameters, "&"))
 }
 
 // checkURL reports an address that is missing, cannot be read, or has another scheme. It shows nothing but the scheme.
@@ -152,8 +136,8 @@ func (l *loader) variablesOf(path string) []string {
 			continue
 		}
 		names := []string{variable(path)}
-		if foreign := s.tag.Get("env"); foreign != "" && (!strings.HasPrefix(path, "sinks.") || l.kindOfPath(path) == strings.Split(path, ".")[1]) {
-			names = append(names, foreign)
+		if l.legacyReaches(path) {
+			names = append(names, s.legacyNames()...)
 		}
 		return names
 	}
@@ -179,6 +163,9 @@ func (l *loader) checkTogether(cfg *Config) {
 	}
 	if cfg.Batch.MaxBytes > cfg.Memory.Budget {
 		l.wrong("batch.max_bytes", "%s is more than memory.budget (%s): lower it or raise the budget", cfg.Batch.MaxBytes, cfg.Memory.Budget)
+	}
+	if d := cfg.Database.StatementTimeout; d > 0 && d.Std() < time.Second {
+		l.wrong("database.statement_timeout", "%s is too short to work with: choose 1s to 1h, or 0s for the server's own", d)
 	}
 	if cfg.Retry.Base > cfg.Retry.Max {
 		l.wrong("retry.base", "%s is more than retry.max (%s): lower it or raise retry.max", cfg.Retry.Base, cfg.Retry.Max)

@@ -64,8 +64,8 @@ func (l *loader) checkWritten(c Columns) {
 const longestBackoff = 365 * 24 * time.Hour
 
 func (l *loader) checkBackoff(b Backoff) {
-	if longest := float64(b.Base) * math.Pow(float64(b.Multiplier), float64(b.MaxExponent)); longest > float64(longestBackoff) {
-		l.wrong("poll.backoff.max_exponent", "base * multiplier^%d (%s * %d^%d) is more than a year: lower one of them",
+	if longest := float64(b.Base) * math.Pow(b.Multiplier, float64(b.MaxExponent)); longest > float64(longestBackoff) {
+		l.wrong("poll.backoff.max_exponent", "base * multiplier^%d (%s * %v^%d) is more than a year: lower one of them",
 			b.MaxExponent, b.Base, b.Multiplier, b.MaxExponent)
 	}
 }

@@ -1,0 +1,76 @@
+package config
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestAnAddressOfAsyncpgIsOneOfPostgreSQL(t *testing.T) {
+	for given, want := range map[string]string{
+		"postgresql+asyncpg://app:pw@db/shop":                                              "postgresql://app:pw@db/shop",
+		"postgresql+asyncpg://app@db/shop?ssl=require":                                     "postgresql://app@db/shop?sslmode=require",
+		"postgresql+asyncpg://app@db/shop?ssl=true&target_session_attrs=primary":           "postgresql://app@db/shop?sslmode=require&target_session_attrs=primary",
+		"postgresql+asyncpg://app@db/shop?ssl=verify-full&sslrootcert=/ca.pem":             "postgresql://app@db/shop?sslmode=verify-full&sslrootcert=/ca.pem",
+		"postgres+psycopg2://app@db/shop?sslmode=disable":                                  "postgres://app@db/shop?sslmode=disable",
+		"postgresql+asyncpg://app@db/shop?server_settings=%7B%22search_path%22:%22a%22%7D": "postgresql://app@db/shop?search_path=a",
+		"postgresql://app@db/shop?ssl=require":                                             "postgresql://app@db/shop?ssl=require",
+		"postgresql+asyncpg://app@/shop?host=/run/postgresql":                              "postgresql://app@/shop?host=/run/postgresql",
+	} {
+		cfg, _, err := Load(Options{Environ: []string{"REDIS_URL=redis://h", "DATABASE_URL=" + given}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Database.URL.Reveal(); got != want {
+			t.Errorf("%s is read as %s, want %s", given, got, want)
+		}
+	}
+}
+
+func TestParametersOfTheAddressAreSettings(t *testing.T) {
+	for query, want := range map[string]map[string]any{
+		"application_name=shop&jit=on":             {"database.application_name": "shop", "database.jit": true},
+		"connect_timeout=5&statement_timeout=1500": {"database.connect_timeout": "5s", "database.statement_timeout": "1.5s"},
+		"statement_timeout=2min":                   {"database.statement_timeout": "2m"},
+		"timeout=2.5&command_timeout=20":           {"database.connect_timeout": "2.5s", "database.statement_timeout": "20s"},
+		"keepalives_idle=60":                       {"database.keepalive": "1m"},
+		"server_settings=%7B%22jit%22:%22on%22,%22application_name%22:%22a%26b%22%7D": {"database.jit": true, "database.application_name": "a&b"},
+	} {
+		settings, warnings := loadEnvironment(t, Options{Environ: []string{"REDIS_URL=redis://h", "DATABASE_URL=postgresql+asyncpg://db/shop?" + query}})
+		for path, value := range want {
+			if got := settings[path]; got.Value != value || got.Source != "variable DATABASE_URL" {
+				t.Errorf("%s: %s is %v from %s, want %v", query, path, got.Value, got.Source, value)
+			}
+		}
+		if settings["database.url"].Value != "postgresql://db/shop" || warnings != nil {
+			t.Errorf("%s: %v is left, warned of %q", query, settings["database.url"].Value, warnings)
+		}
+	}
+}
+
+func TestParametersOfTheAddressWithoutMeaningAreTold(t *testing.T) {
+	settings, warnings := loadEnvironment(t, Options{Environ: []string{
+		"REDIS_URL=redis://h", "DATABASE_URL=postgresql+asyncpg://db/shop?prepared_statement_cache_size=0&server_settings=x",
+	}})
+	want := []string{
+		"DATABASE_URL: database.url: its parameter prepared_statement_cache_size has no meaning here and is ignored",
+		"DATABASE_URL: database.url: its parameter server_settings is ignored: write it as a JSON object of texts, or its parts as parameters of their own",
+	}
+	if !reflect.DeepEqual(warnings, want) || settings["database.url"].Value != "postgresql://db/shop" {
+		t.Errorf("got %q, %v", warnings, settings["database.url"])
+	}
+}
+
+// The address that counts is the one of the highest layer; a setting that is given wins over a parameter, and a parameter over a preset.
+func TestParametersAreOfTheAddressInForceAndBelowTheSettingItself(t *testing.T) {
+	text := "database: {url: \"postgres://db/file?application_name=file&connect_timeout=1\", keepalive: 7s}\nsinks: {redis: {url: redis://h}}\npreset: high_throughput\n"
+	cfg, sources := mustLoad(t, text, Options{Environ: []string{"DATABASE_URL=postgres://db/env?application_name=env&statement_timeout=3s&keepalives_idle=9"}})
+	settings := explained(cfg, sources)
+	for path, want := range map[string]any{
+		"database.url": "postgres://db/env", "database.application_name": "env", "database.connect_timeout": "10s",
+		"database.statement_timeout": "3s", "database.keepalive": "7s",
+	} {
+		if settings[path].Value != want {
+			t.Errorf("%s is %v from %s, want %v", path, settings[path].Value, settings[path].Source, want)
+		}
+	}
+}
