@@ -1,15 +1,10 @@
 package relay
 
 import (
-	"context"
-	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/sink"
-	"github.com/outboxd/outboxd/wal"
 )
 
 const (
@@ -30,7 +25,7 @@ type probe struct {
 func (c *core) failedAt(d *destination, err error) {
 	c.fail(&d.failure, err)
 	if sink.ClassOf(err) == sink.Unavailable || d.failure.attempts >= breakerAttempts || c.budget.starved.Load() {
-		d.failure.open = true
+		c.setOpen(&d.failure, true)
 	}
 	c.brokerFails(d.sink, &d.failure, err)
 	c.spillWhereDue()
@@ -43,7 +38,7 @@ func (c *core) brokerFails(s *sinkLane, f *failure, err error) {
 		return
 	}
 	s.down = f
-	f.open = true
+	c.setOpen(f, true)
 	c.facts.brokerDown(s.name, true)
 	c.cfg.Log.Warn().Str("sink", s.name).Err(err).Msg("the broker is down; its events wait")
 }
@@ -77,7 +72,7 @@ func (c *core) probed(j *job) {
 		}
 		return
 	}
-	f.open = false
+	c.setOpen(f, false)
 	if s.down == f {
 		c.brokerUp(s)
 	}
@@ -107,7 +102,8 @@ func (c *core) brokerUp(s *sinkLane) {
 		}
 		for _, d := range t.partitions {
 			if sink.BrokerDown(d.failure.err) {
-				d.failure.open, d.failure.retryAt = false, time.Time{}
+				c.setOpen(&d.failure, false)
+				d.failure.retryAt = time.Time{}
 			}
 			if d.lane.Len() == 0 && d.lane.Keys.Empty() {
 				c.succeed(&d.failure)
@@ -215,27 +211,8 @@ func (c *core) othersWork(s *sinkLane) bool {
 	return false
 }
 
-// watchOutage measures the log held back while a broker is down, and parks what a slow destination holds in memory that others need.
-func (c *core) watchOutage(now time.Time) {
-	if c.outageHolds() && !c.measuring && now.Sub(c.measured) >= outageLook {
-		c.measuring, c.measured = true, now
-		slot := c.lease.Slot
-		var retained int64
-		c.pollers.give(&task{
-			name: "measure the log held back",
-			run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-				if retained, err = wal.RetainedBytes(ctx, conn, slot); err != nil {
-					return fmt.Errorf("slot %q: %w", slot, err)
-				}
-				return nil
-			},
-			then: func() {
-				c.measuring, c.retained = false, retained
-				c.facts.retained.Store(retained)
-				c.spillWhereDue()
-			},
-		})
-	}
+// relieveWhereDue parks what a slow destination holds in memory that others need.
+func (c *core) relieveWhereDue(now time.Time) {
 	if c.budget.starved.Load() && now.Sub(c.relieved) >= relieveLook {
 		c.relieved = now
 		c.relieve(now)
@@ -283,16 +260,12 @@ func (c *core) relieve(now time.Time) {
 	}
 }
 
-// outageWake is when the core has to look after an outage again; zero when it has not.
-func (c *core) outageWake(now time.Time) time.Time {
-	switch {
-	case c.budget.starved.Load():
+// relieveWake is when the core has to look for slow destinations again; zero when it has not.
+func (c *core) relieveWake(now time.Time) time.Time {
+	if c.budget.starved.Load() {
 		return now.Add(relieveLook)
-	case c.outageHolds() && !c.measuring:
-		return c.measured.Add(outageLook)
-	default:
-		return time.Time{}
 	}
+	return time.Time{}
 }
 
 // tailJob is the reading of the destination's tail: deep where rows of the table lane may be there.

@@ -59,11 +59,14 @@ type core struct {
 	unfinished  bool             // something was delivered from the table since the checkpoint was saved
 	finishDue   bool             // delivered events may be ready for removal
 	finishing   bool
-	retained    int64 // bytes of log held back, measured in an outage
+	retained    int64 // bytes of log held back, as measured last
 	measured    time.Time
 	maxRetained int64 // beyond it the events of a broker that is down are parked
 	measuring   bool
 	relieved    time.Time
+
+	openBreakers int64
+	open         int64 // events of the log that are neither delivered nor parked everywhere
 
 	targetLimit int // at so many targets the idle ones are forgotten
 	keyBuf      []byte
@@ -136,7 +139,8 @@ func (c *core) dispatch() {
 	}
 	c.dispatchMirrors()
 	c.dispatchFinish()
-	c.watchOutage(now)
+	c.measure(now)
+	c.relieveWhereDue(now)
 	c.sweep(now)
 	c.requestSettlement(now)
 }
@@ -145,6 +149,7 @@ func (c *core) dispatch() {
 func (c *core) publishFacts() {
 	c.facts.progressed(c.tracker.Safe())
 	c.facts.oldestCommit.Store(c.tracker.Oldest())
+	c.facts.openEvents.Store(c.open)
 }
 
 func (c *core) receive(h *handover, ok bool) {
@@ -199,6 +204,7 @@ func (c *core) accept(e *entry) {
 	}
 	e.tx = c.tx
 	e.chunk.refs++
+	c.open++
 	e.event.Position.Epoch = c.epochs.at(e.event.Position.Commit)
 	destinations, err := c.destinations(e)
 	if err != nil {
@@ -234,6 +240,7 @@ func (c *core) disposed(e *entry) {
 	if e.open--; e.open > 0 {
 		return
 	}
+	c.open--
 	if c.keep {
 		c.settle(e)
 		return

@@ -39,10 +39,18 @@ type facts struct {
 	oldestCommit    atomic.Int64  // microseconds since 1970, 0: nothing waits
 	sessions        atomic.Uint64
 	budget          atomic.Pointer[budget]
-	retained        atomic.Int64 // bytes of log held back, as measured last in an outage
+	measured        atomic.Pointer[measured] // nil: nothing is known, as in an instance that stands by
 	totals          atomic.Pointer[park.Totals]
 	waitingKeys     atomic.Int64
 	wholeBacklogs   atomic.Int64
+	parkedSince     atomic.Int64 // rows that came to wait since the last sweep, less those that no longer do
+	openEvents      atomic.Int64 // of the log, neither delivered nor parked everywhere
+	openBreakers    atomic.Int64
+	delivered       atomic.Uint64
+	retainedLimit   atomic.Int64 // bytes of log at which the server drops the slot; 0: none
+
+	queries *queries
+	tenants *tenants
 
 	events    *prometheus.CounterVec
 	failures  *prometheus.CounterVec
@@ -73,6 +81,9 @@ func (f *facts) received(lsn event.LSN) {
 func (f *facts) count(sinkName string, r result, n int) {
 	if n > 0 {
 		f.events.WithLabelValues(sinkName, resultNames[r]).Add(float64(n))
+	}
+	if n > 0 && r == resultDelivered {
+		f.delivered.Add(uint64(n))
 	}
 }
 
@@ -144,6 +155,28 @@ func (f *facts) opened(term int64, epoch uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.term, f.epoch = term, epoch
+	f.learnt(func(m *measured) { m.active, m.lost = true, false })
+}
+
+// ended notes that a session no longer streams; what it knew last stays.
+func (f *facts) ended() {
+	f.queries.closed()
+	f.learnt(func(m *measured) { m.active = false })
+}
+
+// slotLost notes that the log since the checkpoint is lost.
+func (f *facts) slotLost() {
+	f.measured.CompareAndSwap(nil, &measured{})
+	f.learnt(func(m *measured) { m.active, m.lost = false, true })
+}
+
+// learnt changes what is known of the slot between two measurements, where anything is. Only the goroutine of Run calls it.
+func (f *facts) learnt(change func(*measured)) {
+	if m := f.measured.Load(); m != nil {
+		now := *m
+		change(&now)
+		f.measured.Store(&now)
+	}
 }
 
 func (f *facts) enter(s State, reason string) {
@@ -152,6 +185,13 @@ func (f *facts) enter(s State, reason string) {
 	f.state, f.reason, f.since = s, reason, time.Now()
 	if s != StateActive && s != StateDraining {
 		clear(f.failing)
+		f.openBreakers.Store(0)
+		f.openEvents.Store(0)
+	}
+	if s == StateStandby {
+		f.measured.Store(nil) // another instance knows
+		f.totals.Store(nil)
+		f.parkedSince.Store(0)
 	}
 }
 

@@ -30,6 +30,20 @@ func (c *core) fail(f *failure, err error) {
 	c.facts.failed(f, sink.ClassOf(err))
 }
 
+// setOpen opens or closes the breaker of a failure.
+func (c *core) setOpen(f *failure, open bool) {
+	if f.open == open {
+		return
+	}
+	f.open = open
+	if open {
+		c.openBreakers++
+	} else {
+		c.openBreakers--
+	}
+	c.facts.openBreakers.Store(c.openBreakers)
+}
+
 // succeed ends a failure.
 func (c *core) succeed(f *failure) {
 	if f.attempts == 0 {
@@ -41,7 +55,8 @@ func (c *core) succeed(f *failure) {
 	}
 	c.cfg.Log.WithLevel(level).Str("sink", f.sink).Str("destination", f.name).Int("attempts", f.attempts).
 		Stringer("failed_for", time.Since(f.since).Round(time.Millisecond)).Msg("destination works again")
-	f.attempts, f.err, f.retryAt, f.open = 0, nil, time.Time{}, false
+	f.attempts, f.err, f.retryAt = 0, nil, time.Time{}
+	c.setOpen(f, false)
 	delete(c.failing, f)
 	c.facts.recovered(f)
 }
@@ -75,7 +90,7 @@ func (c *core) untilNextWake() time.Duration {
 	if c.draining {
 		consider(c.drainBy)
 	}
-	for _, at := range []time.Time{c.tableWake(), c.outageWake(now), c.sweepWake()} {
+	for _, at := range []time.Time{c.tableWake(), c.relieveWake(now), c.measureWake(), c.sweepWake()} {
 		if !at.IsZero() {
 			consider(at)
 		}

@@ -21,7 +21,7 @@ func (c *core) nudged() {
 	lease, passed, limit := c.lease, c.passed(), cmp.Or(c.cfg.Table.MaxKeys, maxKeys)
 	var fresh restored
 	c.pollers.give(&task{
-		name: "look at what a command has changed",
+		name: "look at what a command has changed", statement: statementLoad,
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
 			fresh, err = restore(ctx, conn, lease, passed, limit)
 			return err
@@ -93,7 +93,7 @@ func (c *core) spread(t *target) {
 		names[i] = d.name
 	}
 	c.pollers.give(&task{
-		name: "give parked events to their partitions",
+		name: "give parked events to their partitions", statement: statementMove,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
 		},
@@ -131,7 +131,7 @@ func (c *core) reroute() {
 	lease := c.lease
 	var strays []park.Row
 	c.pollers.give(&task{
-		name: "load events without a destination",
+		name: "load events without a destination", statement: statementLoad,
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
 			strays, _, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, park.Destination{}, park.Cursor{}, rerouteMost, parkBytes)
 			return err
@@ -168,7 +168,7 @@ func (c *core) rerouted(strays []park.Row) {
 	}
 	lease := c.lease
 	c.pollers.give(&task{
-		name: "give events a destination",
+		name: "give events a destination", statement: statementMove,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			if _, err := park.Insert(ctx, conn, lease, rows); err != nil {
 				return err

@@ -57,7 +57,7 @@ func (c *core) dispatchParks() {
 	}
 	lease, rows := c.lease, p.rows
 	c.parker.give(&task{
-		name: "park events",
+		name: "park events", statement: statementPark,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			_, err := park.Insert(ctx, conn, lease, rows)
 			return err
@@ -166,6 +166,7 @@ func (c *core) parked(p *parking) {
 func (c *core) keyParked(d *destination, row *park.Row) {
 	switch {
 	case row.State == park.Waiting:
+		c.facts.parkedSince.Add(1)
 		d.lane.Keys.Parked(row.Key, micros(row.Due))
 	case row.Blocks:
 		d.lane.Keys.Parked(row.Key, lane.Never)

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/decode"
@@ -53,6 +54,9 @@ type Config struct {
 	StatusInterval     time.Duration
 	CheckpointInterval time.Duration
 	ShutdownTimeout    time.Duration // for what is in flight when Run is asked to stop
+
+	MeasureInterval time.Duration // between two looks at the slot and the standbys, one statement each; 0: only in an outage
+	MaxTenants      int           // with metrics of their own; the others are counted together. 0: no metrics by tenant
 
 	Log      zerolog.Logger
 	Registry prometheus.Registerer
@@ -100,8 +104,11 @@ type Relay struct {
 
 // New returns a relay that does nothing until Run.
 func New(cfg Config) *Relay {
-	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry), stopping: make(chan struct{})}
+	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry, cfg.MaxTenants), stopping: make(chan struct{})}
 	r.facts.enter(StateConnecting, "starting")
+	promauto.With(cfg.Registry).NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "ready", Help: "1 while /readyz answers 200, 0 while it does not.",
+	}, func() float64 { return oneIf(r.Ready() == nil) })
 	return r
 }
 
@@ -124,6 +131,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	for {
 		started := time.Now()
 		err := r.runSession(ctx)
+		if isLost(err) {
+			r.facts.slotLost()
+		}
 		switch {
 		case r.isStopping():
 			return r.stopError(err)

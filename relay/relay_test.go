@@ -218,7 +218,9 @@ func TestLargeTransactionPassesInsideTheBudget(t *testing.T) {
 
 func TestIdleSystemIssuesNoStatement(t *testing.T) {
 	r := newRig(t, "", "")
-	r.start(func(c *relay.Config) { c.Table.Sweep, c.Table.FullSweep = time.Hour, time.Hour })
+	r.start(func(c *relay.Config) {
+		c.Table.Sweep, c.Table.FullSweep, c.MeasureInterval = time.Hour, time.Hour, time.Hour
+	})
 	var inserted string
 	if err := r.conn.QueryRow(t.Context(), `SELECT pg_current_wal_insert_lsn()::text`).Scan(&inserted); err != nil {
 		t.Fatal(err)

@@ -148,7 +148,7 @@ func (c *core) rehome(t *target, names []string) {
 	t.rehoming = true
 	lease, from, partitioner := c.lease, park.Destination{Sink: t.sink.name, Name: t.name}, t.sink.partitioner
 	c.pollers.give(&task{
-		name: "give parked events to their partitions",
+		name: "give parked events to their partitions", statement: statementMove,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
 		},

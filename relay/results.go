@@ -84,14 +84,16 @@ func (c *core) tailRead(j *job) {
 	}
 	// What the table lane, or a park in doubt, has left there is settled before anything is published.
 	lease, at, highest, refs := c.lease, d.place(), j.highest, j.refs
+	var found int
 	c.pollers.giveFirst(&task{
-		name: "settle what the tail holds",
-		run: func(ctx context.Context, conn *pgx.Conn) error {
-			n, err := park.Found(ctx, conn, lease, at, refs)
-			c.facts.count(at.Sink, resultFound, n)
+		name: "settle what the tail holds", statement: statementDeliver,
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			found, err = park.Found(ctx, conn, lease, at, refs)
 			return err
 		},
 		then: func() {
+			c.facts.count(at.Sink, resultFound, found) // of whichever tenant
+			c.facts.parkedSince.Add(-int64(found))
 			d.doubt, d.landedAfter, c.unfinished = false, event.Position{}, true
 			c.discard(d)
 			c.tailKnown(d, highest)
@@ -102,7 +104,7 @@ func (c *core) tailRead(j *job) {
 // tailKnown goes on at a destination whose tail is read and settled.
 func (c *core) tailKnown(d *destination, highest event.Position) {
 	err := d.lane.TailRead(highest, func(i lane.Item[*entry]) {
-		c.facts.count(d.sink.name, resultFound, 1)
+		c.count(d, resultFound, i)
 		c.disposed(i.Value)
 	})
 	if err != nil {
@@ -114,6 +116,12 @@ func (c *core) tailKnown(d *destination, highest event.Position) {
 	}
 	c.waitsAt(d)
 	d.enqueue()
+}
+
+// count counts events that left the destination's queue, in all and by tenant.
+func (c *core) count(d *destination, r result, items ...lane.Item[*entry]) {
+	c.facts.count(d.sink.name, r, len(items))
+	c.facts.tenants.count(d.sink.name, r, items)
 }
 
 func (c *core) published(j *job) {
@@ -132,6 +140,7 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 	for landed < len(errs) && errs[landed] == nil {
 		landed++
 	}
+	c.count(d, resultDelivered, items[:landed]...)
 	var err error
 	known := true
 	if landed < len(errs) {
@@ -140,12 +149,11 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 	}
 	d.tableLast = false
 	d.lane.Published(landed, known, func(i lane.Item[*entry]) { c.disposed(i.Value) })
-	c.facts.count(d.sink.name, resultDelivered, landed)
 	switch {
 	case err == nil:
 		c.succeed(&d.failure)
 	case isRejected(err):
-		c.facts.count(d.sink.name, resultRejected, 1)
+		c.count(d, resultRejected, items[landed])
 		c.refused(d, items[landed].Value, err)
 	default:
 		c.failedAt(d, err)

@@ -58,6 +58,8 @@ func (r *Relay) runSession(ctx context.Context) error {
 		return err
 	}
 	r.facts.opened(s.lease.Term, s.epochs().newest())
+	r.facts.retainedLimit.Store(s.maxRetained)
+	defer r.facts.ended()
 	level := zerolog.InfoLevel
 	if r.facts.currentState() == StateStopped {
 		level = zerolog.DebugLevel // a new try at the event that stops the stream is no good news
@@ -105,7 +107,9 @@ func (s *session) work(parent context.Context) error {
 	part(receiver.run)
 	part(func(ctx context.Context) error { return s.watch(ctx, core.nudge) })
 	part(s.settler(core).run)
-	for _, k := range s.clerks(core) {
+	clerks := s.clerks(core)
+	s.relay.facts.queries.opened(len(clerks) + 1) // and the settler
+	for _, k := range clerks {
 		part(k.run)
 	}
 	for _, p := range s.publishers(core) {
@@ -178,7 +182,7 @@ func (s *session) clerks(c *core) []*clerk {
 		for range d.clerks {
 			all = append(all, &clerk{
 				connect: func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, tableLockTimeout) },
-				todo:    d.todo, done: c.tasks, log: s.relay.cfg.Log,
+				todo:    d.todo, done: c.tasks, queries: s.relay.facts.queries, log: s.relay.cfg.Log,
 			})
 		}
 	}
@@ -222,7 +226,8 @@ func (s *session) publishers(c *core) []*publisher {
 
 func (s *session) settler(c *core) *settler {
 	return &settler{
-		conn: s.tables, table: s.table, lease: s.lease, requests: c.requests, done: c.settled, log: s.relay.cfg.Log,
+		conn: s.tables, table: s.table, lease: s.lease, requests: c.requests, done: c.settled,
+		queries: s.relay.facts.queries, log: s.relay.cfg.Log,
 	}
 }
 

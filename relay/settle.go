@@ -37,6 +37,7 @@ type settler struct {
 	lease    event.Lease
 	requests <-chan *settlement
 	done     chan<- *settlement
+	queries  *queries
 	log      zerolog.Logger
 }
 
@@ -75,13 +76,16 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if len(r.ids) > 0 {
-		if r.snapshot, err = s.table.Settle(ctx, s.conn, s.lease, r.ids); err != nil {
+		done := s.queries.begin(statementSettle)
+		r.snapshot, err = s.table.Settle(ctx, s.conn, s.lease, r.ids)
+		if done(); err != nil {
 			return err
 		}
 	}
 	if r.save == 0 {
 		return nil
 	}
+	defer s.queries.begin(statementCheckpoint)()
 	return checkpoint.Save(ctx, s.conn, s.lease, r.save)
 }
 

@@ -53,6 +53,33 @@ type Status struct {
 	InFlightBytes   int64     `json:"in_flight_bytes"`
 	Blocked         []Blocked `json:"blocked"`
 	Parked          Parked    `json:"parked"`
+
+	PendingEvents      int64    `json:"pending_events"`       // received and not delivered; one that is parked counts once for each destination
+	OldestEventSeconds float64  `json:"oldest_event_seconds"` // age of the oldest of them; 0 when there is none
+	DeliveredEvents    uint64   `json:"delivered_events"`     // since the program started; an event counts once for each destination
+	OpenBreakers       int64    `json:"open_breakers"`        // destinations at which nothing is tried but a probe
+	MemoryBudget       int64    `json:"memory_budget_bytes"`
+	Database           Database `json:"database"`
+	Slot               *Slot    `json:"slot,omitempty"` // absent where nothing is known of it, as in an instance that stands by
+}
+
+// Database is how the instance uses the database.
+type Database struct {
+	Connections    int64   `json:"connections"` // in use: the replication and the control connection, and those at work
+	ConnectionsMax int64   `json:"connections_max"`
+	Workers        int64   `json:"workers"`       // connections that work can be on
+	WorkSeconds    float64 `json:"work_seconds"`  // all that was spent on them since the program started
+	Queries        uint64  `json:"queries"`       // pieces of work that delivery waits for: all but sweeps and measurements
+	QuerySeconds   float64 `json:"query_seconds"` // their time
+}
+
+// Slot is what the server last said of the replication slot.
+type Slot struct {
+	Active             bool  `json:"active"`
+	Lost               bool  `json:"lost"`
+	RetainedWALBytes   int64 `json:"retained_wal_bytes"`
+	RetainedLimitBytes int64 `json:"retained_wal_limit_bytes,omitempty"` // max_slot_wal_keep_size; absent without a limit
+	Standbys           int   `json:"standbys"`                           // instances that wait to take over
 }
 
 // Parked is what is in the table lane, as of the last sweep.
@@ -84,7 +111,21 @@ func (r *Relay) Status() Status {
 		Waiting: now.Waiting, Dead: now.Dead, OldestSeconds: f.parkedAge().Seconds(),
 		WaitingKeys: f.waitingKeys.Load(), WholeBacklogs: f.wholeBacklogs.Load(),
 	}
+	s.PendingEvents, s.OldestEventSeconds = f.pending(), f.oldestAge().Seconds()
+	s.DeliveredEvents, s.OpenBreakers, s.MemoryBudget = f.delivered.Load(), f.openBreakers.Load(), r.cfg.MemoryBudget
+	s.Database, s.Slot = f.queries.status(), f.slot()
 	return s
+}
+
+// slot is what is known of the slot; nil when nothing is.
+func (f *facts) slot() *Slot {
+	m := f.measured.Load()
+	if m == nil {
+		return nil
+	}
+	return &Slot{
+		Active: m.active, Lost: m.lost, RetainedWALBytes: m.retainedBytes, RetainedLimitBytes: f.retainedLimit.Load(), Standbys: m.standbys,
+	}
 }
 
 // Ready tells whether the instance does what it should: it stands by, or it is active and no destination has failed for
@@ -134,6 +175,22 @@ func (f *facts) lag() time.Duration {
 		return 0
 	}
 	return max(time.Since(time.UnixMicro(oldest)), 0)
+}
+
+// parkedWaiting is how much waits in the table lane: the last sweep's count, and what came and went since.
+func (f *facts) parkedWaiting() int64 {
+	return max(0, int64(f.parkedNow().Waiting)+f.parkedSince.Load())
+}
+
+// pending is how many events are received and not delivered; one that is parked counts once for each destination.
+func (f *facts) pending() int64 { return f.openEvents.Load() + f.parkedWaiting() }
+
+// oldestAge is the age of the oldest of them.
+func (f *facts) oldestAge() time.Duration {
+	if f.parkedWaiting() == 0 {
+		return f.lag()
+	}
+	return max(f.lag(), f.parkedAge())
 }
 
 // parkedNow is what was parked at the last sweep.

@@ -40,7 +40,7 @@ func (c *core) sweep(now time.Time) {
 	w.busy = true
 	round := c.newSweep(now)
 	c.pollers.give(&task{
-		name:  "sweep the outbox table",
+		name: "sweep the outbox table", statement: statementSweep,
 		run:   round.run,
 		then:  func() { c.swept(round) },
 		limit: longTask, soft: true,
@@ -181,6 +181,7 @@ func (c *core) swept(r *sweepRound) {
 	c.sweeping.due, c.sweeping.fullDue, c.sweeping.busy = due, fullDue, false
 	c.finishDue = true
 	c.facts.totals.Store(&r.totals)
+	c.facts.parkedSince.Store(0)
 	if len(r.again) > 0 {
 		c.deliverAgain(r.again)
 	}
@@ -198,7 +199,7 @@ func (c *core) deliverAgain(found []outbox.Row) {
 	c.cfg.Log.Info().Int("rows", len(found)).Msg("rows that others set back to NEW or FAILED are delivered again")
 	lease := c.lease
 	c.pollers.give(&task{
-		name: "park rows that are to be delivered again",
+		name: "park rows that are to be delivered again", statement: statementPark,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			first, err := park.NextReplays(ctx, conn, lease.Schema, len(found))
 			if err != nil {
@@ -234,6 +235,7 @@ func (c *core) entered(rows []park.Row) {
 		if _, known := c.sinks[at.Sink]; !known {
 			continue
 		}
+		c.facts.parkedSince.Add(1)
 		c.enter(row)
 	}
 }
@@ -247,7 +249,7 @@ func (c *core) dispatchFinish() {
 	lease, table, passed := c.lease, c.table, c.passed()
 	var more bool
 	c.pollers.give(&task{
-		name: "remove delivered events from the table lane",
+		name: "remove delivered events from the table lane", statement: statementFinish,
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
 			_, more, err = table.Finish(ctx, conn, lease, passed, finishMost)
 			return err

@@ -177,7 +177,7 @@ func (c *core) loadKeys(d *destination, keys []uint64) {
 	var rows []park.Row
 	var exhausted []uint64
 	c.pollers.give(&task{
-		name: "load parked events",
+		name: "load parked events", statement: statementLoad,
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
 			rows, exhausted, err = park.LoadKeys(ctx, conn, schema, slot, at, keys, max(1, size/len(keys)), bytes)
 			return err

@@ -32,13 +32,13 @@ func (c *core) lentPublished(j *job) {
 		o.err = j.errs[o.landed]
 		o.known = fateKnown(o.err)
 	}
-	c.facts.count(d.sink.name, resultDelivered, o.landed)
+	c.count(d, resultDelivered, j.items[:o.landed]...)
 	rows := d.table.rows
 	if o.err != nil && blames(o.err) {
 		failed := rows[o.landed]
 		c.refuse(&failed, o.err)
 		o.failed = &failed
-		c.facts.count(d.sink.name, resultRejected, 1)
+		c.count(d, resultRejected, j.items[o.landed])
 	}
 	if o.landed == 0 && o.failed == nil {
 		c.lentSettled(d, &o)
@@ -62,7 +62,7 @@ func (c *core) settleLent(d *destination, landed []park.Row, o *outcome) *task {
 	}
 	lease, table, at, passed := c.lease, c.table, d.place(), c.passed()
 	return &task{
-		name: "settle parked events",
+		name: "settle parked events", statement: statementDeliver,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			if len(refs) > 0 {
 				if err := deliver(ctx, conn, table, lease, at, passed, refs); err != nil {
@@ -91,9 +91,11 @@ func deliver(ctx context.Context, conn *pgx.Conn, table *outbox.Table, lease eve
 // lentSettled ends the table lane's turn at the destination.
 func (c *core) lentSettled(d *destination, o *outcome) {
 	c.unfinished = true
+	c.facts.parkedSince.Add(-int64(o.landed))
 	if o.failed != nil {
 		c.mirror(o.failed)
 		if o.failed.State == park.Dead {
+			c.facts.parkedSince.Add(-1)
 			c.logDead(o.failed)
 		}
 	}
@@ -188,7 +190,7 @@ func (c *core) dispatchMirrors() {
 	lease, table, mirrors, log := c.lease, c.table, c.mirrors, c.cfg.Log
 	c.mirrors = nil
 	c.pollers.give(&task{
-		name: "mirror states on outbox rows",
+		name: "mirror states on outbox rows", statement: statementMirror,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			_, err := table.Mirror(ctx, conn, lease, mirrors)
 			if err != nil && outbox.Retryable(err) {

@@ -107,8 +107,9 @@ func (t *target) push(c *core, e *entry) {
 		c.keyBuf = e.event.AppendKey(c.keyBuf[:0])
 		d = t.partitions[t.sink.partitioner.Partition(c.keyBuf, n)]
 	}
-	if !d.lane.Push(lane.Item[*entry]{Position: e.event.Position, Size: e.event.Size(), Value: e}) {
-		c.facts.count(t.sink.name, resultFound, 1)
+	item := lane.Item[*entry]{Position: e.event.Position, Size: e.event.Size(), Value: e}
+	if !d.lane.Push(item) {
+		c.count(d, resultFound, item)
 		c.disposed(e)
 		return
 	}

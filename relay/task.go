@@ -20,13 +20,14 @@ const taskTimeout = time.Minute // of one attempt; a connection that is silent f
 // task is work for the database beside the settler's. The core makes it; a clerk runs it, which touches nothing of the core's; then the
 // core goes on with what came of it.
 type task struct {
-	name  string // for errors: "park events"
-	run   func(context.Context, *pgx.Conn) error
-	then  func()        // in the core, after run has succeeded
-	limit time.Duration // of one attempt; 0 stands for taskTimeout
-	soft  bool          // what takes longer is given up, and tried again another time
-	desk  *desk
-	err   error
+	name      string // for errors: "park events"
+	statement statement
+	run       func(context.Context, *pgx.Conn) error
+	then      func()        // in the core, after run has succeeded
+	limit     time.Duration // of one attempt; 0 stands for taskTimeout
+	soft      bool          // what takes longer is given up, and tried again another time
+	desk      *desk
+	err       error
 }
 
 // desk is a number of clerks with a line of tasks before them. It belongs to the core.
@@ -85,6 +86,7 @@ type clerk struct {
 	connect func(context.Context) (*pgx.Conn, error)
 	todo    <-chan *task
 	done    chan<- *task // has room for every task that is under way
+	queries *queries
 	log     zerolog.Logger
 
 	conn *pgx.Conn
@@ -114,7 +116,9 @@ func (k *clerk) do(ctx context.Context, t *task) error {
 	try := func() (struct{}, error) {
 		limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, taskTimeout))
 		defer cancel()
+		done := k.queries.begin(t.statement)
 		err := t.run(limited, k.conn)
+		done()
 		if t.soft && ctx.Err() == nil && limited.Err() != nil {
 			k.log.Warn().Err(err).Str("task", t.name).Msg("it took too long and is given up for now")
 			return struct{}{}, nil

@@ -2,7 +2,6 @@ package wal_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -121,32 +120,6 @@ func TestNewSlotIsSynchronizedWhereTheServerCan(t *testing.T) {
 	if n, err := wal.CreateSlotSnapshot(t.Context(), f.cfg); err == nil {
 		t.Error("created twice", n.Close())
 	}
-}
-
-func TestRetainedBytesGrowUntilTheyAreConfirmed(t *testing.T) {
-	f := setup(t)
-	if _, err := wal.RetainedBytes(t.Context(), f.Conn, f.cfg.Slot); !errors.Is(err, wal.ErrSlotMissing) {
-		t.Errorf("without a slot: %v, want ErrSlotMissing", err)
-	}
-	f.create()
-	retained := func() int64 {
-		n, err := wal.RetainedBytes(t.Context(), f.Conn, f.cfg.Slot)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	before := retained()
-	const size = 3 << 20
-	f.exec("INSERT INTO outbox SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, $1) i", size/32)
-	if grown := retained() - before; grown < size/2 { // md5 in hex can be compressed
-		t.Errorf("%d bytes more are held back, want about %d", grown, size)
-	}
-	r := f.open(0)
-	if err := r.Confirm(r.next().end); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "what is confirmed is set free", func() bool { return retained() < size/2 })
 }
 
 func TestKeepLimitIsInBytes(t *testing.T) {

@@ -63,6 +63,9 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 		StatusInterval:     cfg.StatusInterval.Std(),
 		CheckpointInterval: cfg.CheckpointInterval.Std(),
 		ShutdownTimeout:    cfg.ShutdownTimeout.Std(),
+
+		MeasureInterval: cfg.Monitor.Interval.Std(),
+		MaxTenants:      cfg.Metrics.MaxTenants,
 	}, nil
 }
 

@@ -23,6 +23,8 @@ type Config struct {
 	Outage             Outage          `yaml:"outage" doc:"What becomes of the events of a broker that is down."`
 	Cleanup            Cleanup         `yaml:"cleanup" doc:"The removal of old rows from the outbox table."`
 	Retry              Retry           `yaml:"retry" doc:"The pauses between attempts to reach a database or broker that does not answer or refuses."`
+	Metrics            Metrics         `yaml:"metrics" doc:"The metrics at /metrics."`
+	Monitor            Monitor         `yaml:"monitor" doc:"The performance monitor: a line in the log on how delivery goes, and what holds it up."`
 	HTTP               HTTP            `yaml:"http" doc:"The HTTP server of /metrics, /healthz, /readyz and /status."`
 	Log                Log             `yaml:"log" doc:"The log, on standard error."`
 }
@@ -128,6 +130,16 @@ type Cleanup struct {
 type Retry struct {
 	Base Duration `yaml:"base" env:"BENTO_OUTBOX_ERROR_RETRY_DELAY" default:"250ms" min:"10ms" max:"1m" doc:"The first pause; each further one is twice as long."`
 	Max  Duration `yaml:"max" default:"30s" min:"10ms" max:"1h" doc:"The longest pause."`
+}
+
+// Metrics says what /metrics shows.
+type Metrics struct {
+	MaxTenants int `yaml:"max_tenants" default:"100" min:"0" max:"10000" doc:"Tenants with time series of their own; those that come later are counted together as \"other\". 0 counts no events by tenant."`
+}
+
+// Monitor is the performance monitor.
+type Monitor struct {
+	Interval Duration `yaml:"interval" default:"1m" min:"0s" max:"1h" doc:"How often the monitor looks: one light statement on the server's views, one line in the log; at least 1s. 0s switches it off."`
 }
 
 // HTTP is the server for people and monitors.

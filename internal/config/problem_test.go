@@ -76,6 +76,8 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 			`outboxd.yaml:4:18: memory.budget: "32 apples" is not a size: write it like 512KiB, 32MiB, 1GB or in plain bytes`),
 		"size beyond 64 bits": inFile(minimal+"memory: {budget: 99999999TiB}\n",
 			`outboxd.yaml:4:18: memory.budget: "99999999TiB" is too large a size`),
+		"monitor that never rests": inFile(minimal+"monitor: {interval: 10ms}\n",
+			"outboxd.yaml:4:21: monitor.interval: 10ms is too short: choose 1s to 1h, or 0s to switch the monitor off"),
 		"above the range": inFile(minimal+"batch: {max_messages: 1001}\n",
 			"outboxd.yaml:4:23: batch.max_messages: 1001 is too large: choose 1 to 1000"),
 		"below the range": inFlag(minimal, Flag{"--set", "batch.max_messages", "0"},

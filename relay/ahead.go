@@ -1,0 +1,72 @@
+package relay
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/park"
+)
+
+// ahead is the next batch of a scan, loaded while the one before is published and settled. What becomes of its rows is decided when its
+// turn comes. It is dropped when the scan goes on somewhere else, or a tail was read meanwhile.
+type ahead struct {
+	after  park.Cursor // it was loaded behind this
+	rows   []park.Row
+	end    bool
+	loaded bool
+	wanted bool // its turn has come before it was loaded
+}
+
+// loadAhead begins to load what comes behind the scan's batch, where a clerk is free and no other destination waits for one.
+func (c *core) loadAhead(d *destination) {
+	w := &d.table
+	if w.end || len(w.rows) == 0 || !c.pollers.free() || len(c.waiting) > c.cfg.Table.MaxConcurrent {
+		return
+	}
+	a := &ahead{after: w.next}
+	w.ahead = a
+	d.lane.Keys.ScanBegins()
+	c.pollers.give(c.scanTask(d, a, func() {
+		a.loaded = true
+		if w.ahead == a && a.wanted {
+			c.takeAhead(d)
+		}
+	}))
+}
+
+// scanTask loads a batch of the scan.
+func (c *core) scanTask(d *destination, a *ahead, then func()) *task {
+	size, bytes := c.cfg.BatchMessages, int64(c.cfg.BatchBytes) // a backlog is drained at full speed
+	schema, slot, at := c.lease.Schema, c.lease.Slot, d.place()
+	return &task{
+		name: "load parked events", statement: statementLoad,
+		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
+			a.rows, a.end, err = park.LoadAfter(ctx, conn, schema, slot, at, a.after, size, bytes)
+			return err
+		},
+		then: then,
+	}
+}
+
+// loadScan goes on with the scan: with what was loaded ahead, or by a load.
+func (c *core) loadScan(d *destination) {
+	w := &d.table
+	w.busy, w.scan, w.keys = true, true, nil
+	if a := w.ahead; a != nil && a.after == w.cursor {
+		if a.wanted = true; a.loaded {
+			c.takeAhead(d)
+		}
+		return
+	}
+	w.ahead = nil
+	d.lane.Keys.ScanBegins()
+	a := &ahead{after: w.cursor}
+	c.pollers.give(c.scanTask(d, a, func() { c.scanLoaded(d, a) }))
+}
+
+func (c *core) takeAhead(d *destination) {
+	a := d.table.ahead
+	d.table.ahead = nil
+	c.scanLoaded(d, a)
+}
