@@ -13,15 +13,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
+	"github.com/outboxd/outboxd/internal/monitor"
 	"github.com/outboxd/outboxd/relay"
 )
 
 // statusReport is the body of /status.
 type statusReport struct {
-	Version string       `json:"version"`
-	Ready   bool         `json:"ready"`
-	Blocker string       `json:"blocker,omitempty"` // why it is not ready
-	Relay   relay.Status `json:"relay"`
+	Version string          `json:"version"`
+	Ready   bool            `json:"ready"`
+	Blocker string          `json:"blocker,omitempty"` // why it is not ready
+	Relay   relay.Status    `json:"relay"`
+	Health  *monitor.Health `json:"health,omitempty"` // absent before the monitor's first look, or without it
 }
 
 // reporter is what the HTTP endpoints ask.
@@ -31,7 +33,7 @@ type reporter interface {
 }
 
 // newHandler serves /metrics, /healthz, /readyz and /status. All of them only read.
-func newHandler(r reporter, gatherer prometheus.Gatherer, log zerolog.Logger) http.Handler {
+func newHandler(r reporter, health func() *monitor.Health, gatherer prometheus.Gatherer, log zerolog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -45,7 +47,7 @@ func newHandler(r reporter, gatherer prometheus.Gatherer, log zerolog.Logger) ht
 		answer(w, log, http.StatusOK, "text/plain; charset=utf-8", fmt.Appendf(nil, "%s\n", r.Status().State))
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		report := statusReport{Version: version, Relay: r.Status()}
+		report := statusReport{Version: version, Relay: r.Status(), Health: health()}
 		err := r.Ready()
 		if report.Ready = err == nil; err != nil {
 			report.Blocker = err.Error()

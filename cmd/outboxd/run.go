@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/internal/monitor"
 	"github.com/outboxd/outboxd/relay"
 )
 
@@ -69,8 +71,10 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	}
 	parts.Log, parts.Registry, parts.SkipBacklog = log, registry, skipBacklog
 	r := relay.New(parts)
+	health, stopMonitor := startMonitor(working, cfg, r, log)
+	defer stopMonitor()
 	if cfg.HTTP.Addr != "" {
-		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(r, registry, log), log)
+		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(r, health, registry, log), log)
 		if err != nil {
 			return err
 		}
@@ -87,6 +91,21 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	})
 	defer forget()
 	return stopped(log, r.Run(working))
+}
+
+// startMonitor starts the monitor unless its interval is 0. health is what it saw last, nil for nothing; stop waits for its end.
+func startMonitor(ctx context.Context, cfg *config.Config, r reporter, log zerolog.Logger) (health func() *monitor.Health, stop func()) {
+	if cfg.Monitor.Interval == 0 {
+		return func() *monitor.Health { return nil }, func() {}
+	}
+	m := monitor.New(r.Status, cfg.Monitor.Interval.Std(), log)
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { m.Run(ctx) })
+	return m.Health, func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // stopped says how the relay ended. Work that was not finished in time is no failure: it is done after the next start.
