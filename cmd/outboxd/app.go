@@ -80,6 +80,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newSlotCommand(a),
 		newEventsCommand(a),
 		newCleanupCommand(a),
+		newHealthcheckCommand(a),
 		newVersionCommand(a),
 	)
 	addCompletion(root)
