@@ -115,7 +115,7 @@ func publishTimeout(cfg *config.Config) time.Duration {
 
 func redisConfig(c *config.Redis) redis.Config {
 	return redis.Config{
-		URL: c.URL.Reveal(), Username: c.Username, Password: c.Password.Reveal(), TLS: redis.TLS(c.TLS),
+		URL: c.URL.Reveal(), Username: c.Username, Password: c.Password.Reveal(), PasswordFile: c.PasswordFile, TLS: redis.TLS(c.TLS),
 		Unfenced: !c.Fenced, MaxLen: c.MaxLen, MaxMessageBytes: int(c.MaxMessageBytes), Timeout: c.Timeout.Std(),
 	}
 }

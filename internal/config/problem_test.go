@@ -176,6 +176,8 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 			"DATABASE_URL: database.url: is not an address: write postgres://host:port, and characters like @ / # ? % in a password as %40 %2F %23 %3F %25"),
 		"password with an @ and a hash": inVariables(minimal, []string{"REDIS_URL=redis://a:hun@ter#2@h/0"},
 			"REDIS_URL: sinks.redis.url: is not an address: write redis://host:port, and characters like @ / # ? % in a password as %40 %2F %23 %3F %25"),
+		"password and its file": inVariables(minimal, []string{"OUTBOXD_SINKS_REDIS_PASSWORD=x", "OUTBOXD_SINKS_REDIS_PASSWORD_FILE=f"},
+			"OUTBOXD_SINKS_REDIS_PASSWORD_FILE: sinks.redis.password_file: is given beside password: keep one"),
 		"one half of a certificate": inVariables(minimal, []string{"OUTBOXD_SINKS_REDIS_TLS_CERT_FILE=a.pem", "REDIS_URL=rediss://h"},
 			"outboxd.yaml:3:9: sinks.redis.tls: has only one of cert_file and key_file: give both or none"),
 		"TLS without effect": inVariables(minimal, []string{"OUTBOXD_SINKS_REDIS_TLS_INSECURE=true"},

@@ -42,6 +42,7 @@ type Redis struct {
 	URL             URL      `yaml:"url" env:"REDIS_URL" required:"true" doc:"redis://user:password@host:6379/0; redis+sentinel://host1:26379,host2:26379/MASTER/0; redis+cluster://host1:6379,host2:6379; unix:///path/to/socket. With rediss in the place of redis the connection is secured by TLS."`
 	Username        string   `yaml:"username" doc:"ACL user, where the URL names none."`
 	Password        Secret   `yaml:"password" doc:"Password, where the URL holds none."`
+	PasswordFile    string   `yaml:"password_file" doc:"File that holds the password; it is read at the start."`
 	TLS             TLS      `yaml:"tls" doc:"TLS settings, for the addresses that begin with rediss."`
 	Fenced          bool     `yaml:"fenced" default:"true" doc:"Append by a script that refuses when somebody else has appended. false uses MULTI/EXEC: faster, but a cut-off instance's last batch may land late."`
 	MaxLen          int      `yaml:"maxlen" default:"0" min:"0" max:"1000000000" doc:"Trim each stream to about so many entries, at least 1000; 0 keeps all."`

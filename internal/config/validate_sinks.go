@@ -18,6 +18,9 @@ func (l *loader) checkSink(path string, s Sink) {
 func (l *loader) checkRedis(path string, r *Redis) {
 	l.checkURL(path+".url", r.URL, "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 	l.checkTLS(path+".tls", r.TLS, strings.HasPrefix(r.URL.Reveal(), "rediss"), "begin the url with rediss")
+	if !r.Password.Empty() && r.PasswordFile != "" {
+		l.wrong(path+".password_file", "is given beside password: keep one")
+	}
 	if r.MaxLen > 0 && r.MaxLen < sink.MaxBatch {
 		l.wrong(path+".maxlen", "%d would cut off the batch that a restart goes by: choose 0, or %d and more", r.MaxLen, sink.MaxBatch)
 	}

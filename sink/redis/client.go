@@ -28,7 +28,9 @@ func open(cfg Config) (*client, error) {
 		a.username = cfg.Username
 	}
 	if a.password == "" {
-		a.password = cfg.Password
+		if a.password, err = cfg.password(); err != nil {
+			return nil, err
+		}
 	}
 	conns := &connections{open: make(map[*conn]struct{}), dialer: net.Dialer{Timeout: cfg.Timeout}}
 	if a.tls {

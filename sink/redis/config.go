@@ -3,6 +3,8 @@ package redis
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/outboxd/outboxd/sink"
@@ -34,6 +36,9 @@ type Config struct {
 
 	Username string // ACL user, where the URL names none
 	Password string // password, where the URL holds none
+
+	// PasswordFile holds the password, in the place of Password; white space around it does not count.
+	PasswordFile string
 
 	// TLS applies to rediss, rediss+sentinel and rediss+cluster.
 	TLS TLS
@@ -89,6 +94,9 @@ func (c Config) Validate() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		add("tls: cert_file and key_file belong together: set both or none")
 	}
+	if c.Password != "" && c.PasswordFile != "" {
+		add("password and password_file are set: keep one")
+	}
 	if c.MaxLen < 0 || c.MaxLen > 0 && c.MaxLen < sink.MaxBatch {
 		add("maxlen is %d: want 0, or at least %d so that a batch stays whole", c.MaxLen, sink.MaxBatch)
 	}
@@ -102,4 +110,20 @@ func (c Config) Validate() error {
 		add("max streams is %d and pool size %d: want positive numbers", c.MaxStreams, c.PoolSize)
 	}
 	return errors.Join(problems...)
+}
+
+// password returns what is configured apart from the URL.
+func (c Config) password() (string, error) {
+	if c.PasswordFile == "" {
+		return c.Password, nil
+	}
+	text, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read password_file: %w", err)
+	}
+	password := strings.TrimSpace(string(text))
+	if password == "" {
+		return "", fmt.Errorf("read password_file: %s is empty", c.PasswordFile)
+	}
+	return password, nil
 }
