@@ -80,6 +80,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 		}
 		defer stopHTTP()
 	}
+	defer a.notifySupervisor(ctx, r, log)()
 	stopJanitor, err := startJanitor(working, cfg, r, log)
 	if err != nil {
 		return err
