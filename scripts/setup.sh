@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL,
-# PgBouncer, Redis, and for Pulsar Java 17 and Maven. It installs only what is missing, starts no service, and prints what it does. What it cannot get it names with the reason; the
+# PgBouncer, Redis, Python with its package cryptography, and for Pulsar Java 17 and Maven. It installs only what is missing, starts no service, and prints what it does. What it cannot get it names with the reason; the
 # tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
 # shellcheck disable=SC2317 # most functions are called by a name in a variable
 set -u
@@ -21,6 +21,14 @@ have_postgres() {
 have_compiler() { have gcc || have clang; }
 
 have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+
+# have_cryptography: a Python that can check our Fernet tokens, where internal/encrypt's test looks for one.
+have_cryptography() {
+	for python in python3 /usr/bin/python3; do
+		"$python" -c 'import cryptography.fernet' 2>/dev/null && return
+	done
+	return 1
+}
 
 have_redis() { have redis-server || have valkey-server; }
 
@@ -134,6 +142,7 @@ dnf)
 	get PostgreSQL have_postgres postgresql-server
 	get PgBouncer have_pgbouncer pgbouncer
 	get Redis have_redis redis valkey
+	get "Python's cryptography" have_cryptography python3-cryptography
 	get "Java 17" have_java java-17-openjdk-headless java-latest-openjdk-headless
 	get Maven have_maven maven
 	;;
@@ -142,6 +151,7 @@ brew)
 	get PostgreSQL have_postgres postgresql@17
 	get PgBouncer have_pgbouncer pgbouncer
 	get Redis have_redis redis
+	get "Python's cryptography" have_cryptography cryptography
 	get "Java 17" have_java openjdk@17
 	get Maven have_maven maven
 	;;
@@ -150,6 +160,7 @@ brew)
 	get PostgreSQL have_postgres postgresql
 	get PgBouncer have_pgbouncer pgbouncer
 	get Redis have_redis redis-server valkey-server
+	get "Python's cryptography" have_cryptography python3-cryptography
 	get "Java 17" have_java openjdk-17-jre-headless default-jre-headless
 	get Maven have_maven maven
 	;;

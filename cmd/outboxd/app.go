@@ -81,6 +81,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newEventsCommand(a),
 		newCleanupCommand(a),
 		newHealthcheckCommand(a),
+		newDecryptCommand(a),
 		newVersionCommand(a),
 	)
 	addCompletion(root)

@@ -21,7 +21,7 @@ func newEventsShowCommand(a *app) *cobra.Command {
 		Use:   "show ID",
 		Short: "Show everything that is known of one event",
 		Long: `Show where an event stands at each of its destinations and what blocks it there, its row in the outbox table, and
-what people did to it.`,
+what people did to it. Fields of the payload that are encrypted for the brokers are shown encrypted.`,
 		Example: `  outboxd events show 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --config outboxd.yaml
   outboxd events show 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --payload --output json --config outboxd.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -41,6 +41,8 @@ what people did to it.`,
 			}
 			if !*payload {
 				report.Payload = nil
+			} else if err := report.encrypt(cfg); err != nil {
+				return err
 			}
 			if output.value == "json" {
 				return a.printJSON(report)
@@ -137,6 +139,19 @@ func showEvent(ctx context.Context, conn *pgx.Conn, cfg *config.Config, id strin
 		r.Audit = append(r.Audit, auditReport{l.At.UTC(), l.Action, l.Destination.Sink, l.Destination.Name, l.Role, l.Note})
 	}
 	return r, nil
+}
+
+// encrypt puts tokens in the place of the payload's fields that are published as such.
+func (r *eventReport) encrypt(cfg *config.Config) error {
+	encrypter, err := newEncrypter(cfg)
+	if err != nil || encrypter == nil || r.payloadText == nil {
+		return err
+	}
+	if r.payloadText, err = encrypter.Append(nil, r.payloadText); err != nil {
+		r.payloadText = []byte("not shown: " + err.Error())
+	}
+	r.Payload = asJSON(r.payloadText)
+	return nil
 }
 
 func unknownEvent(cfg *config.Config, r *eventReport) error {

@@ -105,7 +105,15 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 
 // newEncoders returns what makes an encoder for each goroutine, after making one to see that it can be made.
 func newEncoders(cfg *config.Config) (func() *format.Encoder, error) {
-	encoder := func() (*format.Encoder, error) { return format.New(cfg.Format, format.Options{Source: cfg.Source}) }
+	options := format.Options{Source: cfg.Source}
+	encrypter, err := newEncrypter(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if encrypter != nil {
+		options.Payload = encrypter.Append
+	}
+	encoder := func() (*format.Encoder, error) { return format.New(cfg.Format, options) }
 	if _, err := encoder(); err != nil {
 		return nil, fmt.Errorf("format: %w", err)
 	}

@@ -1,5 +1,13 @@
 package config
 
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/outboxd/outboxd/internal/encrypt"
+)
+
 // Config is the whole configuration. The tags of each field are its documentation: yaml is its name, default, min, max,
 // enum and doc say the rest; see schema.go.
 type Config struct {
@@ -12,6 +20,7 @@ type Config struct {
 	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
 	Source             string          `yaml:"source" doc:"The source of an event whose metadata names none, an absolute path or URI. Empty means /outboxd in CloudEvents and null in bento."`
+	Encrypt            Encrypt         `yaml:"encrypt" doc:"The encryption of fields of the payload. Where there is a key, these fields are published as Fernet tokens, in all formats; outboxd decrypt and Python's cryptography.fernet read them."`
 	Batch              Batch           `yaml:"batch" doc:"How much goes to a destination at once. A batch takes what is waiting; it never waits to become full."`
 	Concurrency        int             `yaml:"concurrency" env:"BENTO_OUTBOX_MAX_CONCURRENT_PROJECTORS" default:"4" min:"1" max:"64" doc:"Batches that may be on their way to one sink at the same time, each of other destinations."`
 	Memory             Memory          `yaml:"memory" doc:"The limit of what is held in memory."`
@@ -77,6 +86,31 @@ type Statuses struct {
 	Dead       string `yaml:"dead" env:"BENTO_OUTBOX_STATUS_DEAD,BENTO_OUTBOX_DEAD_STATUS" default:"DEAD" doc:"A row whose event is not tried again until a person says so."`
 	Publishing string `yaml:"publishing" env:"BENTO_OUTBOX_STATUS_PUBLISHING,BENTO_OUTBOX_PUBLISHING_STATUS" default:"PUBLISHING" doc:"A row that a polling projector has taken. At the first start it is delivered like a new one."`
 	Published  string `yaml:"published" env:"BENTO_OUTBOX_STATUS_PUBLISHED,BENTO_OUTBOX_PUBLISHED_STATUS" default:"PUBLISHED" doc:"A row that a polling projector has delivered; cleaned up like a sent one. May be the same as sent."`
+}
+
+// Encrypt is the encryption of fields of the payload.
+type Encrypt struct {
+	Fields   Names  `yaml:"fields" default:"password,token,secret,key" doc:"Members of the payload that are encrypted: a name is every member of that name at any depth, a path such as customer.card.number that one alone, with * for any one name; arrays are looked through. An empty list encrypts nothing."`
+	Keys     Secret `yaml:"keys" env:"ENCRYPTION_KEY" doc:"Fernet keys, separated by commas: the first encrypts, all of them decrypt. Empty: nothing is encrypted."`
+	KeysFile string `yaml:"keys_file" doc:"File that holds the keys, in the place of keys, one to a line; it is read at the start."`
+}
+
+// Keyring returns the keys, or none where nothing is encrypted. The error names what is wrong and shows no key.
+func (e *Encrypt) Keyring() (encrypt.Keys, error) {
+	list := e.Keys.Reveal()
+	if e.KeysFile != "" {
+		text, err := os.ReadFile(e.KeysFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s cannot be read: %w", e.KeysFile, pathless(err))
+		}
+		if list = string(text); strings.TrimSpace(list) == "" {
+			return nil, fmt.Errorf("%s is empty", e.KeysFile)
+		}
+	}
+	if list == "" {
+		return nil, nil
+	}
+	return encrypt.ParseKeys(list)
 }
 
 // Batch bounds one publish to one destination.

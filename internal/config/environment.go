@@ -84,8 +84,6 @@ func (l *loader) own(t tree, v assignment) {
 		l.value(t, found[0].node, found[0].path, v.source(), v.value)
 	case len(found) > 1:
 		l.problem(v.source(), "", "may mean %s or %s: rename one of the sinks", found[0].path, found[1].path)
-	case slices.ContainsFunc(unsupported, func(s string) bool { return strings.HasPrefix(v.name+"_", variable(s)+"_") }):
-		l.problem(v.source(), "", "%s", notSupported)
 	default:
 		l.problem(v.source(), "", "is not a setting%s", didYouMean(v.name, names))
 	}

@@ -36,10 +36,6 @@ var withoutMeaning = []without{
 
 // foreign reads a variable of an existing deployment. An empty one counts as not set, as those deployments have it.
 func (l *loader) foreign(t tree, v assignment) {
-	if v.name == "ENCRYPTION_KEY" {
-		l.problem(v.source(), "", "this version does not encrypt, and payloads would be published in plain text: unset it to accept that")
-		return
-	}
 	known := false
 	for _, s := range l.all() {
 		if slices.Contains(s.legacyNames(), v.name) && l.legacyReaches(s.path) {

@@ -71,6 +71,7 @@ func Default() *Config {
 	if err != nil {
 		panic(fmt.Sprintf("config: defaults: %v", err))
 	}
+	cfg.Encrypt.Fields = Names{} // there is no key
 	return cfg
 }
 
@@ -179,10 +180,6 @@ func (l *loader) sectionValue(t tree, n *node, path string, source Source, text 
 // lookup finds the setting of a path that a flag names, or reports it and returns nil.
 func (l *loader) lookup(source Source, path string) *node {
 	parts := strings.Split(path, ".")
-	if slices.Contains(unsupported, parts[0]) {
-		l.problem(source, path, "%s", notSupported)
-		return nil
-	}
 	n := schema
 	if parts[0] == "sinks" && len(parts) > 1 {
 		if l.kinds[parts[1]] == "" {

@@ -166,12 +166,35 @@ func (r *reader) setting(n *node, path string, key *token.Token, y ast.Node, tre
 	case kindList:
 		r.sources[path] = r.at(key)
 		tree[n.name] = r.list(n, path, y)
+	case kindNames:
+		if v, ok := r.names(n, path, y); ok {
+			r.sources[path] = r.at(key)
+			tree[n.name] = v
+		}
 	default:
 		if v, ok := r.scalar(n, path, y); ok {
 			r.sources[path] = r.at(y.GetToken())
 			tree[n.name] = v
 		}
 	}
+}
+
+// names reads a sequence of words, or a text with commas.
+func (r *reader) names(n *node, path string, y ast.Node) (any, bool) {
+	seq, ok := y.(*ast.SequenceNode)
+	if !ok {
+		return r.scalar(n, path, y)
+	}
+	names := Names{}
+	for _, v := range seq.Values {
+		text, ok := scalarText(kindString, r.resolve(v))
+		if !ok || text == "" {
+			r.problem(v.GetToken(), path, "wants a list of names, got something else in it: put each name in quotes")
+			return nil, false
+		}
+		names = append(names, text)
+	}
+	return names, true
 }
 
 // list reads a sequence of sections, each with the defaults of one item below it.
@@ -237,12 +260,7 @@ func (r *reader) failed(path string) bool {
 
 // unknown reports a key that the section does not have.
 func (r *reader) unknown(n *node, path string, p pair) {
-	switch {
-	case path == "" && slices.Contains(unsupported, p.name):
-		r.problem(p.key, p.name, notSupported)
-	default:
-		r.problem(p.key, join(path, p.name), "is not a setting"+r.suggest(n, path, p.name))
-	}
+	r.problem(p.key, join(path, p.name), "is not a setting"+r.suggest(n, path, p.name))
 }
 
 // suggest names the nearest key of the section, or the section where a key of exactly this name lives.
@@ -255,9 +273,6 @@ func (r *reader) suggest(n *node, path, name string) string {
 	}
 	return ": known here are " + strings.Join(n.childNames(), ", ")
 }
-
-// notSupported is what is wrong with a section that belongs to a later version.
-const notSupported = "is known, but this version does not support it and it would have no effect: remove it"
 
 func join(path, name string) string {
 	if path == "" {

@@ -18,8 +18,8 @@ fraction. The ` + "`OUTBOXD_`" + ` variable of the same setting wins.
 `
 
 const legacyTail = `
-` + "`METRICS_PORT`" + ` is a port alone. ` + "`LOG_LEVEL`" + ` may be one of Python's: WARNING is warn, CRITICAL is error. ` + "`ENCRYPTION_KEY`" + ` is
-refused, because this version does not encrypt. A name with the prefix ` + "`" + legacyPrefix + "`" + ` that stands in neither table is ignored with a warning that names
+` + "`METRICS_PORT`" + ` is a port alone. ` + "`LOG_LEVEL`" + ` may be one of Python's: WARNING is warn, CRITICAL is error. ` + "`ENCRYPTION_KEY`" + `
+means the same here. A name with the prefix ` + "`" + legacyPrefix + "`" + ` that stands in neither table is ignored with a warning that names
 the nearest one.
 
 These are ignored, with a warning in the log of ` + "`run`" + ` and on the standard error of ` + "`config`" + `:

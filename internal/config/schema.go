@@ -21,6 +21,7 @@ const (
 	kindSize
 	kindSecret
 	kindURL
+	kindNames
 	kindList  // of sections
 	kindSinks // a section of sections, whose settings depend on their kind
 )
@@ -29,7 +30,7 @@ const (
 func (k kind) describe() string {
 	return [...]string{
 		"a section", "text", "a whole number", "a number", "true or false", "a duration like 5s", "a size like 32MiB",
-		"text", "an address", "a list", "a section",
+		"text", "an address", "a list of names", "a list", "a section",
 	}[k]
 }
 
@@ -58,9 +59,6 @@ var (
 	}
 )
 
-// unsupported names the sections that belong to later versions.
-var unsupported = []string{"encrypt"}
-
 func section(name string, t reflect.Type) *node {
 	n := &node{name: name, kind: kindSection}
 	for f := range t.Fields() {
@@ -86,6 +84,8 @@ func kindOf(t reflect.Type) kind {
 		return kindSecret
 	case reflect.TypeFor[URL]():
 		return kindURL
+	case reflect.TypeFor[Names]():
+		return kindNames
 	}
 	switch t.Kind() {
 	case reflect.String:
@@ -173,6 +173,8 @@ func (n *node) parse(s string) (any, error) {
 		return parseSize(s)
 	case kindSecret, kindURL:
 		return s, nil // decode hides it
+	case kindNames:
+		return parseNames(s)
 	case kindString:
 		return s, n.checkEnum(s)
 	default:

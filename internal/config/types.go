@@ -41,6 +41,23 @@ func parseDuration(s string) (Duration, error) {
 	return Duration(d), nil
 }
 
+// Names is a list of words. As text they are separated by commas.
+type Names []string
+
+func parseNames(s string) (Names, error) {
+	names := Names{}
+	if s == "" || s == "[]" {
+		return names, nil
+	}
+	for _, name := range strings.Split(s, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			return nil, fmt.Errorf("%q names nothing between two commas", s)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
 // Size is a number of bytes that prints with the largest binary unit that divides it ("32MiB").
 type Size int64
 

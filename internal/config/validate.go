@@ -25,6 +25,7 @@ func (l *loader) check(cfg *Config) {
 	}
 	l.checkTogether(cfg)
 	l.checkTableLane(cfg)
+	l.checkEncrypt(&cfg.Encrypt)
 	if cfg.HTTP.Addr != "" {
 		l.checkAddr("http.addr", cfg.HTTP.Addr)
 	}

@@ -38,7 +38,11 @@
 // A payload from a text or bytea column is embedded in a JSON object as a JSON string; a NULL is null, and in raw
 // an empty body. Bytes that are not UTF-8, which PostgreSQL never sends, become U+FFFD there.
 //
+// # Encryption
+//
+// With Options.Payload every format holds what that makes of the payload: payloads whose fields are encrypted. Headers are not encrypted.
+//
 // # Failures
 //
-// An event without an id cannot be recognised again at its destination and is an error. Nothing else fails.
+// An event without an id cannot be recognised again at its destination and is an error; so is what Options.Payload refuses. Nothing else fails.
 package format

@@ -38,12 +38,16 @@ type Options struct {
 	// Source is the source of an event whose event_metadata names none: an absolute path or URI. Empty means null in bento and
 	// /outboxd in cloud events.
 	Source string
+	// Payload appends what is published of a payload, which is not nil, to dst: the payload with fields encrypted. Its error is that of Message. nil:
+	// payloads are published as they are.
+	Payload func(dst, payload []byte) ([]byte, error)
 }
 
 // Encoder makes messages of events. It is not safe for concurrent use; each goroutine has its own.
 type Encoder struct {
-	format string
-	source string
+	format  string
+	source  string
+	payload func(dst, payload []byte) ([]byte, error)
 
 	headers []sink.Header
 	buf     []byte
@@ -54,7 +58,7 @@ func New(name string, o Options) (*Encoder, error) {
 	if !slices.Contains(Names(), name) {
 		return nil, fmt.Errorf("unknown format %q: want %s", name, strings.Join(Names(), ", "))
 	}
-	return &Encoder{format: name, source: o.Source}, nil
+	return &Encoder{format: name, source: o.Source, payload: o.Payload}, nil
 }
 
 // Reset takes back the memory of all messages made so far: their bytes are valid no more.
@@ -68,10 +72,18 @@ func (e *Encoder) Reset() {
 
 // Message returns the event as a message for the destination. frontier is the header of that name, left out when zero; replay is
 // how often the event was asked for again, left out when 0. The message's bytes belong partly to ev and partly to
-// the encoder: they stay valid as long as ev's do and until Reset. The error is ErrNoID.
+// the encoder: they stay valid as long as ev's do and until Reset. The error is ErrNoID, or that of Options.Payload.
 func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Position, replay int) (sink.Message, error) {
 	if len(ev.ID) == 0 {
 		return sink.Message{}, ErrNoID
+	}
+	if e.payload != nil && ev.Payload != nil {
+		published := *ev
+		var err error
+		if published.Payload, err = e.published(ev.Payload); err != nil {
+			return sink.Message{}, err
+		}
+		ev = &published
 	}
 	m := sink.Message{Destination: destination}
 	if t, ok := ev.OccurredTime(); ok {
@@ -100,6 +112,17 @@ func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Po
 	}
 	m.Headers = e.headers[first:len(e.headers):len(e.headers)]
 	return m, nil
+}
+
+// published is what is published of a payload.
+func (e *Encoder) published(payload []byte) ([]byte, error) {
+	from := len(e.buf)
+	buf, err := e.payload(e.buf, payload)
+	if err != nil {
+		return nil, err
+	}
+	e.buf = buf
+	return buf[from:len(buf):len(buf)], nil
 }
 
 // made returns the bytes that fill appends to the encoder's memory.

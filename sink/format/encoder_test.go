@@ -239,6 +239,32 @@ func TestEventWithoutIDIsAnError(t *testing.T) {
 	}
 }
 
+func TestEveryFormatHoldsWhatIsPublishedOfAPayload(t *testing.T) {
+	refuses := errors.New("no")
+	options := format.Options{Payload: func(dst, payload []byte) ([]byte, error) {
+		if len(payload) == 0 {
+			return dst, refuses
+		}
+		return append(dst, `{"total": "hidden"}`...), nil
+	}}
+	for _, name := range format.Names() {
+		e, ev := encoder(t, name, options), order()
+		for range 2 {
+			if body := string(encode(t, e, ev).Body); !strings.Contains(body, `{"total": "hidden"}`) || strings.Contains(body, "12.50") {
+				t.Errorf("%s: %s", name, body)
+			}
+		}
+		ev.Payload = []byte{}
+		if _, err := e.Message(ev, "d", event.Position{}, 0); !errors.Is(err, refuses) {
+			t.Errorf("%s: a payload that is refused: %v", name, err)
+		}
+		ev.Payload = nil
+		if _, err := e.Message(ev, "d", event.Position{}, 0); err != nil {
+			t.Errorf("%s: a payload that is NULL: %v", name, err)
+		}
+	}
+}
+
 func TestUnknownFormatNamesTheKnown(t *testing.T) {
 	_, err := format.New("avro", format.Options{})
 	if err == nil || !strings.Contains(err.Error(), "cloudevents_structured") {
