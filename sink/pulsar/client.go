@@ -63,7 +63,7 @@ func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), 
 	s.background.Go(func() {
 		value, err := f(c)
 		s.noteAnswer(c)
-		s.silent.Store(err != nil && noAnswer(err))
+		s.silent.Store(err != nil && lostTouch(err))
 		if claimed.CompareAndSwap(false, true) {
 			ended <- result{value, err}
 		} else if err == nil && dispose != nil {

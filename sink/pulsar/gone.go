@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Sink) isGone(ctx context.Context) bool {
 
 // lostTouch tells whether a call failed because its connection did, which happens to one topic that moves as well as to a broker that dies.
 func lostTouch(err error) bool {
-	return noAnswer(err) || errors.Is(err, errLost) || errors.Is(err, errStalled)
+	return noAnswer(err) || errors.Is(err, errLost) || errors.Is(err, errStalled) || strings.Contains(err.Error(), "connection closed")
 }
 
 // blameBroker says that it is the whole broker, where a call's connection failed and nobody listens any more.

@@ -213,7 +213,10 @@ const never = 365 * 24 * time.Hour
 // create makes an exclusive producer, or fails when another producer has the topic.
 func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
 	lost, markLost := context.WithCancelCause(context.Background())
-	options := s.producerOptions(topic, func() { markLost(errLost) })
+	options := s.producerOptions(topic, func() {
+		s.silent.Store(true) // the next call looks first whether anybody listens
+		markLost(errLost)
+	})
 	made, err := call(ctx, s, func(c pulsarClient) (client.Producer, error) { return c.CreateProducer(options) }, client.Producer.Close)
 	if err != nil {
 		markLost(err)

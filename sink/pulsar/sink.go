@@ -27,7 +27,7 @@ type Sink struct {
 	name    string // prefix of the producers' names
 
 	pending *semaphore.Weighted // bytes that wait for an acknowledgement; cfg.PendingBytes in all
-	silent  atomic.Bool         // the last call into the client brought no answer, or there was none yet
+	silent  atomic.Bool         // the last call into the client brought no answer, there was none yet, or a connection was lost since
 	lastAck atomic.Int64        // when any destination was last acknowledged, in nanoseconds since 1970
 
 	background sync.WaitGroup // calls into the client and producers being closed, which nobody may wait for any more

@@ -39,9 +39,12 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	}
 	var entries []sink.Entry
 	if n > 0 {
-		entries, err = s.readTail(ctx, destination, n)
+		reading, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(p.lost, cancel)() // the client's readers go on without an answer
+		entries, err = s.readTail(reading, destination, n)
 	}
-	if lost := p.lost.Err(); err == nil && lost != nil {
+	if p.lost.Err() != nil {
 		err = context.Cause(p.lost) // what was read may not be the end any more
 	}
 	s.mu.Lock()
