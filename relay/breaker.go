@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"time"
 
 	"github.com/outboxd/outboxd/park"
@@ -17,8 +18,12 @@ const (
 // probe asks for the end of a failure.
 type probe struct {
 	name    string // of the destination
+	target  string // ... and of its target; empty where that itself fails
 	failure *failure
 }
+
+// errPartitionsChanged says that a destination is none of its target's partitions any more: the topic was made anew.
+var errPartitionsChanged = errors.New("the partitions have changed")
 
 // failedAt notes a failure of a destination: it is tried again later, and where the error says that everything fails its breaker
 // opens.
@@ -59,14 +64,20 @@ func (c *core) probe(s *sinkLane, f *failure) {
 		f.retryAt = time.Now().Add(c.cfg.RetryMax)
 		return
 	}
-	s.probes = append(s.probes, probe{f.name, f})
+	s.probes = append(s.probes, probe{f.name, f.target, f})
 }
 
 // probed closes a breaker, or leaves it open for another, longer while.
 func (c *core) probed(j *job) {
 	f, s := j.probe.failure, j.sink
+	if errors.Is(j.err, errPartitionsChanged) {
+		c.halt(j.err) // the next session asks for them, and gives them what is parked
+		return
+	}
 	if j.err != nil {
 		c.fail(f, j.err)
+		c.brokerFails(s, f, j.err)
+		c.spillWhereDue()
 		if s.down == f && !sink.BrokerDown(j.err) { // it is this destination alone by now
 			c.brokerUp(s)
 		}

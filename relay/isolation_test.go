@@ -30,6 +30,48 @@ func (h hanging) Publish(ctx context.Context, batch []sink.Message) []error {
 	return h.Sink.Publish(ctx, batch)
 }
 
+// dying is a sink of which one destination refuses everything, and whose broker is down when that is asked about.
+type dying struct{ sink.Sink }
+
+func (d dying) Publish(_ context.Context, batch []sink.Message) []error {
+	results := make([]error, len(batch))
+	for i := range results {
+		results[i] = &sink.Error{Class: sink.Unavailable, FateKnown: true, Err: errors.New("terminated")}
+	}
+	return results
+}
+
+func (d dying) Probe(context.Context, string) error {
+	return &sink.Error{Class: sink.Unavailable, FateKnown: true, Broker: true, Err: errors.New("connection refused")}
+}
+
+// down tells whether the relay takes the sink's whole broker for down.
+func (r *rig) down(run *running, sinkName string) bool {
+	r.t.Helper()
+	families, err := run.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "outboxd_broker_down" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == sinkName {
+				return m.GetGauge().GetValue() == 1
+			}
+		}
+	}
+	return false
+}
+
+func TestBrokerThatAProbeFindsDownIsDownForAllDestinations(t *testing.T) {
+	r := newRig(t, "", "")
+	run := r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": dying{c.Sinks["redis"]}} })
+	r.insert("acme", 0, 1, 1)
+	r.eventually("the broker is down", func() bool { return r.down(run, "redis") })
+}
+
 func TestManyDestinationsThatHangHoldUpNoOther(t *testing.T) {
 	r := newRig(t, "", "")
 	const timeout = time.Second

@@ -55,9 +55,12 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 		c.parkedAt[at] = s
 		c.keysAt[at] = fresh.keys[at]
 		c.allWait = c.allWait || fresh.whole
+		t.parkedUnder(at.Name)
 		switch {
-		case t.partitions != nil: // events under the target's own name: to the partitions they go
-			c.spread(t)
+		case t.assumed, t.rehoming: // when its partitions are known
+		case t.partitions != nil && s.Waiting == 0: // dead ones stay where they are until a person retries them
+		case t.partitions != nil:
+			c.spread(t, at)
 		case !t.resolving:
 			t.resolving = true
 			t.resolve()
@@ -85,9 +88,9 @@ func (t *target) find(name string) *destination {
 	return t.partitions[i]
 }
 
-// spread gives events that were parked under the name of a partitioned target to its partitions.
-func (c *core) spread(t *target) {
-	lease, from, partitioner := c.lease, park.Destination{Sink: t.sink.name, Name: t.name}, t.sink.partitioner
+// spread gives events that were parked under another name of the target, such as its own, to its partitions.
+func (c *core) spread(t *target, from park.Destination) {
+	lease, partitioner := c.lease, t.sink.partitioner
 	names := make([]string, len(t.partitions))
 	for i, d := range t.partitions {
 		names[i] = d.name

@@ -97,8 +97,8 @@ func (c *core) parkRow(d *destination, e *entry, doubt bool) park.Row {
 		Event: e.event, Destination: park.Destination{Sink: d.sink.name, Name: d.name}, Target: d.target.name,
 		Key: c.keyOf(e), State: park.Waiting, Committed: time.UnixMicro(e.commitTime), Reason: "waits behind an earlier event of its key",
 	}
-	if d.failure.err != nil && d.lane.Keys.Whole() {
-		row.Reason = "the destination fails: " + d.failure.err.Error()
+	if err := d.cause(); err != nil && d.lane.Keys.Whole() {
+		row.Reason = "the destination fails: " + err.Error()
 	}
 	if doubt {
 		row.LandedAfter = d.lane.Frontier()

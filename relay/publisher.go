@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/outboxd/outboxd/event"
@@ -92,10 +93,24 @@ func (p *publisher) do(ctx context.Context, j *job) {
 	case jobTail:
 		j.highest, j.refs, j.err = p.tail(ctx, j)
 	case jobProbe:
-		j.err = j.sink.sink.Probe(ctx, j.probe.name)
+		j.err = probeDestination(ctx, j)
 	case jobPublish:
 		p.publish(ctx, j)
 	}
+}
+
+// probeDestination asks whether the destination accepts anything again, and before that whether it is still one of its target's.
+func probeDestination(ctx context.Context, j *job) error {
+	if j.sink.partitioner != nil && j.probe.target != "" {
+		names, err := j.sink.partitioner.Partitions(ctx, j.probe.target)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(names, j.probe.name) {
+			return fmt.Errorf("%w: %s stands for %d of them, and %s is none", errPartitionsChanged, j.probe.target, len(names), j.probe.name)
+		}
+	}
+	return j.sink.sink.Probe(ctx, j.probe.name)
 }
 
 // tail fences the destination and returns the highest position that its tail speaks of. One entry is enough for that: entries of the log

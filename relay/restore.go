@@ -102,6 +102,7 @@ func (c *core) wakeParked() {
 			continue
 		}
 		t := c.target(route.Destination{Sink: at.Sink, Name: s.Target})
+		t.parkedUnder(at.Name)
 		if t.partitions == nil && !t.resolving {
 			t.resolving = true
 			t.resolve()
@@ -112,14 +113,24 @@ func (c *core) wakeParked() {
 	}
 }
 
-// parkedUnder tells whether events wait under the target's own name, for whatever partition is theirs.
-func (c *core) parkedUnder(t *target) bool {
-	return c.parkedAt[park.Destination{Sink: t.sink.name, Name: t.name}].Waiting > 0
+// parkedUnder notes that events of the target wait under the name.
+func (t *target) parkedUnder(name string) {
+	if !slices.Contains(t.parked, name) {
+		t.parked = append(t.parked, name)
+	}
+}
+
+// homeless returns the names under which events wait and that are none of the partitions: the target's own, where those could not be asked
+// for, and partitions that it had.
+func (t *target) homeless(partitions []string) []string {
+	return slices.DeleteFunc(slices.Clone(t.parked), func(name string) bool { return slices.Contains(partitions, name) })
 }
 
 // unassume goes on with a target whose partitions could not be asked for before.
 func (c *core) unassume(t *target, names []string) {
-	if slices.Equal(names, []string{t.name}) {
+	t.parkedUnder(t.name)
+	from := t.homeless(names)
+	if len(from) == 0 {
 		t.assumed, t.resolving = false, false
 		d := t.partitions[0]
 		d.enqueue()
@@ -139,20 +150,25 @@ func (c *core) unassume(t *target, names []string) {
 	}
 	delete(c.waiting, d)
 	t.partitions, t.assumed = nil, false
-	c.rehome(t, names)
+	c.rehome(t, from, names)
 }
 
-// rehome gives the events that wait under the target's own name to its partitions, in position order. Events that come meanwhile wait
-// in memory.
-func (c *core) rehome(t *target, names []string) {
+// rehome gives the events that wait under other names to the target's partitions, each name's in position order. Events that come meanwhile
+// wait in memory.
+func (c *core) rehome(t *target, from, names []string) {
 	t.rehoming = true
-	lease, from, partitioner := c.lease, park.Destination{Sink: t.sink.name, Name: t.name}, t.sink.partitioner
+	lease, sinkName, partitioner := c.lease, t.sink.name, t.sink.partitioner
 	c.pollers.give(&task{
 		name: "give parked events to their partitions", statement: statementMove,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
-			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
+			for _, name := range from {
+				if err := moveAll(ctx, conn, lease, park.Destination{Sink: sinkName, Name: name}, names, partitioner.Partition); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
-		then:  func() { c.rehomed(t, names) },
+		then:  func() { c.rehomed(t, from, names) },
 		limit: longTask,
 	})
 }
@@ -191,16 +207,14 @@ func refsOf(rows []park.Row) []event.Ref {
 	return refs
 }
 
-func (c *core) rehomed(t *target, names []string) {
-	from := park.Destination{Sink: t.sink.name, Name: t.name}
-	s := c.parkedAt[from]
-	s.Waiting = 0
-	c.parkedAt[from] = s
-	t.rehoming = false
+func (c *core) rehomed(t *target, from, names []string) {
+	t.rehoming, t.parked = false, nil
 	c.split(t, names)
 	for _, d := range t.partitions {
-		if s.MayHaveLanded {
-			d.mayHaveLanded(s.LandedAfter)
+		for _, name := range from {
+			if s := c.parkedAt[park.Destination{Sink: t.sink.name, Name: name}]; s.MayHaveLanded {
+				d.mayHaveLanded(s.LandedAfter)
+			}
 		}
 		d.mayHaveLanded(c.start) // it could not be asked when the session began
 		c.holdAll(d)

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -43,8 +42,8 @@ func (c *core) resolved(j *job) {
 		c.unassume(t, j.names)
 		return
 	}
-	if c.parkedUnder(t) && !slices.Equal(j.names, []string{t.name}) {
-		c.rehome(t, j.names)
+	if from := t.homeless(j.names); len(from) > 0 {
+		c.rehome(t, from, j.names)
 		return
 	}
 	c.split(t, j.names)

@@ -16,6 +16,7 @@ import (
 type failure struct {
 	sink     string
 	name     string // the destination's
+	target   string // of the destination; empty for a target's own failure
 	err      error
 	since    time.Time
 	attempts int
@@ -32,8 +33,9 @@ type target struct {
 	partitions []*destination // none until they are known
 	resolving  bool
 	asked      bool     // a resolve is in line or in flight
-	rehoming   bool     // what was parked under its own name is given to its partitions
+	rehoming   bool     // what was parked under other names is given to its partitions
 	assumed    bool     // the partitions could not be asked for: all is parked under the target's own name
+	parked     []string // names under which events of it wait; some may be none of its partitions
 	waiting    []*entry // events that came before the partitions were known
 	failure    failure
 }
@@ -66,7 +68,7 @@ func (c *core) split(t *target, names []string) {
 
 func (c *core) newDestination(t *target, name string) *destination {
 	d := &destination{sink: t.sink, target: t, name: name}
-	d.failure = failure{sink: t.sink.name, name: name}
+	d.failure = failure{sink: t.sink.name, name: name, target: t.name}
 	d.failure.retry = func() { c.retry(d) }
 	frontier := c.start
 	for _, parked := range []string{name, t.name} { // under its own name all partitions' events were parked
@@ -146,6 +148,20 @@ func (d *destination) mayHaveLanded(after event.Position) {
 		d.landedAfter = after
 	}
 	d.doubt = true
+}
+
+// cause is why nothing is delivered here; nil when it is not known.
+func (d *destination) cause() error {
+	switch {
+	case d.failure.err != nil:
+		return d.failure.err
+	case d.sink.down != nil:
+		return d.sink.down.err
+	case d.target.assumed:
+		return d.target.failure.err
+	default:
+		return nil
+	}
 }
 
 // blocked tells whether nothing is attempted at the destination for now.
