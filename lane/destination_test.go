@@ -60,7 +60,7 @@ func equal(t *testing.T, got []int, want ...int) {
 	}
 }
 
-func mustPanic(t *testing.T, what string, f func()) {
+func mustPanic(t testing.TB, what string, f func()) {
 	t.Helper()
 	defer func() {
 		if recover() == nil {
@@ -106,7 +106,7 @@ func TestWhatStandsAtOrBelowTheFrontierIsNotQueued(t *testing.T) {
 	}
 }
 
-// History 7 of a naive version: e1 rejected, e2 landed, the tail says e2, e1 is dropped. The prefix keeps e2 from landing.
+// History 7 of the protocol: e1 rejected, e2 landed, the tail says e2, e1 is dropped. The prefix keeps e2 from landing.
 func TestRejectedEventHoldsThoseBehindIt(t *testing.T) {
 	d := pushed(t, 3)
 	equal(t, values(d.Take(nil, 10, 10)), 1, 2, 3)
@@ -119,7 +119,7 @@ func TestRejectedEventHoldsThoseBehindIt(t *testing.T) {
 	equal(t, values(d.Take(nil, 10, 10)), 2, 3)
 }
 
-// History 13: the connection is cut, the answer lost. Only the tail may say what has landed.
+// History 13 of the protocol: the connection is cut, the answer lost. Only the tail may say what has landed.
 func TestUnknownFateIsDecidedByTheTail(t *testing.T) {
 	for landedOfRest := range 3 {
 		d := pushed(t, 3)

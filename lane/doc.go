@@ -45,7 +45,7 @@
 // # Guarantees
 //
 // Tests drive both lanes, crashes, lost answers, late batches and lost settles against a model of broker and table, and show for
-// four of the rules that without it a history exists that breaks a promise.
+// most of the rules that without it a history exists that breaks a promise.
 //
 // # Failures
 //

@@ -67,7 +67,7 @@ func TestDeliverClearsWhatAMirrorShowed(t *testing.T) {
 	}
 }
 
-// History 3: an event is done at one destination before another one parks it. Its row must not become SENT before.
+// History 3 of the protocol: an event is done at one destination before another one parks it. Its row must not become SENT before.
 func TestDeliverOnlyNotesAnEventThatIsNotDoneEverywhere(t *testing.T) {
 	l := setupLane(t, outbox.Config{})
 	for n := 1; n <= 6; n++ {

@@ -86,7 +86,7 @@ func TestLostSlotIsMadeAnewAndNothingIsLostOrDoubled(t *testing.T) {
 	}
 }
 
-// History 4: parked for one destination only, and the slot is lost before the other had its turn.
+// History 4 of the protocol: parked for one destination only, and the slot is lost before the other had its turn.
 func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
 	r := newRig(t, "", "")
 	two := func(c *relay.Config) {

@@ -134,6 +134,7 @@ func (r *rig) settleRounds(run *running) uint64 {
 	return 0
 }
 
+// History 20 of the protocol.
 func TestRowDeletedInItsTransactionIsConfirmedBesideALongOne(t *testing.T) {
 	r := newRig(t, "", "")
 	r.start(nil)
