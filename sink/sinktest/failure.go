@@ -3,6 +3,7 @@ package sinktest
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +102,30 @@ func (s *suite) lateBatchOfAnOlderSinkIsFenced(t *testing.T) {
 	newer.mustPublish(t, numbered(destination, landed+1, 12))
 	refused(t, older.publish(t, numbered(destination, 9, 10)))
 	s.h.landed(t, newer, destination, 12)
+}
+
+// olderSinkAppendsNothingBehindTheTail has an older sink publish as fast as it can while a newer one reads the tail and goes on behind it: what
+// the tail does not show does not land either. History 14 of the protocol.
+func (s *suite) olderSinkAppendsNothingBehindTheTail(t *testing.T) {
+	const batch, batches, all = 3, 100, 400
+	for range 3 {
+		older, destination := s.start(t)
+		older.mustPublish(t, numbered(destination, 1, batch))
+		var published atomic.Int64
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for next := 1 + batch; next < batch*batches && older.publish(t, numbered(destination, next, next+batch-1)) == nil; next += batch {
+				published.Add(1)
+			}
+		}()
+		waitFor(func() bool { return published.Load() > 5 || t.Context().Err() != nil })
+		newer := lane{c: s.h.open(t), destination: destination}
+		newer.read(t)
+		newer.publish(t, 1, all)
+		<-ended
+		s.h.holds(t, destination, 1, all)
+	}
 }
 
 func (s *suite) cancelledPublishReturnsAtOnce(t *testing.T) {

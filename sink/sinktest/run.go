@@ -34,6 +34,7 @@ func Run(t *testing.T, h Harness) {
 		{"PublishAfterAnUnknownFateIsRefused", readable, s.publishAfterAnUnknownFateIsRefused},
 		{"ForeignWriterDoesNotStopTheStream", readable && h.Append != nil, s.foreignWriterDoesNotStopTheStream},
 		{"LateBatchOfAnOlderSinkIsFenced", readable && !h.Unfenced, s.lateBatchOfAnOlderSinkIsFenced},
+		{"OlderSinkAppendsNothingBehindTheTail", readable && !h.Unfenced, s.olderSinkAppendsNothingBehindTheTail},
 		{"CancelledPublishReturnsAtOnce", h.Freeze != nil, s.cancelledPublishReturnsAtOnce},
 		{"FrozenServerLeavesNothingDoubled", readable && !h.Unfenced && h.Freeze != nil, s.frozenServerLeavesNothingDoubled},
 		{"CloseReleasesEverything", true, s.closeReleasesEverything},
