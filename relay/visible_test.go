@@ -50,32 +50,14 @@ func (r *rig) commit(tx pgx.Tx) {
 // With synchronous replication a commit is in the log, and sent, long before its row is visible.
 func TestEventBeforeItsRowIsVisibleIsMarkedWhenItIs(t *testing.T) {
 	const events = 1500 // more than are settled without waiting
-	postgres := testenv.NewPostgres(t, testenv.PostgresOptions{})
-	r := newRig(t, postgres.Database(t), "")
-	// Everybody but the writer commits without the standby that will be missing.
-	r.exec(`ALTER ROLE postgres SET synchronous_commit = local`)
-	r.conn = r.connect()
+	r := newRig(t, testenv.NewPostgres(t, testenv.PostgresOptions{}).Database(t), "")
+	r.commitAlone()
 	run := r.start(nil)
 	r.insert("acme", 0, 1, 1)
 	r.eventually("the first is SENT", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 1 })
 
-	r.exec(`ALTER SYSTEM SET synchronous_standby_names = 'nobody'`)
-	r.exec(`SELECT pg_reload_conf()`)
-	r.eventually("the setting counts", func() bool {
-		return r.count(`SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = 'nobody'`) == 1
-	})
 	before := r.logEnd()
-	t.Cleanup(r.forgetStandby)
-	writer := r.connect()
-	if _, err := writer.Exec(t.Context(), `SET synchronous_commit = on`); err != nil {
-		t.Fatal(err)
-	}
-	held := make(chan error, 1)
-	go func() {
-		_, err := writer.Exec(context.Background(), `INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload)
-			SELECT 'acme', 'k', 'orders', now(), jsonb_build_object('seq', i) FROM generate_series(1, $1::int) i`, events)
-		held <- err
-	}()
+	held := r.insertUnseen(1, events)
 	r.eventually("the events, whose commit still waits", func() bool { return r.length("acme:orders") == events+1 })
 
 	// They are named again and again, at a pace.
@@ -105,6 +87,35 @@ func TestEventBeforeItsRowIsVisibleIsMarkedWhenItIs(t *testing.T) {
 	r.insert("acme", events+1, 1, 1)
 	r.eventually("all is confirmed", func() bool { return r.confirmed(end) })
 	r.sequence("acme:orders", events+2)
+}
+
+// insertUnseen commits events of one key on a server of the test's own. The commit waits for a standby that does not exist, until
+// forgetStandby: the events are in the log, and nobody sees their rows. It goes with commitAlone.
+func (r *rig) insertUnseen(first, n int) (committed <-chan error) {
+	r.t.Helper()
+	r.exec(`ALTER SYSTEM SET synchronous_standby_names = 'nobody'`)
+	r.exec(`SELECT pg_reload_conf()`)
+	r.eventually("the setting counts", func() bool {
+		return r.count(`SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = 'nobody'`) == 1
+	})
+	r.t.Cleanup(r.forgetStandby)
+	writer, done := r.connect(), make(chan error, 1)
+	if _, err := writer.Exec(r.t.Context(), `SET synchronous_commit = on`); err != nil {
+		r.t.Fatal(err)
+	}
+	go func() {
+		_, err := writer.Exec(context.Background(), `INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload)
+			SELECT 'acme', 'k', 'orders', now(), jsonb_build_object('seq', i) FROM generate_series($1::int, $1::int + $2::int - 1) i`, first, n)
+		done <- err
+	}()
+	return done
+}
+
+// commitAlone lets everybody commit without waiting for a standby, but who asks for it.
+func (r *rig) commitAlone() {
+	r.t.Helper()
+	r.exec(`ALTER ROLE postgres SET synchronous_commit = local`)
+	r.conn = r.connect()
 }
 
 // forgetStandby ends every wait for the standby that does not exist.
