@@ -121,7 +121,8 @@ func readExported(ctx context.Context, conn *pgx.Conn, name string) (text string
 }
 
 const (
-	adoptRows   = 1000 // looked at by one statement
+	adoptFirst  = 50   // rows looked at by the first statement, when their size is not known
+	adoptRows   = 1000 // ... by any
 	adoptReport = 10 * time.Second
 )
 
@@ -136,12 +137,17 @@ func (s *session) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	adopted, reported := 0, time.Now()
+	adopted, look, reported := 0, adoptFirst, time.Now()
 	for after, end := a.After, false; !end; {
 		var found []outbox.Row
-		if found, after, end, err = s.table.Adopt(ctx, s.tables, after, adoptRows); err != nil {
+		if found, after, end, err = s.table.Adopt(ctx, s.tables, after, look); err != nil {
 			return err
 		}
+		bytes := 0
+		for i := range found {
+			bytes += found[i].Event.Size()
+		}
+		look = adoptNext(look, bytes)
 		n, err := s.parkMissing(ctx, chosen.rows(found))
 		if err != nil {
 			return err
@@ -160,6 +166,12 @@ func (s *session) adopt(ctx context.Context) error {
 	}
 	s.relay.cfg.Log.Info().Int("adopted", adopted).Msg("rows that are older than the slot are adopted")
 	return checkpoint.EndAdoption(ctx, s.tables, s.lease)
+}
+
+// adoptNext is how many rows are looked at next, where so many were so large together: no more than parkBytes if those are as large, so that
+// memory is bounded by the size of the rows and not by their number. It grows in steps, because only what was read is known.
+func adoptNext(look, bytes int) int {
+	return max(1, min(adoptRows, 4*look, look*parkBytes/max(1, bytes)))
 }
 
 // parkMissing parks rows by statements of a bounded size.
@@ -260,13 +272,16 @@ func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) er
 	if a.Landed.IsZero() {
 		return nil
 	}
+	look := adoptFirst
 	for after := (park.Cursor{Position: a.Landed}); ; {
-		events, err := park.Above(ctx, s.tables, s.lease.Schema, s.lease.Slot, after, adoptRows)
+		events, err := park.Above(ctx, s.tables, s.lease.Schema, s.lease.Slot, after, look)
 		if err != nil || len(events) == 0 {
 			return err
 		}
 		var rows []park.Row
+		bytes := 0
 		for _, one := range events {
+			bytes += one.Event.Size()
 			base := park.Row{Event: one.Event, Key: one.Key, State: park.Waiting, LandedAfter: a.Landed}
 			for _, row := range routed(&s.relay.cfg, base) {
 				if row.State != park.Dead {
@@ -277,6 +292,6 @@ func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) er
 		if _, err := s.parkMissing(ctx, rows); err != nil {
 			return err
 		}
-		after = cursorOf(&events[len(events)-1])
+		after, look = cursorOf(&events[len(events)-1]), adoptNext(look, bytes)
 	}
 }
