@@ -33,6 +33,9 @@ func (d *Decoder) insert(r *reader, m *Message) error {
 	if err := readRow(r, rel, &m.Event); err != nil || r.err != nil {
 		return err
 	}
+	if m.Event.TenantID == nil {
+		m.Event.TenantID = d.defaultTenant
+	}
 	return d.checkRow(rel, &m.Event)
 }
 

@@ -2,8 +2,8 @@ package decode
 
 import "github.com/outboxd/outboxd/event"
 
-// Columns names the columns of the outbox table. An empty name says that the table has no such column. ID, TenantID, Topic and
-// Payload are required.
+// Columns names the columns of the outbox table. An empty name says that the table has no such column. ID, Topic and Payload are required, and
+// TenantID is without a DefaultTenant.
 type Columns struct {
 	ID            string
 	TenantID      string
@@ -16,6 +16,8 @@ type Columns struct {
 	Payload       string
 	Metadata      string
 	Status        string
+
+	DefaultTenant string // of a row whose tenant is NULL, and of all rows of a table without one; empty: there is none
 }
 
 // DefaultColumns are the columns of the outbox table that outboxd itself makes.
@@ -50,7 +52,7 @@ type field struct {
 func (c Columns) fields() []field {
 	return []field{
 		{c.ID, func(e *event.Event) *[]byte { return &e.ID }, true},
-		{c.TenantID, func(e *event.Event) *[]byte { return &e.TenantID }, true},
+		{c.TenantID, func(e *event.Event) *[]byte { return &e.TenantID }, c.DefaultTenant == ""},
 		{c.Topic, func(e *event.Event) *[]byte { return &e.Topic }, true},
 		{c.AggregateType, func(e *event.Event) *[]byte { return &e.AggregateType }, false},
 		{c.AggregateID, func(e *event.Event) *[]byte { return &e.AggregateID }, false},

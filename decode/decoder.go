@@ -11,6 +11,7 @@ import (
 type Decoder struct {
 	schema, table string
 	fields        []field
+	defaultTenant []byte // nil: none
 
 	relations map[uint32]*relation
 	lastID    uint32 // of last: inserts come in runs of one relation
@@ -34,6 +35,9 @@ func New(schema, table string, columns Columns) *Decoder {
 		if f.column != "" || f.required {
 			d.fields = append(d.fields, f)
 		}
+	}
+	if columns.DefaultTenant != "" {
+		d.defaultTenant = []byte(columns.DefaultTenant)
 	}
 	d.Reset()
 	return d

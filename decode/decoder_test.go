@@ -395,3 +395,31 @@ func BenchmarkInsert(b *testing.B) {
 		}
 	}
 }
+
+func TestARowWithoutATenantHasTheDefaultOne(t *testing.T) {
+	withDefault := func(tenantColumn string, relation []string) *decode.Decoder {
+		columns := decode.DefaultColumns()
+		columns.TenantID, columns.DefaultTenant = tenantColumn, "none"
+		d := decode.New("public", "outbox", columns)
+		decoded(t, d, relationMessage(outboxID, "public", "outbox", relation...))
+		decoded(t, d, beginMessage(0x100, 7))
+		return d
+	}
+	d := withDefault("tenant_id", seedColumns)
+	row := seedRow("e1")
+	if m := decoded(t, d, insertMessage(outboxID, row...)); string(m.Event.TenantID) != "acme" {
+		t.Errorf("the row's own tenant became %q", m.Event.TenantID)
+	}
+	row[1] = null{}
+	if m := decoded(t, d, insertMessage(outboxID, row...)); string(m.Event.TenantID) != "none" {
+		t.Errorf("NULL became %q", m.Event.TenantID)
+	}
+	row[1] = ""
+	if m := decoded(t, d, insertMessage(outboxID, row...)); m.Event.TenantID == nil || string(m.Event.TenantID) != "" {
+		t.Errorf("the empty text became %q", m.Event.TenantID)
+	}
+	d = withDefault("", append([]string{"id"}, seedColumns[2:]...))
+	if m := decoded(t, d, insertMessage(outboxID, append(seedRow("e2")[:1], seedRow("e2")[2:]...)...)); string(m.Event.TenantID) != "none" {
+		t.Errorf("without a column it is %q", m.Event.TenantID)
+	}
+}

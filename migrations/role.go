@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Role says what the running role is to be allowed.
@@ -11,7 +12,7 @@ type Role struct {
 	Name        string // required
 	OnSent      string // mark, delete or keep; default mark
 	Publication string // default "outboxd"
-	// The columns of the outbox table that outboxd changes, with OnSent mark and delete, where the table has them; the defaults are
+	// The columns of the outbox table that outboxd changes, with OnSent mark and delete, where the table has them; where none is named, they are
 	// "status", "retry_count", "retry_after" and "error_message".
 	StatusColumn       string
 	RetryCountColumn   string
@@ -26,14 +27,13 @@ func (r Role) withDefaults() Role {
 	}{
 		{&r.OnSent, "mark"},
 		{&r.Publication, "outboxd"},
-		{&r.StatusColumn, "status"},
-		{&r.RetryCountColumn, "retry_count"},
-		{&r.RetryAfterColumn, "retry_after"},
-		{&r.ErrorMessageColumn, "error_message"},
 	} {
 		if *f.field == "" {
 			*f.field = f.value
 		}
+	}
+	if len(r.Columns()) == 0 {
+		r.StatusColumn, r.RetryCountColumn, r.RetryAfterColumn, r.ErrorMessageColumn = "status", "retry_count", "retry_after", "error_message"
 	}
 	return r
 }
@@ -56,7 +56,8 @@ func (r Role) validate() error {
 
 // Columns are those of the outbox table that outboxd changes.
 func (r Role) Columns() []string {
-	return []string{r.StatusColumn, r.RetryCountColumn, r.RetryAfterColumn, r.ErrorMessageColumn}
+	all := []string{r.StatusColumn, r.RetryCountColumn, r.RetryAfterColumn, r.ErrorMessageColumn}
+	return slices.DeleteFunc(all, func(name string) bool { return name == "" })
 }
 
 // WriteRoleSQL writes the script that gives the running role the least rights it can work with, and makes the publication, which

@@ -6,8 +6,8 @@ import (
 )
 
 // Columns names the columns of the table. The zero value stands for those of the table that outboxd itself makes; an empty name says
-// that the table has no such column, with two exceptions: where no column of an event is named but the id and the status, the others
-// have their usual names, and so have the last four, which the table need not have.
+// that the table has no such column, with one exception: where no column of an event is named but the id and the status, the others have their usual
+// names, the last four too.
 type Columns struct {
 	ID            string
 	TenantID      string
@@ -50,15 +50,14 @@ func (c Columns) withDefaults() Columns {
 	if c == (Columns{}) {
 		return DefaultColumns()
 	}
-	usual, named := DefaultColumns(), false
-	theirs, ours := c.eventFields(), usual.eventFields()
-	for i := range theirs {
-		named = named || *theirs[i].column != ""
-	}
-	for i := range theirs {
-		if !named {
-			*theirs[i].column = *ours[i].column
+	usual := DefaultColumns()
+	for _, f := range c.eventFields() {
+		if *f.column != "" {
+			return c
 		}
+	}
+	for i, f := range c.eventFields() {
+		*f.column = *usual.eventFields()[i].column
 	}
 	for i, f := range c.extraFields() {
 		if *f == "" {
@@ -124,7 +123,7 @@ var typesOfExtras = [][]string{
 	{"pg_catalog.timestamptz", "pg_catalog.timestamp"},
 }
 
-// dropAbsent leaves out the columns that the table lacks. It returns why events cannot be read from the table, if so: a column
+// dropAbsent leaves out the columns that the table lacks, or that are of no use. It returns why events cannot be read from the table, if so: a column
 // under another name than the usual one is there or a mistake.
 func (t *Table) dropAbsent() error {
 	usual := DefaultColumns()
@@ -135,6 +134,7 @@ func (t *Table) dropAbsent() error {
 		case there && !c.mayRead:
 			problems = append(problems, fmt.Errorf("the role may not read column %q: GRANT SELECT on it", c.name))
 		case there:
+		case *f.column == "" && f.column == &t.config.Columns.TenantID && t.config.DefaultTenant != "":
 		case f.required, *f.column != "" && *f.column != *usual.eventFields()[i].column:
 			problems = append(problems, fmt.Errorf("it has no column %q: set %s", *f.column, f.setting))
 		default:

@@ -20,6 +20,8 @@ type Config struct {
 	Columns  Columns
 	Statuses Statuses
 	OnSent   OnSent // default Mark
+
+	DefaultTenant string // of a row whose tenant is NULL, and of all rows of a table without one; empty: there is none
 }
 
 // WithDefaults fills in what is empty.

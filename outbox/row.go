@@ -47,6 +47,10 @@ func (t *Table) list() string {
 	c := &t.config.Columns
 	list := []string{t.idText()}
 	for _, f := range c.eventFields() {
+		if f.column == &c.TenantID {
+			list = append(list, t.tenantText())
+			continue
+		}
 		list = append(list, t.textOf(*f.column))
 	}
 	list = append(list, t.textOf(c.Status), t.countOf(c.RetryCount), t.microsOf(c.RetryAfter), t.microsOf(c.CreatedAt), t.textOf(c.ErrorMessage),
@@ -61,6 +65,15 @@ func (t *Table) textOf(name string) string {
 		return `NULL::text`
 	}
 	return c.text(`o.` + quote(name))
+}
+
+// tenantText is o's tenant, or the default one.
+func (t *Table) tenantText() string {
+	text := t.textOf(t.config.Columns.TenantID)
+	if t.config.DefaultTenant == "" {
+		return text
+	}
+	return `coalesce(` + text + `, ` + literal(t.config.DefaultTenant) + `)`
 }
 
 func (t *Table) countOf(name string) string {

@@ -98,20 +98,23 @@ func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, 
 func (t *Table) matches(f Filter) (condition string, args []any, err error) {
 	c := &t.config.Columns
 	condition = "true"
-	for _, one := range []struct{ column, name, value string }{
-		{c.TenantID, "tenant", f.Tenant},
-		{c.Topic, "topic", f.Topic},
-		{c.AggregateType, "aggregate type", f.AggregateType},
-		{c.AggregateID, "aggregate id", f.AggregateID},
+	for _, one := range []struct {
+		there             bool
+		text, name, value string
+	}{
+		{c.TenantID != "" || t.config.DefaultTenant != "", t.tenantText(), "tenant", f.Tenant},
+		{c.Topic != "", t.textOf(c.Topic), "topic", f.Topic},
+		{c.AggregateType != "", t.textOf(c.AggregateType), "aggregate type", f.AggregateType},
+		{c.AggregateID != "", t.textOf(c.AggregateID), "aggregate id", f.AggregateID},
 	} {
 		if one.value == "" {
 			continue
 		}
-		if one.column == "" {
+		if !one.there {
 			return "", nil, fmt.Errorf("it has no column for the %s: look for something else, or name one (database.columns)", one.name)
 		}
 		args = append(args, one.value)
-		condition += fmt.Sprintf(` AND %s = $%d`, t.textOf(one.column), len(args))
+		condition += fmt.Sprintf(` AND %s = $%d`, one.text, len(args))
 	}
 	for _, one := range []struct {
 		operator string

@@ -265,3 +265,66 @@ func TestSelectByWhatTheTableLacksIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestARowWithoutATenantHasTheDefaultOneHoweverItIsRead(t *testing.T) {
+	l := setupLaneOf(t, "varchar(40)", outbox.Config{DefaultTenant: `a'c\me`})
+	l.exec(`ALTER TABLE t ALTER tenant_id DROP NOT NULL`)
+	for n, tenant := range []any{nil, "other", nil, ""} {
+		l.row(n, "NEW")
+		l.exec(`UPDATE t SET tenant_id = $1 WHERE id = $2`, tenant, l.id(n))
+	}
+	bare := l.describe(outbox.Config{Table: "t", DefaultTenant: "acme", OnSent: outbox.Delete, Columns: outbox.Columns{
+		ID: "id", Status: "status", Topic: "topic", Payload: "payload",
+	}})
+	tenants := func(rows []outbox.Row, err error) string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, r := range rows {
+			all = append(all, fmt.Sprintf("%q", r.Event.TenantID))
+		}
+		slices.Sort(all)
+		return strings.Join(all, " ")
+	}
+	selected := func(table *outbox.Table, tenant string) string {
+		rows, _, _, err := table.Select(t.Context(), l.conn, outbox.Filter{Tenant: tenant}, "", 10)
+		return tenants(rows, err)
+	}
+	adopted, _, _, err := l.table.Adopt(t.Context(), l.conn, "", 10)
+	all := []string{l.id(0), l.id(1), l.id(2), l.id(3)}
+	read, readErr := l.table.Read(t.Context(), l.conn, all)
+	still, stillErr := l.table.StillNew(t.Context(), l.conn, l.lease, all)
+	for what, c := range map[string]struct{ got, want string }{
+		"adopt":                     {tenants(adopted, err), `"" "a'c\\me" "a'c\\me" "other"`},
+		"read":                      {tenants(read, readErr), `"" "a'c\\me" "a'c\\me" "other"`},
+		"sweep":                     {tenants(still, stillErr), `"" "a'c\\me" "a'c\\me" "other"`},
+		"select the default tenant": {selected(l.table, `a'c\me`), `"a'c\\me" "a'c\\me"`},
+		"select another":            {selected(l.table, "other"), `"other"`},
+		"without the column":        {selected(bare, "acme"), `"acme" "acme" "acme" "acme"`},
+		"none without the column":   {selected(bare, "other"), ``},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %s, want %s", what, c.got, c.want)
+		}
+	}
+}
+
+// An empty name says that there is no such column, though the table has one of the usual name.
+func TestAnEmptyColumnIsNone(t *testing.T) {
+	l := setupLane(t, outbox.Config{})
+	columns := outbox.DefaultColumns()
+	columns.RetryCount, columns.RetryAfter, columns.ErrorMessage, columns.CreatedAt = "", "", "", ""
+	l.table = l.describe(outbox.Config{Table: "t", Columns: columns})
+	l.row(1, "NEW")
+	l.park(1, at{destination: "d", state: "waiting", attempts: 2})
+	l.mirror(outbox.Mirror{ID: "1", Status: "FAILED", RetryCount: 2, RetryAfter: due, Message: "too large"})
+	if n := l.count(`SELECT count(*) FROM t WHERE status = 'FAILED' AND retry_count = 0 AND retry_after IS NULL AND error_message IS NULL`); n != 1 {
+		t.Error("a column without a name was written to")
+	}
+	l.exec(`UPDATE t SET retry_count = 5, error_message = 'mine'`)
+	rows, err := l.table.Read(t.Context(), l.conn, []string{"1"})
+	if err != nil || rows[0].RetryCount != 0 || rows[0].Error != "" || !rows[0].CreatedAt.IsZero() {
+		t.Errorf("a column without a name was read: %+v, %v", rows, err)
+	}
+}

@@ -184,7 +184,11 @@ script also makes the publication and gives that role the least rights that "run
 // roleOptions says what the running role needs with this configuration.
 func roleOptions(cfg *config.Config, name string) migrations.Role {
 	d := cfg.Database
-	return migrations.Role{Name: name, OnSent: cfg.OnSent, Publication: d.Publication, StatusColumn: d.Columns.Status}
+	c := &d.Columns
+	return migrations.Role{
+		Name: name, OnSent: cfg.OnSent, Publication: d.Publication,
+		StatusColumn: c.Status, RetryCountColumn: c.RetryCount, RetryAfterColumn: c.RetryAfter, ErrorMessageColumn: c.ErrorMessage,
+	}
 }
 
 // migrationOptions names the schema and the table. An empty indexes stands for the default.

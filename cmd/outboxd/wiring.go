@@ -88,6 +88,7 @@ func columns(cfg *config.Config) decode.Columns {
 	return decode.Columns{
 		ID: c.ID, TenantID: c.TenantID, Topic: c.Topic, AggregateType: c.AggregateType, AggregateID: c.AggregateID, OccurredAt: c.OccurredAt,
 		SchemaID: c.SchemaID, SchemaVersion: c.SchemaVersion, Payload: c.Payload, Metadata: c.Metadata, Status: c.Status,
+		DefaultTenant: cfg.Database.DefaultTenant,
 	}
 }
 
@@ -100,6 +101,8 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 		Columns:  outbox.Columns(d.Columns),
 		Statuses: outbox.Statuses(d.Statuses),
 		OnSent:   outbox.OnSent(cfg.OnSent),
+
+		DefaultTenant: d.DefaultTenant,
 	}
 }
 

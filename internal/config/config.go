@@ -61,7 +61,7 @@ type Database struct {
 // Columns maps what outboxd needs to the columns of the table.
 type Columns struct {
 	ID            string `yaml:"id" default:"id" doc:"Primary key of the event; must not be empty."`
-	TenantID      string `yaml:"tenant_id" default:"tenant_id" doc:"Tenant, part of the key that order is kept for; must not be empty."`
+	TenantID      string `yaml:"tenant_id" default:"tenant_id" doc:"Tenant, part of the key that order is kept for; may be empty where database.default_tenant is not."`
 	Topic         string `yaml:"topic" default:"topic" doc:"Topic, what routes match; must not be empty."`
 	AggregateType string `yaml:"aggregate_type" default:"aggregate_type" doc:"Type of the aggregate, part of the key."`
 	AggregateID   string `yaml:"aggregate_id" default:"aggregate_id" doc:"Id of the aggregate, part of the key. An event without one is a key of its own."`
@@ -71,7 +71,7 @@ type Columns struct {
 	Payload       string `yaml:"payload" default:"payload" doc:"Body of the event; must not be empty."`
 	Metadata      string `yaml:"metadata" default:"event_metadata" doc:"JSON object of metadata, passed on."`
 	Status        string `yaml:"status" default:"status" doc:"Status of the row. Inserts whose status is not statuses.new are ignored."`
-	RetryCount    string `yaml:"retry_count" default:"retry_count" doc:"How often the event was refused; shown to people. A table without it is fine, as with the next three."`
+	RetryCount    string `yaml:"retry_count" default:"retry_count" doc:"How often the event was refused; shown to people. That a table lacks a column of the usual name is fine here and in the next three."`
 	RetryAfter    string `yaml:"retry_after" default:"retry_after" doc:"When it is tried again."`
 	ErrorMessage  string `yaml:"error_message" default:"error_message" doc:"Why it was refused."`
 	CreatedAt     string `yaml:"created_at" default:"created_at" doc:"When the row was inserted: the order of rows that are older than the slot, and their age for cleanup."`
