@@ -1,0 +1,166 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+)
+
+// deployment is a machine with outboxd as a process of its own, under docker/deploy.sh.
+type deployment struct {
+	t                            *testing.T
+	folder, config, addr, binary string
+	environ                      []string
+}
+
+func newDeployment(t *testing.T) *deployment {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deployment{t: t, folder: t.TempDir(), addr: listener.Addr().String(), binary: program(t)}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	url := testenv.Postgres(t).Database(t)
+	d.environ = append(os.Environ(), "DATABASE_URL="+url)
+	d.config = d.write("outboxd.yaml", fmt.Sprintf("database: {slot: deploy}\nsinks: {stdout: {}}\nhttp: {addr: %q}\n", d.addr))
+	t.Cleanup(d.end)
+	return d
+}
+
+func (d *deployment) write(name, text string) string {
+	d.t.Helper()
+	path := filepath.Join(d.folder, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	return path
+}
+
+// deploy runs the script and returns what it says.
+func (d *deployment) deploy(binary, config string, want int, arguments ...string) string {
+	d.t.Helper()
+	args := append([]string{"--binary", binary, "--config", config, "--process", d.folder, "--url", "http://" + d.addr, "--timeout", "30"}, arguments...)
+	command := exec.Command(filepath.Join("..", "..", "docker", "deploy.sh"), args...)
+	command.Env = d.environ
+	out, err := command.CombinedOutput()
+	if command.ProcessState == nil {
+		d.t.Fatal(err)
+	}
+	if code := command.ProcessState.ExitCode(); code != want {
+		log, _ := os.ReadFile(filepath.Join(d.folder, "outboxd.log"))
+		d.t.Fatalf("deploy.sh exits %d, want %d:\n%s\n%s", code, want, out, log)
+	}
+	return string(out)
+}
+
+// pid returns the process that runs, or 0.
+func (d *deployment) pid() int {
+	text, err := os.ReadFile(filepath.Join(d.folder, "outboxd.pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return pid
+}
+
+// end ends the process and waits for that. It is no child of the test: nobody else tells.
+func (d *deployment) end() {
+	pid := d.pid()
+	if pid == 0 {
+		return
+	}
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	deadline := time.After(patience)
+	for syscall.Kill(pid, 0) == nil {
+		select {
+		case <-deadline:
+			d.t.Errorf("process %d does not end", pid)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func mustSay(t *testing.T, said string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(said, want) {
+			t.Errorf("deploy.sh does not say %q:\n%s", want, said)
+		}
+	}
+}
+
+func TestVersionIsPutIntoServiceAndABrokenOneIsRolledBack(t *testing.T) {
+	d := newDeployment(t)
+	wrong := d.write("wrong.yaml", "sinks: {stdout: {}}\nbatch: {max_messages: 0}\n")
+	mustSay(t, d.deploy(d.binary, wrong, 1), "batch.max_messages", "check failed")
+	if d.pid() != 0 {
+		t.Fatal("a version with wrong settings was started")
+	}
+	mustSay(t, d.deploy(d.binary, d.config, 0), "made table public.outbox", "verify: dev is active", "deploy: done")
+	first := d.pid()
+
+	// A broken version where there is one before; it fails when it runs.
+	broken := d.write("broken/outboxd", "#!/bin/sh\n[ \"$1\" != run ] || { echo broken >&2; exit 1; }\nexec "+d.binary+" \"$@\"\n")
+	mustSay(t, d.deploy(broken, d.config, 1), "the process has ended", "broken", "rolling back to the version before", "the version before is ready again")
+	if pid := d.pid(); pid == 0 || pid == first {
+		t.Errorf("process %d runs after %d", pid, first)
+	}
+	mustSay(t, d.deploy(d.binary, d.config, 0, "validate", "verify"), "verify: dev is active")
+}
+
+func TestBrokenFirstVersionLeavesNothingBehind(t *testing.T) {
+	d := newDeployment(t)
+	broken := d.write("broken/outboxd", "#!/bin/sh\n[ \"$1\" != run ] || exit 1\nexec "+d.binary+" \"$@\"\n")
+	mustSay(t, d.deploy(broken, d.config, 1), "verify failed", "there was no version before")
+	if _, err := os.Stat(filepath.Join(d.folder, "outboxd")); !os.IsNotExist(err) {
+		t.Errorf("the broken version stays: %v", err)
+	}
+}
+
+func TestDeploymentWantsAnIndexThatBeginsWithTheID(t *testing.T) {
+	if _, err := exec.LookPath("psql"); err != nil {
+		t.Skip("psql is not installed")
+	}
+	d := newDeployment(t)
+	d.deploy(d.binary, d.config, 0, "migrate", "indexes")
+	psql := exec.Command("psql", "-X", "-q", "-c", "ALTER TABLE outbox DROP CONSTRAINT outbox_pkey", strings.TrimPrefix(d.environ[len(d.environ)-1], "DATABASE_URL="))
+	if out, err := psql.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mustSay(t, d.deploy(d.binary, d.config, 1, "indexes"), "no index of public.outbox begins with id: CREATE INDEX CONCURRENTLY ON public.outbox (id)", "indexes failed")
+}
+
+func TestDeployRefusesWrongUsage(t *testing.T) {
+	d := newDeployment(t)
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"destroy"}, "unknown: destroy"},
+		{[]string{"--timeout", "soon"}, "--timeout 'soon' is no number of seconds"},
+		{[]string{"--timeout"}, "--timeout needs a value"},
+		{[]string{"--systemd", "outboxd"}, "exclude each other"},
+		{[]string{"--config", "/absent"}, "--config '/absent' cannot be read"},
+	} {
+		mustSay(t, d.deploy(d.binary, d.config, 2, c.args...), c.says)
+	}
+}
