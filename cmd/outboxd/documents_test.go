@@ -33,7 +33,9 @@ func TestEveryCommandIsInTheDocument(t *testing.T) {
 	})
 }
 
-func TestEveryMetricIsInTheDocument(t *testing.T) {
+// metrics returns the names of all metrics of the relay.
+func metrics(t *testing.T) map[string]bool {
+	t.Helper()
 	registry := prometheus.NewRegistry()
 	relay.New(relay.Config{Registry: registry})
 	described := make(chan *prometheus.Desc)
@@ -41,20 +43,60 @@ func TestEveryMetricIsInTheDocument(t *testing.T) {
 		defer close(described)
 		registry.Describe(described)
 	}()
-	text, name := document(t, "docs/operations.md"), regexp.MustCompile(`fqName: "([a-z_]+)"`)
-	metrics := 0
+	names, name := map[string]bool{}, regexp.MustCompile(`fqName: "([a-z_]+)"`)
 	for d := range described {
-		metrics++
 		found := name.FindStringSubmatch(d.String())
 		if found == nil {
 			t.Fatalf("no name in %s", d)
 		}
-		if !regexp.MustCompile("`" + found[1] + "[`{]").MatchString(text) {
-			t.Errorf("docs/operations.md lacks %s", found[1])
+		names[found[1]] = true
+	}
+	if len(names) == 0 {
+		t.Fatal("the relay has no metrics")
+	}
+	return names
+}
+
+func TestEveryMetricIsInTheDocument(t *testing.T) {
+	text := document(t, "docs/operations.md")
+	for name := range metrics(t) {
+		if !regexp.MustCompile("`" + name + "[`{]").MatchString(text) {
+			t.Errorf("docs/operations.md lacks %s", name)
 		}
 	}
-	if metrics == 0 {
-		t.Error("the relay has no metrics")
+}
+
+func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
+	names := metrics(t)
+	for _, file := range []string{"docker/prometheus/rules.yaml", "docker/grafana/outboxd.json", "docs/runbook.md"} {
+		asked := regexp.MustCompile(`\boutboxd_[a-z_]+`).FindAllString(document(t, file), -1)
+		if len(asked) == 0 {
+			t.Errorf("%s asks for nothing", file)
+		}
+		for _, name := range asked {
+			if !names[name] && !names[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")] {
+				t.Errorf("%s asks for %s, which does not exist", file, name)
+			}
+		}
+	}
+}
+
+func TestRunbooksCommandsExist(t *testing.T) {
+	root := newRootCommand(&app{})
+	commands := regexp.MustCompile("(?m)(?:^|`)outboxd ([a-z][^`\n]*)").FindAllStringSubmatch(document(t, "docs/runbook.md"), -1)
+	if len(commands) == 0 {
+		t.Error("docs/runbook.md names no command")
+	}
+	for _, c := range commands {
+		line, _, _ := strings.Cut(c[1], " #")
+		cmd, rest, err := root.Find(strings.Fields(line))
+		if err != nil || cmd.HasSubCommands() {
+			t.Errorf("outboxd %s is no command: %v", line, err)
+			continue
+		}
+		if err := cmd.ParseFlags(rest); err != nil {
+			t.Errorf("outboxd %s: %v", line, err)
+		}
 	}
 }
 
