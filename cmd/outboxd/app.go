@@ -77,6 +77,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newDemoCommand(a),
 		newMigrateCommand(a),
 		newConfigCommand(a),
+		newDoctorCommand(a),
 		newSlotCommand(a),
 		newEventsCommand(a),
 		newCleanupCommand(a),

@@ -1,0 +1,143 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// database is what the checks of PostgreSQL share. One goroutine uses it.
+type database struct {
+	*Config
+	conn   *pgx.Conn
+	known  *topics
+	server *wal.Server   // nil before it was verified, and where it could not be
+	table  *outbox.Table // nil before it was described, and where it cannot be used
+	columns map[string]column // of the outbox table; nil where there is none
+}
+
+// databaseChecks are made in this order: later ones use what earlier ones have found.
+var databaseChecks = []struct {
+	area string
+	check[*database]
+}{
+	{"postgres", check[*database]{"tls", checkDatabaseTLS}},
+	{"postgres", check[*database]{"pooler", checkPooler}},
+	{"postgres", check[*database]{"server", checkServer}},
+	{"postgres", check[*database]{"settings", checkSettings}},
+	{"postgres", check[*database]{"connections", checkConnections}},
+	{"postgres", check[*database]{"clock", checkDatabaseClock}},
+	{"postgres", check[*database]{"transactions", checkTransactions}},
+	{"postgres", check[*database]{"prepared", checkPrepared}},
+	{"schema", check[*database]{"migrations", checkMigrations}},
+	{"schema", check[*database]{"rights", checkRights}},
+	{"slot", check[*database]{"publication", checkPublication}},
+	{"slot", check[*database]{"slot", checkSlot}},
+	{"slot", check[*database]{"instances", checkInstances}},
+	{"table", check[*database]{"table", checkTable}},
+	{"table", check[*database]{"columns", checkColumns}},
+	{"table", check[*database]{"indexes", checkIndexes}},
+	{"table", check[*database]{"vacuum", checkVacuum}},
+	{"table", check[*database]{"statuses", checkStatuses}},
+	{"table", check[*database]{"old", checkOldRows}},
+	{"parked", check[*database]{"parked", checkParked}},
+	{"parked", check[*database]{"reasons", checkReasons}},
+	{"parked", check[*database]{"keys", checkKeys}},
+	{"parked", check[*database]{"destinations", learnDestinations}},
+}
+
+// examineDatabase makes the checks one after the other over one connection, and a new one when that was lost.
+func examineDatabase(ctx context.Context, cfg *Config, known *topics) (findings []Finding) {
+	defer known.finish()
+	d := &database{Config: cfg, known: known}
+	for _, c := range databaseChecks {
+		if d.conn == nil || d.conn.IsClosed() {
+			if err := d.connect(ctx); err != nil {
+				return append(findings, unreachable(err))
+			}
+		}
+		of := runCheck(ctx, cfg.Timeout, c.check, d)
+		for i := range of {
+			of[i].Area = c.area
+		}
+		findings = append(findings, of...)
+	}
+	if err := closeConn(ctx, d.conn); err != nil {
+		findings = append(findings, found(Info, "connection", "the connection did not close: "+err.Error(), "", ""))
+	}
+	return findings
+}
+
+// connect opens a session that can write nothing and waits for nobody.
+func (d *database) connect(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	limit := strconv.FormatInt(max(d.Timeout.Milliseconds()*9/10, 1), 10)
+	d.conn, err = d.Connect(ctx, map[string]string{
+		"default_transaction_read_only": "on", "statement_timeout": limit, "lock_timeout": limit,
+	})
+	return err
+}
+
+// unreachable says why there is no connection to the database.
+func unreachable(err error) Finding {
+	why := "nothing is read from the database, and the log that the slot keeps grows"
+	mend := "see that PostgreSQL runs and listens there, that pg_hba.conf lets the role in, and that database.url is right"
+	if checks := wal.CheckErrors(err); len(checks) > 0 {
+		return found(Error, "connection", checks[0].Problem, why, checks[0].Mend)
+	}
+	if _, expired := expiredIn(err); expired {
+		return found(Error, "tls", "no connection to PostgreSQL: "+err.Error(), why, "renew the server's certificate (ssl_cert_file) and SELECT pg_reload_conf()")
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pgErr.Code {
+		case "28P01", "28000":
+			mend = "correct user and password in database.url, ALTER ROLE NAME LOGIN, or let the role in by pg_hba.conf"
+		case "3D000":
+			mend = "create the database, or name another in database.url"
+		case "53300":
+			mend = "raise max_connections, or end connections that nobody needs"
+		}
+	}
+	return found(Error, "connection", "no connection to PostgreSQL: "+err.Error(), why, mend)
+}
+
+// expiredIn tells whether the error says that a certificate is not valid at this time.
+func expiredIn(err error) (x509.CertificateInvalidError, bool) {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return invalid, ok && invalid.Reason == x509.Expired
+}
+
+func checkPooler(ctx context.Context, d *database) ([]Finding, error) {
+	err := wal.CheckPooler(ctx, d.conn, func(ctx context.Context) (*pgx.Conn, error) { return d.Connect(ctx, nil) })
+	if checks := wal.CheckErrors(err); len(checks) > 0 {
+		return []Finding{found(Error, "pooler", checks[0].Problem, "locks, notifications and settings belong to a session", checks[0].Mend)}, nil
+	}
+	return nil, err
+}
+
+func checkDatabaseTLS(_ context.Context, d *database) ([]Finding, error) {
+	conn, secured := d.conn.PgConn().Conn().(*tls.Conn)
+	if !secured {
+		return []Finding{ok("tls", "the connection to PostgreSQL is not encrypted, as sslmode allows")}, nil
+	}
+	state := conn.ConnectionState()
+	findings := []Finding{certificateFinding("PostgreSQL", state.PeerCertificates, now())}
+	for _, own := range d.conn.Config().TLSConfig.Certificates {
+		leaf, err := x509.ParseCertificate(own.Certificate[0])
+		if err != nil {
+			return findings, fmt.Errorf("read the client's certificate: %w", err)
+		}
+		findings = append(findings, certificateFinding("outboxd at PostgreSQL (sslcert)", []*x509.Certificate{leaf}, now()))
+	}
+	return findings, nil
+}

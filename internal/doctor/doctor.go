@@ -1,0 +1,153 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// DefaultTimeout is how long one check may take.
+const DefaultTimeout = 10 * time.Second
+
+// Config says what to look at. All but Sinks and Timeout is required.
+type Config struct {
+	// Connect opens a connection to the database with runtime parameters of the session.
+	Connect func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error)
+
+	WAL        wal.Config
+	Outbox     outbox.Config
+	Migrations migrations.Options // Schema is that of outboxd's own tables
+
+	MaxRetainedWAL int64         // outage.max_retained_wal, in bytes
+	MaxConnections int           // that one instance opens at most
+	StopWhenLost   bool          // slot.on_lost: stop
+	Failover       bool          // database.failover
+	Sinks          []Sink        // those that routes name
+	Timeout        time.Duration // of each check; default DefaultTimeout
+}
+
+// check looks at one thing. It keeps to ctx's deadline. An error says that the check could not be made.
+type check[T any] struct {
+	name string
+	run  func(context.Context, T) ([]Finding, error)
+}
+
+// area is a part of the path that is looked at on its own, beside the others.
+type area struct {
+	name    string
+	examine func(context.Context) []Finding
+}
+
+// Examine makes all checks and returns their findings in a fixed order: the database's, then those of each sink. It returns early, with
+// what it has found, when ctx is cancelled.
+func Examine(ctx context.Context, cfg Config) []Finding {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	known := newTopics()
+	areas := []area{{"postgres", func(ctx context.Context) []Finding { return examineDatabase(ctx, &cfg, known) }}}
+	for _, s := range cfg.Sinks {
+		areas = append(areas, area{s.kind() + " " + s.Name, func(ctx context.Context) []Finding { return s.examine(ctx, &cfg, known) }})
+	}
+	findings := make([][]Finding, len(areas))
+	var all sync.WaitGroup
+	for i, a := range areas {
+		all.Go(func() {
+			findings[i] = a.examine(ctx)
+			for j := range findings[i] {
+				if f := &findings[i][j]; f.Area == "" {
+					f.Area = a.name
+				}
+			}
+		})
+	}
+	all.Wait()
+	return slices.Concat(findings...)
+}
+
+// runCheck makes one check within the time limit. What prevents it is a finding.
+func runCheck[T any](ctx context.Context, timeout time.Duration, c check[T], subject T) []Finding {
+	if ctx.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	findings, err := c.run(ctx, subject)
+	if err != nil && !errors.Is(err, event.ErrNotMigrated) { // that has a check of its own
+		findings = append(findings, notChecked(c.name, timeout, err))
+	}
+	return findings
+}
+
+func notChecked(name string, timeout time.Duration, err error) Finding {
+	why := "what is not checked may be wrong"
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pgErr.Code {
+		case "42501":
+			return found(Warning, name, "not checked: "+err.Error(), why, "give the role the right, as outboxd migrate sql --role NAME does")
+		case "57014", "55P03":
+			return found(Warning, name, fmt.Sprintf("not checked: it took longer than %s", timeout), why, "run doctor again with a longer --timeout, when the server has less to do")
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return found(Warning, name, fmt.Sprintf("not checked: no answer within %s", timeout), why, "see why the server is slow, or run doctor again with a longer --timeout")
+	}
+	return found(Warning, name, "not checked: "+err.Error(), why, "run doctor again; when it stays, see the server's log")
+}
+
+// Fixed is what became of one finding that could be fixed.
+type Fixed struct {
+	Check string `json:"check"`
+	Did   string `json:"did,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// Mend does what the findings offer, in their order, and tells of each. Examine again to see what is left.
+func Mend(ctx context.Context, cfg Config, findings []Finding) []Fixed {
+	fixable := slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.fix == nil })
+	if len(fixable) == 0 {
+		return nil
+	}
+	var all []Fixed
+	for _, f := range fixable {
+		did, err := mend(ctx, cfg, f)
+		one := Fixed{Check: f.Check, Did: did}
+		if err != nil {
+			one.Error = err.Error()
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// mend does it over a connection of its own, so that what one leaves behind in its session does not hinder the next. An index takes the time that it
+// takes; only what waits for a lock of the application gives up soon.
+func mend(ctx context.Context, cfg Config, f Finding) (did string, err error) {
+	conn, err := cfg.Connect(ctx, map[string]string{"lock_timeout": mendLockTimeout})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, closeConn(ctx, conn)) }()
+	return f.fix(ctx, conn)
+}
+
+const mendLockTimeout = "10s"
+
+const closeTimeout = 2 * time.Second
+
+func closeConn(ctx context.Context, conn *pgx.Conn) error {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return conn.Close(closing)
+}

@@ -1,0 +1,125 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/outbox"
+)
+
+// checkTable sees whether rows can be settled as configured.
+func checkTable(ctx context.Context, d *database) ([]Finding, error) {
+	if d.server != nil && d.server.TableOwner == "" {
+		return nil, nil // there is no such table, which is told
+	}
+	table, err := outbox.Describe(ctx, d.conn, d.Outbox)
+	if err == nil {
+		d.table = table
+		return []Finding{ok("table", "rows of %s.%s can be settled (on_sent: %s)", d.WAL.Schema, d.WAL.Table, d.Outbox.WithDefaults().OnSent)}, nil
+	}
+	if ctx.Err() != nil || d.conn.IsClosed() {
+		return nil, err
+	}
+	return describeFindings(err), nil
+}
+
+// describeFindings takes an error of outbox.Describe apart: "PROBLEM: MEND", several where it joins several.
+func describeFindings(err error) (findings []Finding) {
+	prefix, problems := "", []error{err}
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if joined, ok := inner.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is looked for on the way down
+			problems = joined.Unwrap()
+			prefix = strings.TrimSuffix(err.Error(), inner.Error())
+			break
+		}
+	}
+	for _, p := range problems {
+		saw, mend := prefix+p.Error(), ""
+		if i := strings.LastIndex(saw, ": "); i >= 0 {
+			saw, mend = saw[:i], saw[i+2:]
+		}
+		findings = append(findings, found(Error, "table", saw, "delivered rows cannot be settled, and outboxd run refuses to start", mend))
+	}
+	return findings
+}
+
+// column is what the catalog says of a column of the outbox table.
+type column struct {
+	Name, Type string // the type without its length
+	NotNull    bool
+}
+
+func checkColumns(ctx context.Context, d *database) ([]Finding, error) {
+	rows, err := d.conn.Query(ctx, `SELECT a.attname, format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, NULL), a.attnotnull OR t.typnotnull
+		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+		WHERE a.attrelid = (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)
+			AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, d.WAL.Schema, d.WAL.Table)
+	if err != nil {
+		return nil, err
+	}
+	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
+	if err != nil || len(columns) == 0 {
+		return nil, err
+	}
+	d.columns = map[string]column{}
+	for _, c := range columns {
+		d.columns[c.Name] = c
+	}
+	return columnFindings(d.Outbox.WithDefaults(), d.columns), nil
+}
+
+var (
+	textTypes = []string{"text", "character varying", "character"}
+	jsonTypes = append([]string{"json", "jsonb"}, textTypes...)
+	timeTypes = []string{"timestamp with time zone"}
+)
+
+// use is what a column is for.
+type use struct {
+	column, setting string
+	types           []string // that serve; nil for any
+	why             string   // when it is of another type
+	notNull         string   // why it must not be NULL; "" where it may
+}
+
+func usesOf(c outbox.Columns) []use {
+	dead := "an event with a NULL there is dead at once"
+	return []use{
+		{c.ID, "id", nil, "", "a row without an id stops the stream"},
+		{c.TenantID, "tenant_id", nil, "", dead},
+		{c.Topic, "topic", nil, "", dead},
+		{c.Payload, "payload", append([]string{"bytea"}, jsonTypes...), "its text form is delivered as it is", ""},
+		{c.Metadata, "event_metadata", jsonTypes, "it is no JSON object, and is not passed on as one", ""},
+		{c.OccurredAt, "occurred_at", timeTypes, "without a time zone it is taken for UTC, and another type for no time at all", ""},
+		{c.RetryCount, "retry_count", []string{"smallint", "integer", "bigint", "numeric"}, "how often an event was refused is not shown there", ""},
+		{c.RetryAfter, "retry_after", []string{"timestamp with time zone", "timestamp without time zone"}, "when an event is tried again is not shown there", ""},
+		{c.ErrorMessage, "error_message", []string{"text", "character varying"}, "why an event was refused is not shown there", ""},
+		{c.CreatedAt, "created_at", []string{"timestamp with time zone", "timestamp without time zone"},
+			"rows that are older than the slot have no order, and none is cleaned up by age", ""},
+	}
+}
+
+func columnFindings(o outbox.Config, columns map[string]column) (findings []Finding) {
+	for _, u := range usesOf(o.Columns) {
+		c, there := columns[u.column]
+		switch {
+		case !there:
+			continue // what is needed is told by the check of the server
+		case u.types != nil && !slices.Contains(u.types, c.Type):
+			findings = append(findings, found(Warning, "column_type", fmt.Sprintf("column %q has the type %s", c.Name, c.Type), u.why,
+				fmt.Sprintf("ALTER TABLE ... ALTER COLUMN %s TYPE %s, or name another column (database.columns.%s)", quote(c.Name), u.types[0], u.setting)))
+		case u.notNull != "" && !c.NotNull:
+			findings = append(findings, found(Warning, "column_null", fmt.Sprintf("column %q may be NULL", c.Name), u.notNull,
+				fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", quote(o.Schema, o.Table), quote(c.Name))))
+		}
+	}
+	if len(findings) == 0 {
+		findings = append(findings, ok("columns", "the columns have types that serve"))
+	}
+	return findings
+}
