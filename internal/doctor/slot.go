@@ -206,8 +206,8 @@ func instancesFinding(active, waiting int) Finding {
 	}
 }
 
-// longTransaction is how long a transaction may be open before it is told.
-const longTransaction = time.Hour
+// longTransaction is how long a transaction may be open before it is told. Tests shorten it.
+var longTransaction = time.Hour
 
 func checkTransactions(ctx context.Context, d *database) ([]Finding, error) {
 	var pid, hidden, long int
@@ -242,8 +242,8 @@ func transactionFindings(pid int, who string, age time.Duration, long, hidden in
 	return []Finding{ok("transactions", "no transaction is open longer than %s", longTransaction)}
 }
 
-// maxPrepared is how long a transaction may stay prepared: a coordinator ends it in seconds.
-const maxPrepared = 10 * time.Minute
+// maxPrepared is how long a transaction may stay prepared: a coordinator ends it in seconds. Tests shorten it.
+var maxPrepared = 10 * time.Minute
 
 func checkPrepared(ctx context.Context, d *database) ([]Finding, error) {
 	var n int
