@@ -2,6 +2,9 @@ package doctor
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/redis"
@@ -29,4 +32,75 @@ func (s *Sink) kind() string {
 	}
 }
 
-func (s *Sink) examine(context.Context, *Config, *topics) []Finding { return nil }
+func (s *Sink) examine(ctx context.Context, cfg *Config, known *topics) []Finding {
+	switch {
+	case s.Redis != nil:
+		return examineRedis(ctx, s, cfg, known)
+	case s.Pulsar != nil:
+		return examinePulsar(ctx, s, cfg, known)
+	default:
+		return nil
+	}
+}
+
+// fixedNames are the destinations of routes without a placeholder, and those that somebody has named.
+func (s *Sink) fixedNames() []string {
+	names := slices.Clone(s.Destinations)
+	for _, t := range s.Templates {
+		if !strings.Contains(t, "{") {
+			names = append(names, t)
+		}
+	}
+	return names
+}
+
+// destinations are all that are known: the fixed ones, and where something waits.
+func (s *Sink) destinations(ctx context.Context, known *topics) []string {
+	names := append(s.fixedNames(), known.wait(ctx, s.Name)...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// example is what stands for the tenant, topic and type of an event that nobody has written.
+const example = "outboxd-doctor"
+
+var placeholders = strings.NewReplacer("{tenant}", example, "{topic}", example, "{aggregate_type}", example)
+
+// examples are the destinations that an example's event would go to.
+func (s *Sink) examples() []string {
+	var names []string
+	for _, t := range s.Templates {
+		if strings.Contains(t, "{") {
+			names = append(names, placeholders.Replace(t))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// mendProbe is how to mend a destination that accepts nothing.
+func mendProbe(err error) string {
+	text := err.Error()
+	for _, m := range []struct{ part, mend string }{
+		{"WRONGTYPE", "the key holds no stream: rename it (RENAME), or send the events elsewhere by another destination in routes"},
+		{"NOPERM", "ACL SETUSER NAME +xadd +xlen +xrevrange +xrange +evalsha +script|load ~PATTERN, so that the pattern matches the streams"},
+		{"OOM", "raise maxmemory, or trim streams (XTRIM, sinks.NAME.maxlen)"},
+		{"READONLY", "name the master in the sink's url, or use redis+sentinel://"},
+		{"MISCONF", "make room on the server's disk: it refuses writes because it cannot save"},
+		{"NOREPLICAS", "start the replicas, or lower min-replicas-to-write"},
+		{"pulsar-admin", "as the message says; or set sinks.NAME.create: true with admin_url"},
+		{"another producer holds the topic", "end the other producer, or give outboxd a topic of its own: order needs an exclusive one"},
+		{"Authorization", "pulsar-admin namespaces grant-permission --actions produce,consume --role ROLE TENANT/NAMESPACE"},
+		{"erminated", "the topic was terminated: delete it (pulsar-admin topics delete TOPIC), or route the events to another"},
+		{"Quota", "let the subscriptions catch up, or pulsar-admin namespaces set-backlog-quota"},
+	} {
+		if strings.Contains(text, m.part) {
+			return m.mend
+		}
+	}
+	return "see the broker's log, and whether it is reachable from here"
+}
+
+func probeFailed(destination string, err error) Finding {
+	return found(Error, "destination", fmt.Sprintf("%s accepts nothing: %v", destination, err), "its events are parked, and wait there", mendProbe(err))
+}

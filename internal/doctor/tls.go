@@ -1,8 +1,13 @@
 package doctor
 
 import (
+	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"net"
+	"os"
 	"time"
 )
 
@@ -34,4 +39,50 @@ func certificateFinding(whose string, chain []*x509.Certificate, at time.Time) F
 	default:
 		return ok("tls", "the certificate of %s is valid until %s", whose, end)
 	}
+}
+
+// checkCertificates connects to each address as config says, but for checking the certificate: an expired one is what it looks for.
+func checkCertificates(ctx context.Context, addrs []string, config *tls.Config) (findings []Finding) {
+	for _, addr := range addrs {
+		chain, err := certificatesOf(ctx, addr, config)
+		if err != nil {
+			findings = append(findings, found(Warning, "tls", "the certificate of "+addr+" was not seen: "+err.Error(), "it may be about to expire", "see that the server listens there with TLS"))
+			continue
+		}
+		findings = append(findings, certificateFinding(addr, chain, now()))
+	}
+	return findings
+}
+
+func certificatesOf(ctx context.Context, addr string, config *tls.Config) ([]*x509.Certificate, error) {
+	look := config.Clone()
+	look.InsecureSkipVerify = true // nothing is sent over this connection
+	if host, _, err := net.SplitHostPort(addr); err == nil && look.ServerName == "" {
+		look.ServerName = host
+	}
+	d := tls.Dialer{Config: look}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates, nil //nolint:forcetypeassert // a tls.Dialer says so
+}
+
+// certificateFile looks at the certificate that outboxd itself shows, if there is one.
+func certificateFile(whose, file string) []Finding {
+	if file == "" {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil // the sink could not be opened, which is told
+	}
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			chain = append(chain, c)
+		}
+	}
+	return []Finding{certificateFinding(whose+" ("+file+")", chain, now())}
 }
