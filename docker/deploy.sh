@@ -7,10 +7,10 @@ usage() {
 deploy.sh --binary FILE --config FILE (--systemd UNIT | --process FOLDER) [options] [STEP...]
 
 Puts a version of outboxd into service, step by step; without a STEP all of them:
-  check      the settings are right (outboxd config), and the doctor, where this version has one, finds no error
+  check      the settings are right (outboxd config)
   migrate    outboxd's own tables are brought up to this version, the outbox table is made where it is absent
   indexes    the outbox table has an index that begins with the id, and none that is invalid (needs psql and DATABASE_URL)
-  validate   nothing is left to migrate
+  validate   nothing is left to migrate, and outboxd doctor finds no error
   start      the binary is installed, the one before is kept beside it as outboxd.previous, and the service is started anew
   verify     the instance is ready (streams or stands by) within the time, and /status is of this version
 When start or verify fails, the version before is put back and started. Migrations are not undone: a version before that knows
@@ -80,12 +80,7 @@ case $timeout in '' | *[!0-9]*) wrong "--timeout '$timeout' is no number of seco
 
 outboxd() { "$binary" "$@" --config "$config"; }
 
-check() {
-	outboxd config >/dev/null || return
-	if "$binary" --help | grep -q '^  doctor '; then
-		outboxd doctor
-	fi
-}
+check() { outboxd config >/dev/null; }
 
 migrate() { outboxd migrate up; }
 
@@ -110,7 +105,9 @@ SQL
 }
 
 validate() {
-	outboxd migrate status --output json | tr -d ' \n' | grep -q '"pending":\[\]' || fail "validate: steps are pending, see outboxd migrate status"
+	outboxd migrate status --output json | tr -d ' \n' | grep -q '"pending":\[\]' ||
+		fail "validate: steps are pending, see outboxd migrate status" || return
+	outboxd doctor
 }
 
 running() { [ -s "$folder/outboxd.pid" ] && kill -0 "$(cat "$folder/outboxd.pid")" 2>/dev/null; }
