@@ -1,9 +1,8 @@
 #!/bin/sh
 # Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL,
-# PgBouncer, Redis, Python with its package cryptography, and for Pulsar Java 17 and Maven; and what make lint checks docker/ with: promtool,
-# shellcheck, hadolint, kubernetes-validate. It installs only what is missing, starts no service, and prints what it does. What it cannot get it
-# names with the reason; the
-# tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
+# PgBouncer, Redis, Python with its package cryptography, and for Pulsar Java 17 and Maven; and what make lint checks docker/ with: hadolint,
+# kubernetes-validate, promtool, shellcheck. It installs only what is missing, starts no service, and prints what it does. What it cannot get it
+# names with the reason; the tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
 # shellcheck disable=SC2317 # most functions are called by a name in a variable
 set -u
 
