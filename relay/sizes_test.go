@@ -75,7 +75,15 @@ func TestIdleTargetsAreForgottenWhenThereAreTooMany(t *testing.T) {
 
 func TestAdoptionLooksAtFewRowsWhereTheyAreLarge(t *testing.T) {
 	for _, c := range []struct{ look, rowBytes, want int }{
-		{50, 0, 200}, {200, 100, 800}, {800, 100, 1000}, {1000, 1000, 1000}, {1000, 20_000, 209}, {209, 20_000, 209}, {50, 1 << 20, 4}, {4, 64 << 20, 1}, {1, 64 << 20, 1},
+		{50, 0, 200},
+		{200, 100, 800},
+		{800, 100, 1000},
+		{1000, 1000, 1000},
+		{1000, 20_000, 209},
+		{209, 20_000, 209},
+		{50, 1 << 20, 4},
+		{4, 64 << 20, 1},
+		{1, 64 << 20, 1},
 		{1, 100, 4},
 	} {
 		if got := adoptNext(c.look, c.look*c.rowBytes); got != c.want {
