@@ -146,7 +146,8 @@ func (s *suite) cancelledPublishReturnsAtOnce(t *testing.T) {
 	refused(t, results)
 }
 
-// frozenServerLeavesNothingDoubled has a batch under way when its caller gives up; it lands whenever the server goes on.
+// frozenServerLeavesNothingDoubled has a batch under way when its caller gives up; it lands whenever the server goes on. History 13
+// of the protocol.
 func (s *suite) frozenServerLeavesNothingDoubled(t *testing.T) {
 	c, destination := s.start(t)
 	c.mustPublish(t, numbered(destination, 1, 3))

@@ -141,6 +141,7 @@ func (s *suite) emptyBatchIsAccepted(t *testing.T) {
 	}
 }
 
+// nothingLandsBehindARejectedMessage publishes a batch with one message that is refused. History 7 of the protocol.
 func (s *suite) nothingLandsBehindARejectedMessage(t *testing.T) {
 	c, destination := s.start(t)
 	other := s.h.Destination(t)
