@@ -56,8 +56,10 @@ func (s *session) open(parent context.Context) error {
 		return err
 	}
 	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
-	s.restored, err = restore(patient, s.tables, s.lease, at, cmp.Or(s.relay.cfg.Table.MaxKeys, maxKeys))
-	return err
+	if s.restored, err = restore(patient, s.tables, s.lease, at, cmp.Or(s.relay.cfg.Table.MaxKeys, maxKeys)); err != nil {
+		return err
+	}
+	return limitStatements(patient, s.tables, s.relay.cfg.StatementTimeout)
 }
 
 // becomeActive waits until no other instance is active.
@@ -152,28 +154,50 @@ func (r *Relay) untilStop(parent context.Context) (context.Context, context.Canc
 // session could not raise its term.
 const tableLockTimeout = "5s"
 
-// connect opens an ordinary connection; lockTimeout is the server's own unless it is set.
+// connect opens an ordinary connection: one that waits for the lock and listens, or, with a lock timeout, one that works on the tables.
 func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(s.relay.cfg.WAL.URL)
+	cfg := &s.relay.cfg
+	config, err := cfg.WAL.SessionConfig()
 	if err != nil {
-		return nil, fmt.Errorf("parse database URL: %w", err)
-	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "outboxd"
-	}
-	for name, value := range wal.TextFormat {
-		config.RuntimeParams[name] = value // the table's rows are read as the log carries them
+		return nil, err
 	}
 	if lockTimeout != "" {
 		config.RuntimeParams["lock_timeout"] = lockTimeout
 		// A plan that was made while the table of parked events was empty would read the whole of it when it no longer is.
 		config.RuntimeParams["enable_seqscan"] = "off"
+		if !cfg.JIT {
+			config.RuntimeParams["jit"] = "off"
+		}
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", wal.ThroughPooler(err))
 	}
 	return conn, nil
+}
+
+// connectClerk opens a connection of the table lane.
+func (s *session) connectClerk(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := s.connect(ctx, tableLockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := limitStatements(ctx, conn, s.relay.cfg.StatementTimeout); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return conn, nil
+}
+
+// limitStatements lets the server end statements that take longer; 0 leaves its own limit. It is set when a session has opened: adopting
+// older rows and reading what is parked may take their time.
+func limitStatements(ctx context.Context, conn *pgx.Conn, limit time.Duration) error {
+	if limit == 0 {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, fmt.Sprintf(`SET statement_timeout = %d`, limit.Milliseconds())); err != nil {
+		return fmt.Errorf("limit the time of statements: %w", err)
+	}
+	return nil
 }
 
 // prepareSlot verifies the way to the log. Publication and slot are made only before the first session: afterwards one that is missing

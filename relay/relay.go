@@ -29,6 +29,9 @@ type Config struct {
 	Columns decode.Columns // names of the outbox table's columns
 	Holder  string         // who holds the lease: host name and process
 
+	StatementTimeout time.Duration // after which the server ends a statement on the tables; 0: its own limit. Tasks that read much have 15 minutes
+	JIT              bool          // let the server compile queries
+
 	// CheckSchema refuses a schema of outboxd's own that this program was not made for. Nil checks nothing.
 	CheckSchema func(context.Context, *pgx.Conn) error
 

@@ -181,8 +181,8 @@ func (s *session) clerks(c *core) []*clerk {
 	for _, d := range []*desk{c.parker, c.pollers} {
 		for range d.clerks {
 			all = append(all, &clerk{
-				connect: func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, tableLockTimeout) },
-				todo:    d.todo, done: c.tasks, queries: s.relay.facts.queries, log: s.relay.cfg.Log,
+				connect: s.connectClerk, statements: s.relay.cfg.StatementTimeout,
+				todo: d.todo, done: c.tasks, queries: s.relay.facts.queries, log: s.relay.cfg.Log,
 			})
 		}
 	}
@@ -227,6 +227,7 @@ func (s *session) publishers(c *core) []*publisher {
 func (s *session) settler(c *core) *settler {
 	return &settler{
 		conn: s.tables, table: s.table, lease: s.lease, requests: c.requests, done: c.settled,
+		timeout: max(settleTimeout, s.relay.cfg.StatementTimeout+lateness),
 		queries: s.relay.facts.queries, log: s.relay.cfg.Log,
 	}
 }

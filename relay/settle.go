@@ -17,7 +17,7 @@ const (
 	settleInterval = 50 * time.Millisecond // how long delivered events gather before their rows are settled
 	settleAtOnce   = 1000                  // so many are settled without waiting
 	settleMost     = 5000                  // in one statement
-	settleTimeout  = time.Minute           // of a round; a connection that is silent for longer is given up with its session
+	settleTimeout  = time.Minute           // of a round, at least; a connection that is silent for longer is given up with its session
 )
 
 // settlement is one round of the settler: rows to settle, then a checkpoint to write. The core makes it, the settler gives it back.
@@ -37,6 +37,7 @@ type settler struct {
 	lease    event.Lease
 	requests <-chan *settlement
 	done     chan<- *settlement
+	timeout  time.Duration // of a round
 	queries  *queries
 	log      zerolog.Logger
 }
@@ -73,7 +74,7 @@ func (s *settler) settle(ctx context.Context, r *settlement) error {
 }
 
 func (s *settler) once(ctx context.Context, r *settlement) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if len(r.ids) > 0 {
 		done := s.queries.begin(statementSettle)

@@ -83,7 +83,9 @@ func (c *core) taskDone(t *task) error {
 
 // clerk runs tasks, one at a time, on a connection of its own, which it opens at its first.
 type clerk struct {
-	connect func(context.Context) (*pgx.Conn, error)
+	connect    func(context.Context) (*pgx.Conn, error)
+	statements time.Duration // that the server gives a statement, but for those of tasks with a limit of their own; 0: as it likes
+
 	todo    <-chan *task
 	done    chan<- *task // has room for every task that is under way
 	queries *queries
@@ -105,16 +107,28 @@ func (k *clerk) run(ctx context.Context) error {
 	}
 }
 
+// lateness is how much longer one side waits, so that the one that is to end a statement does.
+const lateness = 5 * time.Second
+
 // do runs the task. What another session's lock or a deadlock refused is tried again here.
-func (k *clerk) do(ctx context.Context, t *task) error {
+func (k *clerk) do(ctx context.Context, t *task) (err error) {
 	if k.conn == nil || k.conn.IsClosed() {
-		var err error
 		if k.conn, err = k.connect(ctx); err != nil {
 			return err
 		}
 	}
+	if k.statements > 0 && t.limit > 0 {
+		if err := limitStatements(ctx, k.conn, t.limit+lateness); err != nil {
+			return err
+		}
+		defer func() {
+			if err == nil && !k.conn.IsClosed() {
+				err = limitStatements(ctx, k.conn, k.statements)
+			}
+		}()
+	}
 	try := func() (struct{}, error) {
-		limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, taskTimeout))
+		limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, max(taskTimeout, k.statements+lateness)))
 		defer cancel()
 		done := k.queries.begin(t.statement)
 		err := t.run(limited, k.conn)
@@ -131,7 +145,7 @@ func (k *clerk) do(ctx context.Context, t *task) error {
 	notify := func(err error, wait time.Duration) {
 		k.log.Warn().Err(err).Str("task", t.name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("the table lane is held up by the database")
 	}
-	_, err := backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
+	_, err = backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -17,6 +16,8 @@ type Config struct {
 	// URL is a pgx connection string for ordinary SQL connections. [Open] and [CreateSlot] add to it what a
 	// replication connection needs; sslmode, several hosts and target_session_attrs work as in pgx.
 	URL string
+
+	Client Client // how connections are made
 
 	Schema, Table string   // the outbox table, unquoted, in their exact case
 	Columns       []string // columns that the table must have and the log must carry, unquoted
@@ -91,17 +92,12 @@ func withTextFormat(parameters map[string]string) map[string]string {
 
 // replicationConfig returns how a replication connection is made.
 func (c Config) replicationConfig() (*pgconn.Config, error) {
-	parsed, err := pgx.ParseConfig(c.URL)
+	parsed, err := c.SessionConfig()
 	if err != nil {
-		return nil, fmt.Errorf("parse database URL: %w", err)
+		return nil, err
 	}
 	config := &parsed.Config
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = applicationName
-	}
-	for name, value := range fixedParameters {
-		config.RuntimeParams[name] = value
-	}
+	maps.Copy(config.RuntimeParams, fixedParameters)
 	if c.OnNotice != nil {
 		config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { c.OnNotice(notice) }
 	}

@@ -94,7 +94,7 @@ func newRootCommand(a *app) *cobra.Command {
 func (a *app) load(cmd *cobra.Command, need config.Need) (*config.Config, config.Sources, error) {
 	a.warnings = nil
 	o := config.Options{
-		File: a.configFile, EnvFile: a.envFile, Environ: a.environ, Need: need,
+		File: a.configFile, EnvFile: a.envFile, Environ: a.environ, Need: need, Files: true,
 		Warn: func(w config.Problem) { a.warnings = append(a.warnings, w) },
 	}
 	for _, s := range a.settings {

@@ -44,12 +44,9 @@ func (a *app) connected(
 
 // connect opens a connection to the configured database, with runtime parameters of the session.
 func connect(ctx context.Context, cfg *config.Config, parameters map[string]string) (*pgx.Conn, error) {
-	parsed, err := pgx.ParseConfig(cfg.Database.URL.Reveal())
+	parsed, err := walConfig(cfg, false).ConnConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read database.url: %w", err)
-	}
-	if parsed.RuntimeParams["application_name"] == "" {
-		parsed.RuntimeParams["application_name"] = "outboxd"
+		return nil, err
 	}
 	maps.Copy(parsed.RuntimeParams, parameters)
 	conn, err := pgx.ConnectConfig(ctx, parsed)

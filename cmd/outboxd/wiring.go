@@ -33,6 +33,10 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 		Outbox:  outboxConfig(cfg),
 		Columns: columns(cfg),
 		Holder:  holder(),
+
+		StatementTimeout: cfg.Database.StatementTimeout.Std(),
+		JIT:              cfg.Database.JIT,
+
 		CheckSchema: func(ctx context.Context, conn *pgx.Conn) error {
 			return migrations.Verify(ctx, conn, migrationOptions(cfg, ""))
 		},
@@ -73,7 +77,12 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 func walConfig(cfg *config.Config, create bool) wal.Config {
 	schema, table := tableName(cfg)
 	return wal.Config{
-		URL:    cfg.Database.URL.Reveal(),
+		URL: cfg.Database.URL.Reveal(),
+		Client: wal.Client{
+			ApplicationName: cfg.Database.ApplicationName,
+			ConnectTimeout:  cfg.Database.ConnectTimeout.Std(),
+			Keepalive:       cfg.Database.Keepalive.Std(),
+		},
 		Schema: schema, Table: table,
 		Columns: columns(cfg).Names(),
 		Slot:    cfg.Database.Slot, Publication: cfg.Database.Publication,

@@ -51,7 +51,7 @@ type Database struct {
 	ApplicationName  string   `yaml:"application_name" default:"outboxd" doc:"How PostgreSQL names the connections, in pg_stat_activity and its log."`
 	ConnectTimeout   Duration `yaml:"connect_timeout" default:"10s" min:"100ms" max:"10m" doc:"How long connecting to one address may take."`
 	Keepalive        Duration `yaml:"keepalive" default:"30s" min:"0s" max:"2h" doc:"A connection that is silent for so long is probed by TCP, every 10 s and three times, from both ends; then it counts as broken. 0s leaves that to the two systems."`
-	StatementTimeout Duration `yaml:"statement_timeout" env:"BENTO_OUTBOX_QUERY_TIMEOUT_SECONDS" default:"1m" min:"0s" max:"1h" doc:"PostgreSQL ends a statement of run that takes longer, and run begins a new session. What reads whole tables (the sweep, the first start) and waiting for the lock have limits of their own. 0s: the server's own."`
+	StatementTimeout Duration `yaml:"statement_timeout" env:"BENTO_OUTBOX_QUERY_TIMEOUT_SECONDS" default:"1m" min:"0s" max:"1h" doc:"PostgreSQL ends a statement of run that takes longer, and run tries it again. What reads whole tables (the sweep, the first start) and waiting for the lock have limits of their own. 0s: the server's own."`
 	JIT              bool     `yaml:"jit" default:"false" doc:"Let PostgreSQL compile run's queries just in time. They are short, so that it costs more than it gains."`
 
 	Columns  Columns  `yaml:"columns" doc:"The names of the outbox table's columns. An empty name says that the table has no such column."`
@@ -173,7 +173,7 @@ type Metrics struct {
 
 // Monitor is the performance monitor.
 type Monitor struct {
-	Interval Duration `yaml:"interval" default:"1m" min:"0s" max:"1h" doc:"How often the monitor looks: one light statement on the server's views, one line in the log; at least 1s. 0s switches it off."`
+	Interval Duration `yaml:"interval" env:"BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING" default:"1m" min:"0s" max:"1h" doc:"How often the monitor looks: one light statement on the server's views, one line in the log; at least 1s. 0s switches it off."`
 }
 
 // HTTP is the server for people and monitors.

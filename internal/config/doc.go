@@ -15,8 +15,8 @@
 //
 // # What it does not do
 //
-// It opens no connection and reads no file but the configuration itself and the one of variables, so it cannot tell whether a server answers
-// or a certificate is valid. It does not watch the file: a change needs a restart.
+// It opens no connection, so it cannot tell whether a server answers. Files that settings name (certificates, keys, tokens) are read where
+// Options.Files asks for it. It does not watch the file: a change needs a restart.
 //
 // # What happens on each failure
 //

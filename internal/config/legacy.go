@@ -28,10 +28,6 @@ var withoutMeaning = []without{
 		legacyPrefix + "BATCH_COMMIT_SIZE",
 		"rows are marked when the brokers have answered, as many in one statement as have been answered by then",
 	},
-	{
-		legacyPrefix + "ENABLE_PERFORMANCE_MONITORING",
-		"/metrics and /status are always there and cost the database nothing; an empty http.addr switches the server off",
-	},
 }
 
 // foreign reads a variable of an existing deployment. An empty one counts as not set, as those deployments have it.
@@ -87,10 +83,23 @@ func legacyValue(s leaf, value string) string {
 		return ":" + value
 	case s.path == "log.level":
 		return legacyLevel(value)
+	case s.path == "monitor.interval":
+		return legacyMonitor(s, value)
 	case s.kind == kindDuration:
 		if _, err := strconv.ParseFloat(value, 64); err == nil {
 			return value + "s"
 		}
+	}
+	return value
+}
+
+// legacyMonitor is the interval of a monitor that is switched on or off.
+func legacyMonitor(s leaf, value string) string {
+	switch strings.ToLower(value) {
+	case "true", "1", "yes", "on":
+		return s.tag.Get("default")
+	case "false", "0", "no", "off":
+		return "0s"
 	}
 	return value
 }

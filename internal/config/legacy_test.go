@@ -48,6 +48,8 @@ func TestEachVariableOfAProjectorSetsItsSettings(t *testing.T) {
 		{"BENTO_OUTBOX_BACKOFF_BASE_SECONDS", "10", map[string]any{"poll.backoff.base": "10s"}},
 		{"BENTO_OUTBOX_BACKOFF_MAX_EXPONENT", "6", map[string]any{"poll.backoff.max_exponent": 6}},
 		{"BENTO_OUTBOX_QUERY_TIMEOUT_SECONDS", "30", map[string]any{"database.statement_timeout": "30s"}},
+		{"BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING", "False", map[string]any{"monitor.interval": "0s"}},
+		{"BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING", "true", map[string]any{"monitor.interval": "1m"}},
 		{"BENTO_OUTBOX_DEFAULT_TENANT_ID", "acme", map[string]any{"database.default_tenant": "acme"}},
 		{"BENTO_OUTBOX_STATUS_NEW", "OPEN", map[string]any{"database.statuses.new": "OPEN"}},
 		{"BENTO_OUTBOX_NEW_STATUS", "OPEN", map[string]any{"database.statuses.new": "OPEN"}},

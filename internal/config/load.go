@@ -23,6 +23,7 @@ type Options struct {
 	Flags   []Flag        // in the order given; a later one wins
 	Warn    func(Problem) // told of what is given and has no effect; nil for nobody
 	Need    Need
+	Files   bool // files that settings name are read, too: certificates, keys, tokens
 }
 
 // Need says what a command cannot do without; what is not needed may be missing, but what is given is checked.

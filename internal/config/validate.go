@@ -23,6 +23,9 @@ func (l *loader) check(cfg *Config) {
 	if l.options.Need == NeedAll {
 		l.checkRoutes(cfg)
 	}
+	if l.options.Files {
+		l.checkFiles(cfg)
+	}
 	l.checkTogether(cfg)
 	l.checkTableLane(cfg)
 	l.checkEncrypt(&cfg.Encrypt)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"testing"
 	"time"
 )
 
@@ -19,6 +20,16 @@ type Certificates struct {
 	CA                    string
 	ServerCert, ServerKey string
 	ClientCert, ClientKey string // of the common name "client"
+}
+
+// NewCertificates makes certificates for a test that needs files only.
+func NewCertificates(t testing.TB) *Certificates {
+	t.Helper()
+	c, err := newCertificates(&folder{path: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // newCertificates writes an authority, a server's certificate for 127.0.0.1 and localhost, and a client's, into the folder.

@@ -20,6 +20,7 @@ import (
 type PostgresOptions struct {
 	Version  int       // major version, 12 to 18; 0 takes OUTBOXD_TEST_POSTGRES_VERSION, else the newest installed one, else a pinned one
 	Settings []string  // lines of postgresql.conf, such as "wal_sender_timeout = 5s"; they win over this package's
+	TLS      bool      // also take connections with TLS, see Certificates; the role "client" needs the client's certificate
 	Fsync    bool      // whether writes reach the disk before a commit returns; without it only a crash of the machine can lose any
 	Progress io.Writer // told what is downloaded; nil for standard error
 }
@@ -29,6 +30,8 @@ type PostgresServer struct {
 	URL   string // postgres://postgres@127.0.0.1:PORT/postgres?sslmode=disable
 	Major int    // version, as 15
 	Bin   string // folder of initdb, postgres and pg_ctl (and psql, where installed); empty for a server given by URL
+
+	Certificates *Certificates // with PostgresOptions.TLS
 	server
 }
 
@@ -128,12 +131,45 @@ func (p *PostgresServer) create(ctx context.Context, owner *account, port int, o
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, p.logTail())
 	}
+	if o.TLS {
+		lines, err := p.secure(data, owner)
+		if err != nil {
+			return fmt.Errorf("secure PostgreSQL: %w", err)
+		}
+		o.Settings = append(lines, o.Settings...)
+	}
 	if err := p.configure(data, port, o); err != nil {
 		return fmt.Errorf("configure PostgreSQL: %w", err)
 	}
 	p.command = func() command { return program("postgres", "-D", data) }
 	p.ready = func(ctx context.Context) error { return p.query(ctx, "SELECT 1") }
 	return p.start(ctx)
+}
+
+// secure puts certificates into the data folder, asks the role "client" for one, and returns the settings that use them.
+func (p *PostgresServer) secure(data string, owner *account) (settings []string, err error) {
+	if p.Certificates, err = newCertificates(p.folder); err != nil {
+		return nil, err
+	}
+	hba := filepath.Join(data, "pg_hba.conf")
+	rules, err := os.ReadFile(hba)
+	if err != nil {
+		return nil, err
+	}
+	const clients = "hostssl all client all cert\nhost all client all reject\n"
+	if err := os.WriteFile(hba, append([]byte(clients), rules...), 0o600); err != nil {
+		return nil, err
+	}
+	for name, from := range map[string]string{"server.crt": p.Certificates.ServerCert, "server.key": p.Certificates.ServerKey, "root.crt": p.Certificates.CA} {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = p.folder.write(filepath.Join("data", name), string(text), owner)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return []string{"ssl = on", "ssl_ca_file = 'root.crt'"}, nil
 }
 
 // configure appends to postgresql.conf, where the last line of a name counts.

@@ -1,0 +1,63 @@
+package wal
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// After Client.Keepalive a silent connection is probed so often, so many times; then it is broken.
+const (
+	probeInterval = 10 * time.Second
+	probes        = 3
+)
+
+// Client is how connections are made, beside what the URL says. The zero value leaves all of it to pgx and the system.
+type Client struct {
+	ApplicationName string        // where the URL names none; default "outboxd"
+	ConnectTimeout  time.Duration // to one address
+	Keepalive       time.Duration // of silence, before TCP probes the other end
+}
+
+// ConnConfig reads the URL for an ordinary connection.
+func (c Config) ConnConfig() (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("read database.url: %w", err)
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = applicationName
+		if c.Client.ApplicationName != "" {
+			config.RuntimeParams["application_name"] = c.Client.ApplicationName
+		}
+	}
+	if c.Client.ConnectTimeout > 0 {
+		config.ConnectTimeout = c.Client.ConnectTimeout
+	}
+	if c.Client.Keepalive > 0 {
+		probed := net.KeepAliveConfig{Enable: true, Idle: c.Client.Keepalive, Interval: probeInterval, Count: probes}
+		config.DialFunc = (&net.Dialer{KeepAliveConfig: probed}).DialContext
+	}
+	return config, nil
+}
+
+// SessionConfig is ConnConfig for a connection of a session: it reads rows as the log carries them, and the server too finds out when the
+// other end has vanished, so that a lock does not stay with it for hours.
+func (c Config) SessionConfig() (*pgx.ConnConfig, error) {
+	config, err := c.ConnConfig()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(config.RuntimeParams, TextFormat)
+	if c.Client.Keepalive > 0 {
+		for name, value := range map[string]time.Duration{"tcp_keepalives_idle": c.Client.Keepalive, "tcp_keepalives_interval": probeInterval} {
+			config.RuntimeParams[name] = strconv.Itoa(max(1, int(value/time.Second)))
+		}
+		config.RuntimeParams["tcp_keepalives_count"] = strconv.Itoa(probes)
+	}
+	return config, nil
+}

@@ -1,0 +1,88 @@
+package wal_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// attempt opens an ordinary connection and closes it.
+func attempt(t *testing.T, url string) error {
+	t.Helper()
+	config, err := wal.Config{URL: url}.ConnConfig()
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		return err
+	}
+	return conn.Close(t.Context())
+}
+
+func TestTLSParametersOfTheURLWorkAgainstARealServer(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{TLS: true})
+	f := setupOn(t, server.Database(t))
+	f.exec("CREATE ROLE client LOGIN REPLICATION SUPERUSER")
+	pems, others := server.Certificates, testenv.NewCertificates(t)
+	as := func(role, parameters string) string {
+		url := strings.Replace(f.cfg.URL, "postgres@", role+"@", 1)
+		return strings.Replace(url, "sslmode=disable", parameters, 1)
+	}
+	byName := func(url string) string { return strings.Replace(url, "127.0.0.1", "localhost", 1) }
+	client := "&sslcert=" + pems.ClientCert + "&sslkey=" + pems.ClientKey
+	for _, c := range []struct{ url, refused string }{
+		{as("postgres", "sslmode=require"), ""},
+		{as("postgres", "sslmode=verify-ca&sslrootcert="+pems.CA), ""},
+		{as("postgres", "sslmode=verify-ca&sslrootcert="+others.CA), "certificate"},
+		{byName(as("postgres", "sslmode=verify-full&sslrootcert="+pems.CA)), ""},
+		{as("postgres", "sslmode=verify-full&sslrootcert="+pems.CA), ""},
+		{as("postgres", "sslmode=verify-full&sslrootcert="+others.CA), "certificate"},
+		{as("client", "sslmode=verify-full&sslrootcert="+pems.CA+client), ""},
+		{as("client", "sslmode=verify-full&sslrootcert="+pems.CA), "certificate"},
+		{as("client", "sslmode=disable"), "pg_hba.conf"},
+		{as("postgres", "sslmode=require&sslrootcert=/nowhere/ca.pem"), "/nowhere/ca.pem"},
+		{as("postgres", "sslmode=sometimes"), "sslmode"},
+	} {
+		err := attempt(t, c.url)
+		if c.refused == "" && err != nil || c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)) {
+			t.Errorf("%s: %v, want %q", c.url, err, c.refused)
+		}
+	}
+	f.cfg.URL = as("client", "sslmode=verify-full&sslrootcert="+pems.CA+client)
+	f.create()
+	f.open(0)
+	if !query[bool](f, "SELECT ssl AND client_dn LIKE '%client%' FROM pg_stat_ssl s JOIN pg_replication_slots r ON r.active_pid = s.pid") {
+		t.Error("the stream has no certificate of its own")
+	}
+}
+
+func TestSessionsAreMadeAsTheSettingsSay(t *testing.T) {
+	f := setup(t)
+	f.cfg.Client = wal.Client{ApplicationName: "shop outbox", ConnectTimeout: 3 * time.Second, Keepalive: 42 * time.Second}
+	config, err := f.cfg.SessionConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.ConnectTimeout != 3*time.Second {
+		t.Errorf("connecting may take %s", config.ConnectTimeout)
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(t, conn)
+	for name, want := range map[string]string{
+		"application_name": "shop outbox", "tcp_keepalives_idle": "42", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3", "TimeZone": "UTC",
+	} {
+		var got string
+		if err := conn.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, %v; want %q", name, got, err, want)
+		}
+	}
+}
