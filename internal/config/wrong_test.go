@@ -10,7 +10,10 @@ import (
 // wrongValues are values that the setting cannot have, as the file writes them, each with words that the message must hold; made from what the
 // schema says of it.
 func wrongValues(n *node) map[string]string {
-	wrong := map[string]string{"[a]": "wants "}
+	wrong := map[string]string{"{a: 1}": "wants "}
+	if n.kind != kindNames && n.kind != kindList {
+		wrong["[a]"] = "wants "
+	}
 	switch n.kind {
 	case kindInt, kindFloat:
 		wrong["many"] = "wants " + n.kind.describe()
@@ -46,17 +49,14 @@ func TestEverySettingRefusesWrongValues(t *testing.T) {
 	}
 	for _, s := range all {
 		cases := wrongValues(s.node)
-		if len(cases) < 2 && s.kind != kindList {
+		if len(cases) < 3 && s.kind != kindList && s.kind != kindNames {
 			t.Errorf("there is no case for %s", s.path)
 		}
 		for value, want := range cases {
-			if s.kind == kindList && value == "[a]" {
-				value = "a"
-			}
 			text, line := nested(s.path, value)
 			_, _, err := load(t, text, Options{Need: NeedNothing})
 			checkRefused(t, err, s.path, fmt.Sprintf("outboxd.yaml:%d:", line), want)
-			if _, parseErr := s.parse(value); parseErr == nil || s.secret() || value == "[a]" || s.kind == kindList {
+			if _, parseErr := s.parse(value); parseErr == nil || s.secret() || strings.ContainsAny(value, "[{") {
 				continue // as text it is a value
 			}
 			_, _, err = load(t, "", Options{Need: NeedNothing, Flags: []Flag{{"--set", s.path, value}}})
