@@ -9,7 +9,8 @@ import (
 )
 
 // ahead is the next batch of a scan, loaded while the one before is published and settled. What becomes of its rows is decided when its
-// turn comes. It is dropped when the scan goes on somewhere else, or a tail was read meanwhile.
+// turn comes. It is dropped when the scan goes on somewhere else, or when rows of it may have been delivered meanwhile: a tail was read, or
+// keys were loaded by themselves.
 type ahead struct {
 	after  park.Cursor // it was loaded behind this
 	rows   []park.Row

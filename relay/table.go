@@ -171,7 +171,7 @@ func (c *core) discard(d *destination) {
 
 func (c *core) loadKeys(d *destination, keys []uint64) {
 	w := &d.table
-	w.busy, w.scan = true, false
+	w.busy, w.scan, w.ahead = true, false, nil // what was loaded ahead may hold rows of these keys, which are delivered first
 	size, bytes := c.loadSize(), int64(c.cfg.BatchBytes)
 	schema, slot, at := c.lease.Schema, c.lease.Slot, d.place()
 	var rows []park.Row
