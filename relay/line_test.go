@@ -143,3 +143,32 @@ func TestTenantWhosePartitionsAreNotKnownHoldsUpNoOther(t *testing.T) {
 	r.keysInOrder("bad:orders", events, 3)
 	r.keysInOrder("acme:orders", events, 3)
 }
+
+// halved is a sink of which each destination has two partitions.
+type halved struct{ sink.Sink }
+
+func (h *halved) Partitions(_ context.Context, name string) ([]string, error) {
+	return []string{name + ":0", name + ":1"}, nil
+}
+
+func (h *halved) Partition(key []byte, n int) int { return int(key[len(key)-1]) % n }
+
+func TestRowsThatAreDeliveredAgainGoToTheirPartitionsTogether(t *testing.T) {
+	const events = 100
+	r := newRig(t, "", "")
+	run := r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": &halved{c.Sinks["redis"]}} })
+	r.insert("acme", 0, events, 4)
+	both := func() int64 { return r.length("acme:orders:0") + r.length("acme:orders:1") }
+	r.eventually("all are there", func() bool { return both() == events })
+	r.settled()
+	r.exec(`UPDATE outbox SET status = 'NEW'`)
+	r.eventually("all are there again", func() bool { return both() == 2*events })
+	r.settled()
+	if n := both(); n != 2*events {
+		t.Errorf("%d events are there, want each twice", n)
+	}
+	const moves = `outboxd_database_query_seconds{statement="move"}`
+	if n := run.metrics(t)[moves]; n == 0 || n > 10 {
+		t.Errorf("they were given to their partitions by %v statements", n)
+	}
+}

@@ -13,11 +13,14 @@ import (
 	"github.com/outboxd/outboxd/route"
 )
 
-// nudged looks again at what is parked: a person's command has retried, skipped or replayed events.
+// nudged looks again at what is parked: a person's command has retried, skipped or replayed events. However many commands there are, one
+// look is under way, and one more follows where it may have missed something.
 func (c *core) nudged() {
-	if c.draining {
+	if c.draining || c.looking {
+		c.lookAgain = c.looking
 		return
 	}
+	c.looking, c.lookAgain = true, false
 	lease, passed, limit := c.lease, c.passed(), cmp.Or(c.cfg.Table.MaxKeys, maxKeys)
 	var fresh restored
 	c.pollers.give(&task{
@@ -27,7 +30,13 @@ func (c *core) nudged() {
 			return err
 		},
 		limit: longTask,
-		then:  func() { c.refreshed(fresh) },
+		then: func() {
+			c.looking = false
+			c.refreshed(fresh)
+			if c.lookAgain {
+				c.nudged()
+			}
+		},
 	})
 }
 
@@ -51,17 +60,18 @@ func (c *core) refreshed(fresh restored) {
 // refreshAt does so at one destination. Where it is not known yet, it gets what is parked when it is.
 func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh restored) {
 	d := t.find(at.Name)
+	if d == nil && t.partitions != nil && !t.assumed {
+		if s.Waiting > 0 { // dead ones stay where they are until a person retries them
+			c.spread(t, at)
+		}
+		return
+	}
 	if d == nil {
 		c.parkedAt[at] = s
 		c.keysAt[at] = fresh.keys[at]
 		c.allWait = c.allWait || fresh.whole
 		t.parkedUnder(at.Name)
-		switch {
-		case t.assumed, t.rehoming: // when its partitions are known
-		case t.partitions != nil && s.Waiting == 0: // dead ones stay where they are until a person retries them
-		case t.partitions != nil:
-			c.spread(t, at)
-		case !t.resolving:
+		if !t.assumed && !t.rehoming && !t.resolving { // else when its partitions are known
 			t.resolving = true
 			t.resolve()
 		}
@@ -88,8 +98,13 @@ func (t *target) find(name string) *destination {
 	return t.partitions[i]
 }
 
-// spread gives events that were parked under another name of the target, such as its own, to its partitions.
+// spread gives events that were parked under another name of the target, such as its own, to its partitions. One at a time does: the look that
+// follows finds what else there is. Two would load the same events, and the second could park again what is delivered and removed by then.
 func (c *core) spread(t *target, from park.Destination) {
+	if t.spreading {
+		return
+	}
+	t.spreading = true
 	lease, partitioner := c.lease, t.sink.partitioner
 	names := make([]string, len(t.partitions))
 	for i, d := range t.partitions {
@@ -100,7 +115,10 @@ func (c *core) spread(t *target, from park.Destination) {
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
 		},
-		then:  c.nudged,
+		then: func() {
+			t.spreading = false
+			c.nudged()
+		},
 		limit: longTask,
 	})
 }
@@ -114,8 +132,8 @@ func (c *core) enter(row *park.Row) {
 		s := c.parkedAt[at]
 		s.Destination, s.Target = at, row.Target
 		s.Waiting++
-		c.keysAt[at] = append(c.keysAt[at], park.WaitingKey{Destination: at, Key: row.Key, Due: row.Due})
-		c.refreshAt(t, at, s, restored{keys: c.keysAt})
+		keys := append(c.keysAt[at], park.WaitingKey{Destination: at, Key: row.Key, Due: row.Due})
+		c.refreshAt(t, at, s, restored{keys: map[park.Destination][]park.WaitingKey{at: keys}})
 		return
 	}
 	if d.lane.Keys.Whole() {
@@ -129,8 +147,14 @@ func (c *core) enter(row *park.Row) {
 // rerouteMost is how many events one reroute takes; a person who retries more of them does it in several steps.
 const rerouteMost = 1000
 
-// reroute gives events that had no destination, and that a person has retried, to those that they have now.
+// reroute gives events that had no destination, and that a person has retried, to those that they have now. One at a time, and one more after
+// it where it was asked for meanwhile: two would load the same events, and the second could park again what is delivered and removed by then.
 func (c *core) reroute() {
+	if c.rerouting {
+		c.rerouteAgain = true
+		return
+	}
+	c.rerouting, c.rerouteAgain = true, false
 	lease := c.lease
 	var strays []park.Row
 	c.pollers.give(&task{
@@ -145,6 +169,7 @@ func (c *core) reroute() {
 
 func (c *core) rerouted(strays []park.Row) {
 	if len(strays) == 0 {
+		c.reroutedAll()
 		return
 	}
 	var rows []park.Row
@@ -183,9 +208,16 @@ func (c *core) rerouted(strays []park.Row) {
 		},
 		then: func() {
 			c.entered(rows)
-			if len(strays) == rerouteMost && !c.rerouteDue {
-				c.reroute()
-			}
+			c.rerouteAgain = c.rerouteAgain || len(strays) == rerouteMost && !c.rerouteDue
+			c.reroutedAll()
 		},
 	})
+}
+
+// reroutedAll ends a reroute.
+func (c *core) reroutedAll() {
+	c.rerouting = false
+	if c.rerouteAgain {
+		c.reroute()
+	}
 }

@@ -33,7 +33,8 @@ type target struct {
 	partitions []*destination // none until they are known
 	resolving  bool
 	asked      bool     // a resolve is in line or in flight
-	rehoming   bool     // what was parked under other names is given to its partitions
+	rehoming   bool     // what was parked under other names is given to its partitions, before those are used
+	spreading  bool     // ... while they are
 	assumed    bool     // the partitions could not be asked for: all is parked under the target's own name
 	parked     []string // names under which events of it wait; some may be none of its partitions
 	waiting    []*entry // events that came before the partitions were known
