@@ -68,7 +68,7 @@ type sweepRound struct {
 	after   sweeping
 	again   []outbox.Row // to be delivered once more
 	dropped int          // rows that a person has set to SENT
-	totals  park.Totals
+	totals  *park.Totals // nil: the sweep was given up before it had counted
 }
 
 func (c *core) newSweep(now time.Time) *sweepRound {
@@ -138,8 +138,11 @@ func (r *sweepRound) find(ctx context.Context, conn *pgx.Conn) (err error) {
 	return err
 }
 
-func (r *sweepRound) count(ctx context.Context, conn *pgx.Conn) (err error) {
-	r.totals, err = park.Count(ctx, conn, r.lease.Schema, r.lease.Slot)
+func (r *sweepRound) count(ctx context.Context, conn *pgx.Conn) error {
+	totals, err := park.Count(ctx, conn, r.lease.Schema, r.lease.Slot)
+	if err == nil {
+		r.totals = &totals
+	}
 	return err
 }
 
@@ -180,9 +183,12 @@ func (c *core) swept(r *sweepRound) {
 	c.sweeping = r.after
 	c.sweeping.due, c.sweeping.fullDue, c.sweeping.busy = due, fullDue, false
 	c.finishDue = true
-	c.facts.totals.Store(&r.totals)
-	c.facts.parkedSince.Store(0)
+	if r.totals != nil {
+		c.facts.totals.Store(r.totals)
+		c.facts.parkedSince.Store(0)
+	}
 	if len(r.again) > 0 {
+		c.sweeping.busy = true // until those are parked: the next sweep would find them once more
 		c.deliverAgain(r.again)
 	}
 	if r.dropped > 0 {
@@ -209,7 +215,10 @@ func (c *core) deliverAgain(found []outbox.Row) {
 			_, err = park.Insert(ctx, conn, lease, rows)
 			return err
 		},
-		then: func() { c.entered(rows) },
+		then: func() {
+			c.sweeping.busy = false
+			c.entered(rows)
+		},
 	})
 }
 

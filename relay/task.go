@@ -3,11 +3,13 @@ package relay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/outbox"
@@ -133,7 +135,7 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 		done := k.queries.begin(t.statement)
 		err := t.run(limited, k.conn)
 		done()
-		if t.soft && ctx.Err() == nil && limited.Err() != nil {
+		if t.soft && ctx.Err() == nil && (limited.Err() != nil || endedByServer(err)) {
 			k.log.Warn().Err(err).Str("task", t.name).Msg("it took too long and is given up for now")
 			return struct{}{}, nil
 		}
@@ -147,6 +149,12 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 	}
 	_, err = backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err
+}
+
+// endedByServer tells whether the server has ended a statement because of its statement_timeout, or because somebody asked it to.
+func endedByServer(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "57014"
 }
 
 func (k *clerk) close() {

@@ -1,0 +1,50 @@
+package relay_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/relay"
+)
+
+// lines is a log that can be searched.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), text)
+}
+
+func TestSweepThatTheServerEndsIsGivenUpAndForgetsNothing(t *testing.T) {
+	const events = 10
+	r := newRig(t, "", "")
+	r.setString("acme:orders")
+	r.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''2s''', current_database()); END $$`)
+	log := &lines{}
+	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
+	r.insert("acme", 0, events, 3)
+	r.eventually("a sweep has counted", func() bool { return run.Status().Parked.Waiting == events })
+	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
+	lock := r.begin(`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`)
+	r.eventually("two sweeps are given up", func() bool { return log.count("given up for now") == 2 })
+	if n := run.Status().Parked.Waiting; n != events {
+		t.Errorf("%d events wait, says the status", n)
+	}
+	r.commit(lock)
+	r.remove("acme:orders")
+	r.settled()
+	r.eventually("a sweep has counted", func() bool { return run.Status().Parked.Waiting == 0 })
+}
