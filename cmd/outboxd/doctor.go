@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
@@ -56,6 +58,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 				return usage(cmd, "--destination %s: %v", d, err)
 			}
 		}
+		goredis.SetLogger(redisLog{zerolog.Nop()}) // what matters of it is in the findings
 		return a.examine(cmd.Context(), look, *fix, output.value)
 	}
 	return cmd
@@ -65,8 +68,10 @@ func newDoctorCommand(a *app) *cobra.Command {
 func doctorConfig(cfg *config.Config, timeout time.Duration) (doctor.Config, error) {
 	const besideTable = 4 // connections to watch, to settle, to park, and one for the next load
 	look := doctor.Config{
-		Connect: func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error) { return connect(ctx, cfg, parameters) },
-		WAL:     walConfig(cfg, true), Outbox: outboxConfig(cfg), Migrations: migrationOptions(cfg, ""),
+		Connect: func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error) {
+			return connect(ctx, cfg, parameters)
+		},
+		WAL: walConfig(cfg, true), Outbox: outboxConfig(cfg), Migrations: migrationOptions(cfg, ""),
 		MaxRetainedWAL: int64(cfg.Outage.MaxRetainedWAL), MaxConnections: cfg.Poll.MaxConcurrent + besideTable,
 		StopWhenLost: cfg.Slot.OnLost == "stop", Failover: cfg.Database.Failover, Timeout: timeout,
 	}

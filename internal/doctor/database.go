@@ -12,16 +12,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
 
 // database is what the checks of PostgreSQL share. One goroutine uses it.
 type database struct {
 	*Config
-	conn   *pgx.Conn
-	known  *topics
-	server *wal.Server   // nil before it was verified, and where it could not be
-	table  *outbox.Table // nil before it was described, and where it cannot be used
+	conn    *pgx.Conn
+	server  *wal.Server   // nil before it was verified, and where it could not be
+	table   *outbox.Table // nil before it was described, and where it cannot be used
+	parked  []park.Destination
 	columns map[string]column // of the outbox table; nil where there is none
 }
 
@@ -55,14 +56,16 @@ var databaseChecks = []struct {
 	{"parked", check[*database]{"destinations", learnDestinations}},
 }
 
-// examineDatabase makes the checks one after the other over one connection, and a new one when that was lost.
-func examineDatabase(ctx context.Context, cfg *Config, known *topics) (findings []Finding) {
-	defer known.finish()
-	d := &database{Config: cfg, known: known}
+// examineDatabase makes the checks one after the other over one connection, and a new one when that was lost. It returns destinations at which
+// something waits, too.
+func examineDatabase(ctx context.Context, cfg *Config) (findings []Finding, waiting []park.Destination) {
+	d := &database{Config: cfg}
 	for _, c := range databaseChecks {
 		if d.conn == nil || d.conn.IsClosed() {
 			if err := d.connect(ctx); err != nil {
-				return append(findings, unreachable(err))
+				f := unreachable(err)
+				f.Area = "postgres"
+				return append(findings, f), d.parked
 			}
 		}
 		of := runCheck(ctx, cfg.Timeout, c.check, d)
@@ -72,9 +75,9 @@ func examineDatabase(ctx context.Context, cfg *Config, known *topics) (findings 
 		findings = append(findings, of...)
 	}
 	if err := closeConn(ctx, d.conn); err != nil {
-		findings = append(findings, found(Info, "connection", "the connection did not close: "+err.Error(), "", ""))
+		findings = append(findings, Finding{Area: "postgres", Check: "connection", Level: Info, Saw: "the connection did not close: " + err.Error()})
 	}
-	return findings
+	return findings, d.parked
 }
 
 // connect opens a session that can write nothing and waits for nobody.

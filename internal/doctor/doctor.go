@@ -14,6 +14,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -43,34 +44,18 @@ type check[T any] struct {
 	run  func(context.Context, T) ([]Finding, error)
 }
 
-// area is a part of the path that is looked at on its own, beside the others.
-type area struct {
-	name    string
-	examine func(context.Context) []Finding
-}
-
-// Examine makes all checks and returns their findings in a fixed order: the database's, then those of each sink. It returns early, with
-// what it has found, when ctx is cancelled.
+// Examine makes all checks and returns their findings in a fixed order: the database's, then those of each sink, whose destinations the database may
+// know. It returns early, with what it has found, when ctx is cancelled.
 func Examine(ctx context.Context, cfg Config) []Finding {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
-	known := newTopics()
-	areas := []area{{"postgres", func(ctx context.Context) []Finding { return examineDatabase(ctx, &cfg, known) }}}
-	for _, s := range cfg.Sinks {
-		areas = append(areas, area{s.kind() + " " + s.Name, func(ctx context.Context) []Finding { return s.examine(ctx, &cfg, known) }})
-	}
-	findings := make([][]Finding, len(areas))
+	findings := make([][]Finding, 1+len(cfg.Sinks))
+	var waiting []park.Destination
+	findings[0], waiting = examineDatabase(ctx, &cfg)
 	var all sync.WaitGroup
-	for i, a := range areas {
-		all.Go(func() {
-			findings[i] = a.examine(ctx)
-			for j := range findings[i] {
-				if f := &findings[i][j]; f.Area == "" {
-					f.Area = a.name
-				}
-			}
-		})
+	for i := range cfg.Sinks {
+		all.Go(func() { findings[1+i] = cfg.Sinks[i].examine(ctx, &cfg, waiting) })
 	}
 	all.Wait()
 	return slices.Concat(findings...)

@@ -20,7 +20,7 @@ const (
 
 // Finding is what one check has seen.
 type Finding struct {
-	Area  string `json:"area"`  // "postgres", "slot", "table", "parked", or a sink's name with its kind: "redis redis-eu"
+	Area  string `json:"area"`  // "postgres", "schema", "slot", "table", "parked", or "sink NAME"
 	Check string `json:"check"` // which check, the same for ever: "wal_level"
 	Level Level  `json:"level"`
 	Saw   string `json:"saw"`

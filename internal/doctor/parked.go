@@ -90,14 +90,8 @@ func keysFindings(waiting, blocked int, more bool) (findings []Finding) {
 	return findings
 }
 
-// learnDestinations tells the checks of the brokers where something waits.
-func learnDestinations(ctx context.Context, d *database) ([]Finding, error) {
-	destinations, err := park.Destinations(ctx, d.conn, d.Migrations.Schema, d.WAL.Slot, knownTopics)
-	if err != nil {
-		return nil, err
-	}
-	for _, to := range destinations {
-		d.known.of[to.Sink] = append(d.known.of[to.Sink], to.Name)
-	}
-	return nil, nil
+// learnDestinations finds out where something waits, for the checks of the brokers.
+func learnDestinations(ctx context.Context, d *database) (_ []Finding, err error) {
+	d.parked, err = park.Destinations(ctx, d.conn, d.Migrations.Schema, d.WAL.Slot, knownTopics)
+	return nil, err
 }

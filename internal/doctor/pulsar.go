@@ -15,9 +15,9 @@ import (
 // pulsarSink is what the checks of one Pulsar cluster share.
 type pulsarSink struct {
 	*Sink
-	sink   *pulsar.Sink
-	known  *topics
-	lost   bool // no host answers
+	sink  *pulsar.Sink
+	names []string // destinations that are known
+	lost  bool     // no host answers
 }
 
 var pulsarChecks = []check[*pulsarSink]{
@@ -27,7 +27,7 @@ var pulsarChecks = []check[*pulsarSink]{
 	{"destination", checkTopics},
 }
 
-func examinePulsar(ctx context.Context, s *Sink, cfg *Config, known *topics) (findings []Finding) {
+func examinePulsar(ctx context.Context, s *Sink, cfg *Config, names []string) (findings []Finding) {
 	c := *s.Pulsar
 	c.Create = false // doctor makes nothing
 	if limit := max(cfg.Timeout, 2*c.WithDefaults().AckStall); limit < c.WithDefaults().Timeout {
@@ -37,7 +37,7 @@ func examinePulsar(ctx context.Context, s *Sink, cfg *Config, known *topics) (fi
 	if err != nil {
 		return []Finding{found(Error, "config", err.Error(), "outboxd run refuses to start", "correct the settings of sinks."+s.Name)}
 	}
-	p := &pulsarSink{Sink: s, sink: opened, known: known}
+	p := &pulsarSink{Sink: s, sink: opened, names: names}
 	for _, c := range pulsarChecks {
 		findings = append(findings, runCheck(ctx, cfg.Timeout, c, p)...)
 	}
@@ -80,7 +80,7 @@ func checkPolicies(ctx context.Context, p *pulsarSink) (findings []Finding, err 
 		return []Finding{found(Info, "policies", "policies of namespaces are not checked", "retention decides how long outboxd finds the end of a topic again",
 			"set sinks."+p.Name+".admin_url, http://host:8080")}, nil
 	}
-	namespaces := namespacesOf(append(p.destinations(ctx, p.known), p.Templates...))
+	namespaces := namespacesOf(append(slices.Clone(p.names), p.Templates...))
 	if len(namespaces) == 0 {
 		return []Finding{found(Info, "policies", "policies of namespaces are not checked: routes name them by placeholders alone", "",
 			"outboxd doctor --destination "+p.Name+":persistent://TENANT/NAMESPACE/TOPIC")}, nil
@@ -169,12 +169,11 @@ func checkTopics(ctx context.Context, p *pulsarSink) (findings []Finding, err er
 	if p.lost {
 		return nil, nil
 	}
-	names := p.destinations(ctx, p.known)
-	if len(names) == 0 {
+	if len(p.names) == 0 {
 		return []Finding{found(Info, "destination", "no topic is asked whether it accepts: routes name them by placeholders, and nothing waits", "",
 			"outboxd doctor --destination "+p.Name+":persistent://TENANT/NAMESPACE/TOPIC")}, nil
 	}
-	for _, name := range names {
+	for _, name := range p.names {
 		switch err := p.sink.Probe(ctx, name); {
 		case err == nil:
 			findings = append(findings, ok("destination", "topic %s accepts", name))

@@ -14,8 +14,8 @@ import (
 type redisSink struct {
 	*Sink
 	sink  *redis.Sink
-	known *topics
-	lost  bool // it did not answer
+	names []string // destinations that are known
+	lost  bool     // it did not answer
 }
 
 var redisChecks = []check[*redisSink]{
@@ -24,14 +24,14 @@ var redisChecks = []check[*redisSink]{
 	{"destination", checkStreams},
 }
 
-func examineRedis(ctx context.Context, s *Sink, cfg *Config, known *topics) (findings []Finding) {
+func examineRedis(ctx context.Context, s *Sink, cfg *Config, names []string) (findings []Finding) {
 	c := *s.Redis
 	c.Timeout = min(max(cfg.Timeout, 1), c.WithDefaults().Timeout)
 	opened, err := redis.New(c)
 	if err != nil {
 		return []Finding{found(Error, "config", err.Error(), "outboxd run refuses to start", "correct the settings of sinks."+s.Name)}
 	}
-	r := &redisSink{Sink: s, sink: opened, known: known}
+	r := &redisSink{Sink: s, sink: opened, names: names}
 	for _, c := range redisChecks {
 		findings = append(findings, runCheck(ctx, cfg.Timeout, c, r)...)
 	}
@@ -160,11 +160,10 @@ func checkStreams(ctx context.Context, r *redisSink) (findings []Finding, err er
 	if r.lost {
 		return nil, nil
 	}
-	names := r.destinations(ctx, r.known)
-	for _, name := range names {
+	for _, name := range r.names {
 		findings = append(findings, r.probe(ctx, name))
 	}
-	if len(names) > 0 {
+	if len(r.names) > 0 {
 		return findings, nil
 	}
 	for _, name := range r.examples() {

@@ -49,15 +49,18 @@ func (d *database) migrate(ctx context.Context, conn *pgx.Conn) (string, error) 
 	return "applied to schema " + d.Migrations.Schema + ": " + strings.Join(names, ", "), nil
 }
 
-// right is a privilege on an object of outboxd's own schema. They are those of the script for the running role, see package migrations.
+// right is a privilege on an object of outboxd's own schema.
 type right struct{ Object, Privilege string }
 
-var rights = []right{
-	{"lease", "SELECT"}, {"lease", "INSERT"}, {"lease", "UPDATE"},
-	{"checkpoint", "SELECT"}, {"checkpoint", "INSERT"}, {"checkpoint", "UPDATE"},
-	{"parked", "SELECT"}, {"parked", "INSERT"}, {"parked", "UPDATE"}, {"parked", "DELETE"},
-	{"audit", "SELECT"}, {"audit", "INSERT"},
-	{"schema_version", "SELECT"}, {"schema_history", "SELECT"}, {"replay_number", "USAGE"},
+// rights are those of the script for the running role, see package migrations.
+var rights = map[string][]string{
+	"lease":          {"SELECT", "INSERT", "UPDATE"},
+	"checkpoint":     {"SELECT", "INSERT", "UPDATE"},
+	"parked":         {"SELECT", "INSERT", "UPDATE", "DELETE"},
+	"audit":          {"SELECT", "INSERT"},
+	"schema_version": {"SELECT"},
+	"schema_history": {"SELECT"},
+	"replay_number":  {"USAGE"},
 }
 
 // checkRights looks for rights that the role lacks in outboxd's own schema. Objects that are not there are told by checkMigrations.
@@ -70,13 +73,15 @@ func checkRights(ctx context.Context, d *database) ([]Finding, error) {
 	if err != nil || !there {
 		return nil, err
 	}
-	objects, privileges := make([]string, len(rights)), make([]string, len(rights))
-	for i, r := range rights {
-		objects[i], privileges[i] = r.Object, r.Privilege
+	var objects, privileges []string
+	for object, all := range rights {
+		for _, privilege := range all {
+			objects, privileges = append(objects, object), append(privileges, privilege)
+		}
 	}
 	rows, err := d.conn.Query(ctx, `SELECT w.object, w.privilege FROM unnest($2::text[], $3::text[]) AS w(object, privilege)
 		JOIN pg_namespace n ON n.nspname = $1 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.object
-		WHERE NOT CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, w.privilege) ELSE has_table_privilege(c.oid, w.privilege) END`,
+		WHERE NOT CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, w.privilege) ELSE has_table_privilege(c.oid, w.privilege) END ORDER BY 1, 2`,
 		schema, objects, privileges)
 	if err != nil {
 		return nil, err

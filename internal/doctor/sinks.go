@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/redis"
 )
@@ -20,45 +21,32 @@ type Sink struct {
 	Destinations []string // to be probed beside those that are known
 }
 
-// kind is redis, pulsar or stdout.
-func (s *Sink) kind() string {
-	switch {
-	case s.Redis != nil:
-		return "redis"
-	case s.Pulsar != nil:
-		return "pulsar"
-	default:
-		return "stdout"
-	}
-}
-
-func (s *Sink) examine(ctx context.Context, cfg *Config, known *topics) []Finding {
-	switch {
-	case s.Redis != nil:
-		return examineRedis(ctx, s, cfg, known)
-	case s.Pulsar != nil:
-		return examinePulsar(ctx, s, cfg, known)
-	default:
-		return nil
-	}
-}
-
-// fixedNames are the destinations of routes without a placeholder, and those that somebody has named.
-func (s *Sink) fixedNames() []string {
+// examine makes the checks of the sink. Its destinations are those of routes without a placeholder, those that somebody has named, and those
+// at which something waits.
+func (s *Sink) examine(ctx context.Context, cfg *Config, waiting []park.Destination) (findings []Finding) {
 	names := slices.Clone(s.Destinations)
 	for _, t := range s.Templates {
 		if !strings.Contains(t, "{") {
 			names = append(names, t)
 		}
 	}
-	return names
-}
-
-// destinations are all that are known: the fixed ones, and where something waits.
-func (s *Sink) destinations(ctx context.Context, known *topics) []string {
-	names := append(s.fixedNames(), known.wait(ctx, s.Name)...)
+	for _, w := range waiting {
+		if w.Sink == s.Name {
+			names = append(names, w.Name)
+		}
+	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	names = slices.Compact(names)
+	switch {
+	case s.Redis != nil:
+		findings = examineRedis(ctx, s, cfg, names)
+	case s.Pulsar != nil:
+		findings = examinePulsar(ctx, s, cfg, names)
+	}
+	for i := range findings {
+		findings[i].Area = "sink " + s.Name
+	}
+	return findings
 }
 
 // example is what stands for the tenant, topic and type of an event that nobody has written.

@@ -55,16 +55,16 @@ func (d *database) createPublication(ctx context.Context, conn *pgx.Conn) (strin
 // slotFacts is what the rules of the slot go by. The record is read after the slot: it is written before the slot is confirmed, so it must not be
 // behind.
 type slotFacts struct {
-	name                string
-	slot                *wal.Slot // nil when there is none
-	record              checkpoint.Record
-	recorded            bool
-	systemID            string // of this server, "" where it is not known
-	keep, maxRetained   int64  // limits in bytes; keep is 0 without one
-	stopWhenLost        bool
-	wantFailover        bool
-	now                 time.Time
-	schemaMissing       bool // there is no table of checkpoints
+	name              string
+	slot              *wal.Slot // nil when there is none
+	record            checkpoint.Record
+	recorded          bool
+	systemID          string // of this server, "" where it is not known
+	keep, maxRetained int64  // limits in bytes; keep is 0 without one
+	stopWhenLost      bool
+	wantFailover      bool
+	now               time.Time
+	schemaMissing     bool // there is no table of checkpoints
 }
 
 func checkSlot(ctx context.Context, d *database) ([]Finding, error) {

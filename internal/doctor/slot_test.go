@@ -199,4 +199,3 @@ func TestMissingRightsAreFound(t *testing.T) {
 	r.want("rights", OK, "has its rights", "")
 	r.want("table", OK, "can be settled", "")
 }
-

@@ -77,6 +77,8 @@ var (
 	textTypes = []string{"text", "character varying", "character"}
 	jsonTypes = append([]string{"json", "jsonb"}, textTypes...)
 	timeTypes = []string{"timestamp with time zone"}
+
+	anyTimeTypes = append(timeTypes[:1:1], "timestamp without time zone")
 )
 
 // use is what a column is for.
@@ -97,10 +99,9 @@ func usesOf(c outbox.Columns) []use {
 		{c.Metadata, "event_metadata", jsonTypes, "it is no JSON object, and is not passed on as one", ""},
 		{c.OccurredAt, "occurred_at", timeTypes, "without a time zone it is taken for UTC, and another type for no time at all", ""},
 		{c.RetryCount, "retry_count", []string{"smallint", "integer", "bigint", "numeric"}, "how often an event was refused is not shown there", ""},
-		{c.RetryAfter, "retry_after", []string{"timestamp with time zone", "timestamp without time zone"}, "when an event is tried again is not shown there", ""},
+		{c.RetryAfter, "retry_after", anyTimeTypes, "when an event is tried again is not shown there", ""},
 		{c.ErrorMessage, "error_message", []string{"text", "character varying"}, "why an event was refused is not shown there", ""},
-		{c.CreatedAt, "created_at", []string{"timestamp with time zone", "timestamp without time zone"},
-			"rows that are older than the slot have no order, and none is cleaned up by age", ""},
+		{c.CreatedAt, "created_at", anyTimeTypes, "rows that are older than the slot have no order, and none is cleaned up by age", ""},
 	}
 }
 
