@@ -65,6 +65,11 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	}
 	working := context.WithoutCancel(ctx)
 	defer func() { err = errors.Join(err, closeSinks(working, sinks, log)) }()
+	stopTracing, err := traceSinks(working, cfg, sinks, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	parts, err := relayConfig(cfg, sinks, create)
 	if err != nil {
 		return err

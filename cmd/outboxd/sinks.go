@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/internal/tracing"
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/redis"
@@ -50,6 +51,44 @@ type redisLog struct{ log zerolog.Logger }
 // Printf writes one line at level debug.
 func (l redisLog) Printf(_ context.Context, format string, args ...any) {
 	l.log.Debug().Str("line", fmt.Sprintf(format, args...)).Msg("redis client")
+}
+
+// traceSinks lets the publishes of the sinks leave spans, where tracing is configured. stop sends what waits, for traceLimit.
+func traceSinks(ctx context.Context, cfg *config.Config, sinks map[string]sink.Sink, log zerolog.Logger) (stop func(), err error) {
+	if cfg.Tracing.Endpoint.Empty() {
+		return func() {}, nil
+	}
+	tracer, err := tracing.New(ctx, tracing.Config{
+		Endpoint: cfg.Tracing.Endpoint.Reveal(), Share: float64(cfg.Tracing.Sample) / 100, Version: version, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for name, s := range sinks {
+		sinks[name] = tracer.Sink(s, name, system(cfg.Sinks[name]))
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(ctx, traceLimit)
+		defer cancel()
+		if err := tracer.Close(ctx); err != nil {
+			log.Warn().Err(err).Msg("the last traces are lost")
+		}
+	}, nil
+}
+
+// traceLimit is how long the last spans may take.
+const traceLimit = 3 * time.Second
+
+// system is what OpenTelemetry calls the sink's broker.
+func system(c config.Sink) string {
+	switch {
+	case c.Redis != nil:
+		return config.KindRedis
+	case c.Pulsar != nil:
+		return config.KindPulsar
+	default:
+		return config.KindStdout
+	}
 }
 
 func openSink(c config.Sink, name string, out io.Writer, log zerolog.Logger) (sink.Sink, error) {

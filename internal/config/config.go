@@ -34,6 +34,7 @@ type Config struct {
 	Retry              Retry           `yaml:"retry" doc:"The pauses between attempts to reach a database or broker that does not answer or refuses."`
 	Metrics            Metrics         `yaml:"metrics" doc:"The metrics at /metrics."`
 	Monitor            Monitor         `yaml:"monitor" doc:"The performance monitor: a line in the log on how delivery goes, and what holds it up."`
+	Tracing            Tracing         `yaml:"tracing" doc:"Spans of what is published, for an OpenTelemetry collector."`
 	HTTP               HTTP            `yaml:"http" doc:"The HTTP server of /metrics, /healthz, /readyz and /status."`
 	Log                Log             `yaml:"log" doc:"The log, on standard error."`
 }
@@ -174,6 +175,12 @@ type Metrics struct {
 // Monitor is the performance monitor.
 type Monitor struct {
 	Interval Duration `yaml:"interval" env:"BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING" default:"1m" min:"0s" max:"1h" doc:"How often the monitor looks: one light statement on the server's views, one line in the log; at least 1s. 0s switches it off."`
+}
+
+// Tracing says where spans go and which.
+type Tracing struct {
+	Endpoint URL `yaml:"endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"Address of a collector that takes OTLP over HTTP, http://host:4318 (spans are posted to its path /v1/traces); empty switches tracing off. Each attempt to publish an event whose traceparent is sampled becomes a span. OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_BSP_* mean what they usually do."`
+	Sample   int `yaml:"sample" default:"100" min:"0" max:"100" doc:"Percent of the sampled traces whose events get spans; always the same traces."`
 }
 
 // HTTP is the server for people and monitors.

@@ -32,6 +32,7 @@ func (l *loader) check(cfg *Config) {
 	if cfg.HTTP.Addr != "" {
 		l.checkAddr("http.addr", cfg.HTTP.Addr)
 	}
+	l.checkTracing(cfg.Tracing.Endpoint)
 }
 
 // wrong reports a problem of a setting, unless it has one already.
@@ -158,6 +159,16 @@ func (l *loader) checkAddr(path, addr string) {
 	}
 	if err != nil {
 		l.wrong(path, "%q is not host:port with a port up to 65535: write it like :9090 or 127.0.0.1:9090", addr)
+	}
+}
+
+func (l *loader) checkTracing(endpoint URL) {
+	if endpoint.Empty() {
+		return
+	}
+	l.checkURL("tracing.endpoint", endpoint, "http", "https")
+	if u, err := url.Parse(endpoint.Reveal()); err == nil && (u.User != nil || u.RawQuery != "") {
+		l.wrong("tracing.endpoint", "holds more than an address: give credentials in OTEL_EXPORTER_OTLP_HEADERS (Authorization=Basic%%20...)")
 	}
 }
 

@@ -232,6 +232,19 @@ func TestMessagesStayValidUntilReset(t *testing.T) {
 	}
 }
 
+func TestTraceTravelsInTheHeadersOfEveryFormat(t *testing.T) {
+	for _, name := range format.Names() {
+		ev := order()
+		ev.Metadata = []byte(`{"traceparent": "00-ab-cd-01", "tracestate": "k=1", "n": 1}`)
+		m := encode(t, encoder(t, name, format.Options{}), ev)
+		for _, want := range []sink.Header{{Name: "traceparent", Value: []byte("00-ab-cd-01")}, {Name: "tracestate", Value: []byte("k=1")}} {
+			if !slices.ContainsFunc(m.Headers, func(h sink.Header) bool { return h.Name == want.Name && string(h.Value) == string(want.Value) }) {
+				t.Errorf("%s: the message has no %s: %v", name, want.Name, lines(m))
+			}
+		}
+	}
+}
+
 func TestEventWithoutIDIsAnError(t *testing.T) {
 	_, err := encoder(t, format.Raw, format.Options{}).Message(&event.Event{}, "d", event.Position{}, 0)
 	if !errors.Is(err, format.ErrNoID) {
