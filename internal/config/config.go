@@ -91,7 +91,7 @@ type Statuses struct {
 
 // Encrypt is the encryption of fields of the payload.
 type Encrypt struct {
-	Fields   Names  `yaml:"fields" default:"password,token,secret,key" doc:"Members of the payload that are encrypted: a name is every member of that name at any depth, a path such as customer.card.number that one alone, with * for any one name; arrays are looked through. An empty list encrypts nothing."`
+	Fields   Names  `yaml:"fields" default:"password,token,secret,key" doc:"Members of the payload that are encrypted: a name is every member of exactly that name at any depth, a path such as customer.card.number that one alone, with * for any one name or element; arrays are looked through, so that items[].secret is items.secret. An empty list encrypts nothing."`
 	Keys     Secret `yaml:"keys" env:"ENCRYPTION_KEY" doc:"Fernet keys, separated by commas: the first encrypts, all of them decrypt. Empty: nothing is encrypted."`
 	KeysFile string `yaml:"keys_file" doc:"File that holds the keys, in the place of keys, one to a line; it is read at the start."`
 }

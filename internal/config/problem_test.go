@@ -99,7 +99,7 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"fields without a key": inFile(minimal+"encrypt: {fields: [a]}\n",
 			"outboxd.yaml:4:11: encrypt.fields: is given, but there is no key, and they would be published in clear: set encrypt.keys or encrypt.keys_file"),
 		"field that is no path": inFlag(minimal, Flag{"--set", "encrypt.fields", "a..b"},
-			`--set: encrypt.fields: "a..b" is neither a name nor a path like customer.card.number`),
+			`--set: encrypt.fields: "a..b" is neither a name nor a path like customer.card.number or items[].secret`),
 		"field that is no name": inFile(minimal+"encrypt: {fields: [a, {b: c}]}\n",
 			"outboxd.yaml:4:23: encrypt.fields: wants a list of names, got something else in it: put each name in quotes"),
 		"unknown variable": inVariables(minimal, []string{"OUTBOXD_BATCH_MAX_MESAGES=5"},

@@ -2,6 +2,7 @@ package encrypt
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,17 +18,17 @@ var ErrNoToken = errors.New("nothing in it is a Fernet token")
 // string of what it holds. All tokens must be of one of the keys, or nothing is returned and the error says which is not. ErrNoToken: there is none.
 func (k Keys) Decrypt(text []byte) ([]byte, error) {
 	if single := strings.TrimSpace(string(text)); isToken(single) {
-		plain := fernet.VerifyAndDecrypt([]byte(single), 0, k)
-		if plain == nil {
+		token := fernet.VerifyAndDecrypt([]byte(single), 0, k)
+		if token == nil {
 			return nil, errors.New("the token is of none of the keys, or was changed")
 		}
-		return plain, nil
+		return token, nil
 	}
-	if !gjson.ValidBytes(text) {
+	if !json.Valid(text) {
 		return nil, errors.New("it is neither a Fernet token nor JSON")
 	}
 	d := decryption{keys: k, text: text}
-	d.value(gjson.ParseBytes(text), "")
+	scan(text, d.visit)
 	switch {
 	case d.err != nil:
 		return nil, d.err
@@ -43,34 +44,45 @@ type decryption struct {
 	dst    []byte
 	text   []byte
 	copied int
+	names  [][]byte // of the members that the value stands in, and its own; nil for an element
 	err    error
 }
 
-// value goes through v, which stands at the path.
-func (d *decryption) value(v gjson.Result, path string) {
-	switch {
-	case v.Type == gjson.String && isToken(v.Str):
-		plain := fernet.VerifyAndDecrypt([]byte(v.Str), 0, d.keys)
-		if plain == nil {
-			d.err = fmt.Errorf("the token at %s is of none of the keys, or was changed", strings.TrimPrefix(path, "."))
-			return
-		}
-		d.dst = append(d.dst, d.text[d.copied:v.Index]...)
-		d.dst = gjson.AppendJSONString(d.dst, string(plain))
-		d.copied = v.Index + len(v.Raw)
-	case v.IsObject():
-		v.ForEach(func(name, member gjson.Result) bool {
-			d.value(member, path+"."+name.Str)
-			return d.err == nil
-		})
-	case v.IsArray():
-		i := 0
-		v.ForEach(func(_, element gjson.Result) bool {
-			d.value(element, fmt.Sprintf("%s.%d", path, i))
-			i++
-			return d.err == nil
-		})
+func (d *decryption) visit(at, depth int, name []byte) (taken bool) {
+	d.names = append(d.names[:depth], name)
+	if d.err != nil || d.text[at] != '"' {
+		return false
 	}
+	end := valueEnd(d.text, at)
+	token := plain(d.text[at:end])
+	if !isToken(string(token)) {
+		return false
+	}
+	held := fernet.VerifyAndDecrypt(token, 0, d.keys)
+	if held == nil {
+		d.err = fmt.Errorf("the token at %s is of none of the keys, or was changed", d.place())
+		return false
+	}
+	d.dst = append(d.dst, d.text[d.copied:at]...)
+	d.dst = gjson.AppendJSONString(d.dst, string(held))
+	d.copied = end
+	return true
+}
+
+// place is where the value stands, written as a path of encrypt.fields.
+func (d *decryption) place() string {
+	var b strings.Builder
+	for _, name := range d.names[1:] {
+		if name == nil {
+			b.WriteString("[]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		b.Write(plain(name))
+	}
+	return b.String()
 }
 
 // The parts of a token: https://github.com/fernet/spec/blob/master/Spec.md
@@ -82,6 +94,9 @@ const (
 
 // isToken tells whether the text has the form of a token.
 func isToken(text string) bool {
+	if !strings.HasPrefix(text, "gAAA") { // the version, and a time before the year 10,000
+		return false
+	}
 	raw, err := base64.URLEncoding.DecodeString(text)
 	return err == nil && len(raw) > tokenOverhead && raw[0] == tokenVersion && (len(raw)-tokenOverhead)%tokenBlock == 0
 }

@@ -1,11 +1,11 @@
 package encrypt
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/fernet/fernet-go"
-	"github.com/tidwall/gjson"
 )
 
 // ErrNotJSON says that a payload cannot be taken apart.
@@ -26,17 +26,16 @@ func New(keys Keys, fields Fields) (*Encrypter, error) {
 }
 
 // Append appends the payload, a JSON text, to dst with its fields encrypted. A payload that is NULL (nil) appends nothing. The error is
-// ErrNotJSON, or that of the system's random numbers.
+// ErrNotJSON, or that of the system's random numbers; dst is then returned as it was.
 func (e *Encrypter) Append(dst, payload []byte) ([]byte, error) {
 	if payload == nil {
 		return dst, nil
 	}
-	if !gjson.ValidBytes(payload) {
+	if !json.Valid(payload) { // it bounds the nesting, too
 		return dst, ErrNotJSON
 	}
-	root := gjson.ParseBytes(payload)
 	w := walk{encrypter: e, dst: dst, payload: payload}
-	w.value(root, e.fields.paths)
+	scan(payload, w.visit)
 	if w.err != nil {
 		return dst, w.err
 	}
@@ -48,44 +47,38 @@ type walk struct {
 	encrypter *Encrypter
 	dst       []byte
 	payload   []byte
-	copied    int // bytes of payload that are in dst
+	copied    int          // bytes of payload that are in dst
+	open      [][][]string // of each object and array that the value stands in: the paths that lead on from there
 	err       error
 }
 
-// value goes through v, at which the paths lead on.
-func (w *walk) value(v gjson.Result, paths [][]string) {
-	switch {
-	case v.IsObject():
-		v.ForEach(func(name, member gjson.Result) bool {
-			below, match := w.encrypter.fields.step(paths, name.Str)
-			if match && member.Type != gjson.Null {
-				w.replace(member)
-			} else {
-				w.value(member, below)
-			}
-			return w.err == nil
-		})
-	case v.IsArray():
-		v.ForEach(func(_, element gjson.Result) bool {
-			w.value(element, paths)
-			return w.err == nil
-		})
+func (w *walk) visit(at, depth int, name []byte) (taken bool) {
+	below, match := w.encrypter.fields.paths, false
+	if depth > 0 {
+		below, match = w.encrypter.fields.step(w.open[depth-1], name)
 	}
+	if w.err == nil && match && w.payload[at] != 'n' {
+		w.replace(at, valueEnd(w.payload, at))
+		return true
+	}
+	w.open = append(w.open[:depth], below)
+	return false
 }
 
-func (w *walk) replace(v gjson.Result) {
-	text := v.Raw
-	if v.Type == gjson.String {
-		text = v.Str
+// replace puts a token in the place of the value that is payload[from:to].
+func (w *walk) replace(from, to int) {
+	text := w.payload[from:to]
+	if text[0] == '"' {
+		text = plain(text)
 	}
-	token, err := fernet.EncryptAndSign([]byte(text), w.encrypter.keys[0])
+	token, err := fernet.EncryptAndSign(text, w.encrypter.keys[0])
 	if err != nil {
 		w.err = fmt.Errorf("encrypt a field: %w", err)
 		return
 	}
-	w.dst = append(w.dst, w.payload[w.copied:v.Index]...)
+	w.dst = append(w.dst, w.payload[w.copied:from]...)
 	w.dst = append(w.dst, '"')
 	w.dst = append(w.dst, token...)
 	w.dst = append(w.dst, '"')
-	w.copied = v.Index + len(v.Raw)
+	w.copied = to
 }
