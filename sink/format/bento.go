@@ -1,6 +1,8 @@
 package format
 
 import (
+	"encoding/json"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/outboxd/outboxd/event"
@@ -62,7 +64,7 @@ func appendVersion(b, version []byte) []byte {
 	if version == nil {
 		return append(b, '1')
 	}
-	if gjson.ValidBytes(version) && gjson.ParseBytes(version).Type == gjson.Number {
+	if json.Valid(version) && gjson.ParseBytes(version).Type == gjson.Number {
 		return append(b, version...)
 	}
 	return gjson.AppendJSONString(b, string(version))

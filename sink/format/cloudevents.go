@@ -1,6 +1,8 @@
 package format
 
 import (
+	"encoding/json"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/outboxd/outboxd/event"
@@ -79,7 +81,7 @@ func (e *Encoder) cloudSource(md *metadata) string {
 }
 
 func contentType(payload []byte) string {
-	if gjson.ValidBytes(payload) {
+	if json.Valid(payload) {
 		return typeJSON
 	}
 	return typeText

@@ -36,7 +36,8 @@
 // # Payloads that are not JSON
 //
 // A payload from a text or bytea column is embedded in a JSON object as a JSON string; a NULL is null, and in raw
-// an empty body. Bytes that are not UTF-8, which PostgreSQL never sends, become U+FFFD there.
+// an empty body. Bytes that are not UTF-8, which PostgreSQL never sends, become U+FFFD there. What is nested more than 10,000 deep counts as
+// no JSON; PostgreSQL's own types end before that.
 //
 // # Encryption
 //

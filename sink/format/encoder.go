@@ -1,6 +1,7 @@
 package format
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -189,7 +190,7 @@ func appendPayload(b, payload []byte) []byte {
 	switch {
 	case payload == nil:
 		return append(b, "null"...)
-	case gjson.ValidBytes(payload):
+	case json.Valid(payload):
 		return append(b, payload...)
 	default:
 		return gjson.AppendJSONString(b, string(payload))

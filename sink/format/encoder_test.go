@@ -278,6 +278,19 @@ func TestEveryFormatHoldsWhatIsPublishedOfAPayload(t *testing.T) {
 	}
 }
 
+// A reader that calls itself for each bracket would end the process here, and again after each restart.
+func TestBracketsWithoutEndAreText(t *testing.T) {
+	const n = 16 << 20
+	ev := order()
+	ev.Payload, ev.Metadata = []byte(strings.Repeat("[", n)), []byte(strings.Repeat(`{"a":`, n))
+	for _, name := range format.Names() {
+		m := encode(t, encoder(t, name, format.Options{}), ev)
+		if !strings.Contains(string(m.Body), string(ev.Payload)) {
+			t.Errorf("%s: the payload is not in the body", name)
+		}
+	}
+}
+
 func TestUnknownFormatNamesTheKnown(t *testing.T) {
 	_, err := format.New("avro", format.Options{})
 	if err == nil || !strings.Contains(err.Error(), "cloudevents_structured") {

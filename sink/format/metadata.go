@@ -2,6 +2,7 @@ package format
 
 import (
 	"bytes"
+	"encoding/json"
 
 	"github.com/tidwall/gjson"
 )
@@ -22,7 +23,7 @@ func parseMetadata(column []byte) metadata {
 		return metadata{}
 	}
 	md := metadata{verbatim: column}
-	if text[0] != '{' || !gjson.ValidBytes(text) {
+	if text[0] != '{' || !json.Valid(text) {
 		return md
 	}
 	md.object = gjson.ParseBytes(text)
