@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/internal/encrypt"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 )
@@ -21,7 +22,7 @@ func newEventsShowCommand(a *app) *cobra.Command {
 		Use:   "show ID",
 		Short: "Show everything that is known of one event",
 		Long: `Show where an event stands at each of its destinations and what blocks it there, its row in the outbox table, and
-what people did to it. Fields of the payload that are encrypted for the brokers are shown encrypted.`,
+what people did to it. The fields of encrypt.fields are shown encrypted, and as asterisks where there is no key.`,
 		Example: `  outboxd events show 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --config outboxd.yaml
   outboxd events show 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --payload --output json --config outboxd.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -141,11 +142,22 @@ func showEvent(ctx context.Context, conn *pgx.Conn, cfg *config.Config, id strin
 	return r, nil
 }
 
-// encrypt puts tokens in the place of the payload's fields that are published as such.
+// encrypt puts tokens in the place of the payload's fields that are published as such. Where there is no key it puts asterisks there: outboxd may
+// have one that the person at this terminal has not.
 func (r *eventReport) encrypt(cfg *config.Config) error {
-	encrypter, err := newEncrypter(cfg)
-	if err != nil || encrypter == nil || r.payloadText == nil {
+	fields, err := encrypt.ParseFields(cfg.Encrypt.Fields)
+	if err != nil || fields.Empty() || r.payloadText == nil {
 		return err
+	}
+	encrypter, err := newEncrypter(cfg)
+	if err != nil {
+		return err
+	}
+	if encrypter == nil && !json.Valid(r.payloadText) {
+		return nil // has no fields
+	}
+	if encrypter == nil {
+		encrypter = encrypt.NewMask(fields)
 	}
 	if r.payloadText, err = encrypter.Append(nil, r.payloadText); err != nil {
 		r.payloadText = []byte("not shown: " + err.Error())

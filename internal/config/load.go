@@ -72,7 +72,6 @@ func Default() *Config {
 	if err != nil {
 		panic(fmt.Sprintf("config: defaults: %v", err))
 	}
-	cfg.Encrypt.Fields = Names{} // there is no key
 	return cfg
 }
 

@@ -163,6 +163,7 @@ func TestDefaultIsTheConfigurationOfAnEmptyFile(t *testing.T) {
 }
 
 func TestCommandsOfTheDatabaseNeedNoSinks(t *testing.T) {
+	mustLoad(t, "encrypt: {fields: [password]}\n", Options{Need: NeedNothing}) // without a key: it publishes nothing
 	mustLoad(t, "database: {url: postgres://localhost/shop}\n", Options{Need: NeedDatabase})
 	_, _, err := load(t, "log: {level: info}\n", Options{Need: NeedDatabase})
 	if err == nil || !strings.Contains(err.Error(), "database.url: is missing") {

@@ -2,7 +2,7 @@ package config
 
 import "github.com/outboxd/outboxd/internal/encrypt"
 
-// checkEncrypt leaves no fields where there is no key.
+// checkEncrypt leaves no fields where there is no key; a command that publishes nothing keeps them, and masks them in what it prints.
 func (l *loader) checkEncrypt(e *Encrypt) {
 	if _, err := encrypt.ParseFields(e.Fields); err != nil {
 		l.wrong("encrypt.fields", "%v", err)
@@ -19,7 +19,7 @@ func (l *loader) checkEncrypt(e *Encrypt) {
 	if err != nil {
 		l.wrong(place, "%v", err)
 	}
-	if len(keys) > 0 || err != nil || len(e.Fields) == 0 {
+	if len(keys) > 0 || err != nil || len(e.Fields) == 0 || l.options.Need != NeedAll {
 		return
 	}
 	if _, given := l.sources["encrypt.fields"]; given {

@@ -87,6 +87,17 @@ func TestPathsReachNothingElse(t *testing.T) {
 	}
 }
 
+func TestMaskNeedsNoKey(t *testing.T) {
+	f, err := encrypt.ParseFields([]string{"key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := encrypt.NewMask(f).Append(nil, []byte(`{"a": [{"key": {"b": 1}}], "key": null}`))
+	if err != nil || string(got) != `{"a": [{"key": "******"}], "key": null}` {
+		t.Errorf("%s (%v)", got, err)
+	}
+}
+
 func TestPayloadThatIsNoJSONIsRefused(t *testing.T) {
 	e, _ := encrypter(t, keyA, "password")
 	for _, payload := range []string{`{"password": "a"`, `password=a`, ``, `{"a": 1} {"password": 2}`, strings.Repeat("[", 16<<20)} {
