@@ -1,32 +1,12 @@
 package relay_test
 
 import (
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/relay"
 )
-
-// lines is a log that can be searched.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), text)
-}
 
 func TestSweepThatTheServerEndsIsGivenUpAndForgetsNothing(t *testing.T) {
 	const events = 10
