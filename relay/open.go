@@ -173,6 +173,9 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", wal.ThroughPooler(err))
 	}
+	if err := wal.LiftLimits(ctx, conn.PgConn()); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
 	return conn, nil
 }
 
@@ -188,13 +191,14 @@ func (s *session) connectClerk(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// limitStatements lets the server end statements that take longer; 0 leaves its own limit. It is set when a session has opened: adopting
+// limitStatements lets the server end statements that take longer; 0 stands for its own limit. It is set when a session has opened: adopting
 // older rows and reading what is parked may take their time.
 func limitStatements(ctx context.Context, conn *pgx.Conn, limit time.Duration) error {
-	if limit == 0 {
-		return nil
+	set := `RESET statement_timeout`
+	if limit > 0 {
+		set = fmt.Sprintf(`SET statement_timeout = %d`, limit.Milliseconds())
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf(`SET statement_timeout = %d`, limit.Milliseconds())); err != nil {
+	if _, err := conn.Exec(ctx, set); err != nil {
 		return fmt.Errorf("limit the time of statements: %w", err)
 	}
 	return nil

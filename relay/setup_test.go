@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -52,4 +53,29 @@ func TestFirstSlotWaitsForTheTransactionsThatAreOpen(t *testing.T) {
 	r.eventually("it is active", func() bool { return run.Status().State == relay.StateActive })
 	r.insert("acme", 0, 1, 1)
 	r.eventually("the event", func() bool { return r.length("acme:orders") == 1 })
+}
+
+// Limits that a role or a database has for its ordinary work end neither a slot that is being made nor connections that wait.
+func TestTimeLimitsOfTheDatabaseEndNoSession(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	open := r.begin(`SELECT txid_current()`)
+	for name, milliseconds := range map[string]int{"lock_timeout": 300, "statement_timeout": 2000, "idle_session_timeout": 1000, "transaction_timeout": 1000} {
+		if r.count(`SELECT count(*) FROM pg_settings WHERE name = $1`, name) == 1 { // not every server has all of them
+			r.exec(fmt.Sprintf(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET %s = %d', current_database()); END $$`, name, milliseconds))
+		}
+	}
+	run := r.start(nil)
+	r.eventually("the slot is made for longer than the limits", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%' AND state = 'active'
+			AND query LIKE '%' || $1 || '%' AND now() - query_start > '3s'`, r.cfg.WAL.Slot) == 1
+	})
+	r.commit(open)
+	r.eventually("a connection is idle for longer than the limit", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'outboxd'
+			AND query LIKE 'LISTEN%' AND state = 'idle' AND now() - state_change > '3s'`) == 1
+	})
+	if s := run.Status(); s.State != relay.StateActive || s.Sessions != 1 {
+		t.Errorf("it is %s after %d sessions", s.State, s.Sessions)
+	}
 }

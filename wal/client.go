@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // After Client.Keepalive a silent connection is probed so often, so many times; then it is broken.
@@ -60,4 +62,16 @@ func (c Config) SessionConfig() (*pgx.ConnConfig, error) {
 		config.RuntimeParams["tcp_keepalives_count"] = strconv.Itoa(probes)
 	}
 	return config, nil
+}
+
+// LiftLimits switches off limits that the role or the database sets for its ordinary statements and connections: a session waits for its lock,
+// listens and streams for as long as it lives, reads all that is parked when it opens, and a new slot waits for every open transaction.
+func LiftLimits(ctx context.Context, conn *pgconn.PgConn) error {
+	// Not every server knows all of them.
+	_, err := conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings
+		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("lift the connection's time limits: %w", err)
+	}
+	return nil
 }

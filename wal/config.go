@@ -83,6 +83,7 @@ var TextFormat = map[string]string{
 var fixedParameters = withTextFormat(map[string]string{
 	"replication":         "database",
 	"client_min_messages": "warning",
+	"lock_timeout":        "0", // a new slot waits for open transactions by their locks
 })
 
 func withTextFormat(parameters map[string]string) map[string]string {

@@ -33,6 +33,9 @@ func connect(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
 			return nil, errors.Join(fmt.Errorf("open replication connection: %w", err), closeConn(conn))
 		}
 	}
+	if err := LiftLimits(ctx, conn); err != nil {
+		return nil, errors.Join(fmt.Errorf("open replication connection: %w", classify(err)), closeConn(conn))
+	}
 	return conn, nil
 }
 
