@@ -61,6 +61,23 @@ func loadAfterSQL(schema string) string {
 		ORDER BY ` + inOrder
 }
 
+// Blocking returns the destination's dead rows that hold back later events of their keys: the first limit in the order of ids, of which it
+// returns no more than maxBytes of events unless the first is larger.
+func Blocking(ctx context.Context, conn *pgx.Conn, schema, slot string, d Destination, limit int, maxBytes int64) ([]Row, error) {
+	var r rowReader
+	sql := `SELECT ` + rowColumns + ` FROM (
+			SELECT p.*, sum(p.bytes) OVER (ORDER BY p.id, p.replay ROWS UNBOUNDED PRECEDING) AS total FROM (
+				SELECT * FROM ` + table(schema, "parked") + ` p
+				WHERE p.slot = $1 AND p.sink = $2 AND p.destination = $3 AND p.state = 'dead' AND p.blocks ORDER BY p.id, p.replay LIMIT $4
+			) p
+		) p WHERE p.total <= $5::bigint OR p.total = p.bytes ORDER BY p.id, p.replay`
+	err := query(ctx, conn, sql, func(c *cells) { r.read(c) }, []byte(slot), []byte(d.Sink), []byte(d.Name), number(limit), number(maxBytes))
+	if err != nil {
+		return nil, fmt.Errorf("load dead events of %s: %w", d, err)
+	}
+	return r.rows, nil
+}
+
 // Above returns rows of events, replays left out, behind the cursor's position and id in position order, in whatever state: one row of each event
 // and at most limit. It reads all that is parked, once for each call.
 func Above(ctx context.Context, conn *pgx.Conn, schema, slot string, after Cursor, limit int) ([]Row, error) {

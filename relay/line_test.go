@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/route"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -144,11 +147,14 @@ func TestTenantWhosePartitionsAreNotKnownHoldsUpNoOther(t *testing.T) {
 	r.keysInOrder("acme:orders", events, 3)
 }
 
-// halved is a sink of which each destination has two partitions.
-type halved struct{ sink.Sink }
+// halved is a sink of which each destination has two partitions, with names of the given beginning.
+type halved struct {
+	sink.Sink
+	names string
+}
 
 func (h *halved) Partitions(_ context.Context, name string) ([]string, error) {
-	return []string{name + ":0", name + ":1"}, nil
+	return []string{name + ":" + h.names + "0", name + ":" + h.names + "1"}, nil
 }
 
 func (h *halved) Partition(key []byte, n int) int { return int(key[len(key)-1]) % n }
@@ -156,7 +162,7 @@ func (h *halved) Partition(key []byte, n int) int { return int(key[len(key)-1]) 
 func TestRowsThatAreDeliveredAgainGoToTheirPartitionsTogether(t *testing.T) {
 	const events = 100
 	r := newRig(t, "", "")
-	run := r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": &halved{c.Sinks["redis"]}} })
+	run := r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": &halved{Sink: c.Sinks["redis"]}} })
 	r.insert("acme", 0, events, 4)
 	both := func() int64 { return r.length("acme:orders:0") + r.length("acme:orders:1") }
 	r.eventually("all are there", func() bool { return both() == events })
@@ -170,5 +176,46 @@ func TestRowsThatAreDeliveredAgainGoToTheirPartitionsTogether(t *testing.T) {
 	const moves = `outboxd_database_query_seconds{statement="move"}`
 	if n := run.metrics(t)[moves]; n == 0 || n > 10 {
 		t.Errorf("they were given to their partitions by %v statements", n)
+	}
+}
+
+func TestKeyThatADeadEventBlocksStaysBlockedWhenPartitionsChange(t *testing.T) {
+	for _, behind := range []int{0, 3} { // events that wait behind it
+		t.Run(fmt.Sprint(behind), func(t *testing.T) {
+			r := newRig(t, "", "")
+			limited := r.limit(smallLimit)
+			blocks := r.routes(route.Rule{Blocks: true, To: []route.Target{{Sink: "redis", Destination: r.prefix + ":{tenant}:{topic}"}}})
+			start := func(names string) *running {
+				return r.start(func(c *relay.Config) {
+					if names == "old" {
+						limited(c)
+					}
+					c.Sinks = map[string]sink.Sink{"redis": &halved{Sink: c.Sinks["redis"], names: names}}
+					c.Router, c.Table.DeadAtOnce = blocks, true
+				})
+			}
+			run := start("old")
+			r.insertLarge("acme", "0", 0)
+			r.eventually("its key is blocked", func() bool { return r.parked(`state = 'dead' AND blocks`) == 1 })
+			r.insert("acme", 1, behind, 1)
+			r.eventually("later events wait", func() bool { return r.parked(`state = 'waiting'`) == behind && run.Status().LagBytes == 0 })
+			run.crash()
+			start("new")
+			r.insert("acme", 4, 2, 2) // keys 0 and 1
+			key0, key1 := "acme:orders:new0", "acme:orders:new1"
+			r.eventually("the other key's event, and one more waits", func() bool {
+				return r.length(key1) == 1 && r.parked(`state = 'waiting' AND destination LIKE '%:new0'`) == behind+1
+			})
+			if n := r.length(key0); n != 0 {
+				t.Fatalf("%d events passed the dead one of their key", n)
+			}
+			if n, err := park.Retry(t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, park.Filter{States: []park.State{park.Dead}}, "test"); n != 1 || err != nil {
+				t.Fatalf("%d events retried, %v", n, err)
+			}
+			r.settled()
+			if got, want := r.seqs(key0), []int{0, 1, 2, 3}[:behind+1]; !slices.Equal(got, append(want, 4)) {
+				t.Errorf("the stream holds %v", got)
+			}
+		})
 	}
 }

@@ -113,7 +113,8 @@ func (c *core) spread(t *target, from park.Destination) {
 	c.pollers.give(&task{
 		name: "give parked events to their partitions", statement: statementMove,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
-			return moveAll(ctx, conn, lease, from, names, partitioner.Partition)
+			_, err := moveAll(ctx, conn, lease, from, names, partitioner.Partition)
+			return err
 		},
 		then: func() {
 			t.spreading = false

@@ -89,14 +89,17 @@ func (d *destination) addKeys(keys []park.WaitingKey) {
 	}
 }
 
-// wakeParked makes the destinations for which something was parked before the session. Those of a sink that is not configured any more
+// wakeParked makes the destinations at which something has waited, or held back what comes, since before the session. Those of a sink that is not configured any more
 // keep their events.
 func (c *core) wakeParked() {
 	for at, s := range c.parkedAt {
-		if s.Waiting == 0 || at.Sink == "" {
+		if s.Waiting == 0 && len(c.keysAt[at]) == 0 || at.Sink == "" { // neither waits nor holds back
 			continue
 		}
 		if _, known := c.sinks[at.Sink]; !known {
+			if s.Waiting == 0 {
+				continue
+			}
 			c.cfg.Log.Error().Str("sink", at.Sink).Str("destination", at.Name).Int("events", s.Waiting).
 				Msg("events are parked for a sink that is not configured: configure it again, or outboxd events skip")
 			continue
@@ -158,45 +161,70 @@ func (c *core) unassume(t *target, names []string) {
 func (c *core) rehome(t *target, from, names []string) {
 	t.rehoming = true
 	lease, sinkName, partitioner := c.lease, t.sink.name, t.sink.partitioner
+	var blocked []park.WaitingKey
 	c.pollers.give(&task{
 		name: "give parked events to their partitions", statement: statementMove,
 		run: func(ctx context.Context, conn *pgx.Conn) error {
 			for _, name := range from {
-				if err := moveAll(ctx, conn, lease, park.Destination{Sink: sinkName, Name: name}, names, partitioner.Partition); err != nil {
+				keys, err := moveAll(ctx, conn, lease, park.Destination{Sink: sinkName, Name: name}, names, partitioner.Partition)
+				if blocked = append(blocked, keys...); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
-		then:  func() { c.rehomed(t, from, names) },
+		then:  func() { c.rehomed(t, from, names, blocked) },
 		limit: longTask,
 	})
 }
 
-// moveAll gives what waits at a destination to the partitions that the keys choose.
-func moveAll(ctx context.Context, conn *pgx.Conn, lease event.Lease, from park.Destination, names []string, partition func([]byte, int) int) error {
-	for end := false; !end; {
-		var rows []park.Row
-		var err error
-		if rows, end, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, from, park.Cursor{}, parkMost, parkBytes); err != nil {
-			return err
+// moveAll gives what waits at a destination to the partitions that the keys choose, and before that the dead events that hold some of it back.
+// It returns the keys of those.
+func moveAll(
+	ctx context.Context, conn *pgx.Conn, lease event.Lease, from park.Destination, names []string, partition func([]byte, int) int,
+) (blocked []park.WaitingKey, err error) {
+	for {
+		rows, err := park.Blocking(ctx, conn, lease.Schema, lease.Slot, from, parkMost, parkBytes)
+		if err != nil {
+			return blocked, err
 		}
-		if err := move(ctx, conn, lease, from, rows, names, partition); err != nil {
-			return err
+		if len(rows) == 0 {
+			break
+		}
+		refs := refsOf(rows)
+		if err := place(ctx, conn, lease, rows, names, partition); err != nil {
+			return blocked, err
+		}
+		for i := range rows {
+			blocked = append(blocked, park.WaitingKey{Destination: rows[i].Destination, Key: rows[i].Key})
+		}
+		if err := park.Unblock(ctx, conn, lease, from, refs); err != nil {
+			return blocked, err
 		}
 	}
-	return nil
+	for end := false; !end; {
+		var rows []park.Row
+		if rows, end, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, from, park.Cursor{}, parkMost, parkBytes); err != nil {
+			return blocked, err
+		}
+		refs := refsOf(rows)
+		if err := place(ctx, conn, lease, rows, names, partition); err != nil {
+			return blocked, err
+		}
+		if err := park.Settle(ctx, conn, lease, from, refs); err != nil {
+			return blocked, err
+		}
+	}
+	return blocked, nil
 }
 
-func move(ctx context.Context, conn *pgx.Conn, lease event.Lease, from park.Destination, rows []park.Row, names []string, partition func([]byte, int) int) error {
-	refs := refsOf(rows)
+// place parks rows at the partitions that their keys choose.
+func place(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []park.Row, names []string, partition func([]byte, int) int) error {
 	for i := range rows {
 		rows[i].Destination.Name = names[partition(rows[i].Event.AppendKey(nil), len(names))]
 	}
-	if _, err := park.Insert(ctx, conn, lease, rows); err != nil {
-		return err
-	}
-	return park.Settle(ctx, conn, lease, from, refs)
+	_, err := park.Insert(ctx, conn, lease, rows)
+	return err
 }
 
 func refsOf(rows []park.Row) []event.Ref {
@@ -207,9 +235,12 @@ func refsOf(rows []park.Row) []event.Ref {
 	return refs
 }
 
-func (c *core) rehomed(t *target, from, names []string) {
+func (c *core) rehomed(t *target, from, names []string, blocked []park.WaitingKey) {
 	t.rehoming, t.parked = false, nil
 	c.split(t, names)
+	for _, k := range blocked {
+		t.find(k.Destination.Name).lane.Keys.Add(k.Key, 0) // rows before the dead one may wait: the first load of the key tells
+	}
 	for _, d := range t.partitions {
 		for _, name := range from {
 			if s := c.parkedAt[park.Destination{Sink: t.sink.name, Name: name}]; s.MayHaveLanded {
