@@ -2,12 +2,14 @@ package doctor
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
@@ -198,4 +200,26 @@ func TestMissingRightsAreFound(t *testing.T) {
 	r.exec(`GRANT DELETE ON outboxd.parked TO ` + role)
 	r.want("rights", OK, "has its rights", "")
 	r.want("table", OK, "can be settled", "")
+}
+
+// What the script for the running role grants is what doctor wants, and enough for its own checks.
+func TestTheRoleOfTheScriptHasItsRights(t *testing.T) {
+	r := setup(t)
+	role := r.role("LOGIN REPLICATION")
+	var script strings.Builder
+	if err := migrations.WriteRoleSQL(&script, r.cfg.Migrations, migrations.Role{Name: role}); err != nil {
+		t.Fatal(err)
+	}
+	r.exec(script.String())
+	r.as(role)
+	findings := r.examine()
+	wantFinding(t, findings, "rights", OK, "has its rights", "")
+	wantFinding(t, findings, "table", OK, "can be settled", "")
+	for _, f := range findings {
+		if f.Level == Error || strings.Contains(f.Saw, "not checked") {
+			t.Errorf("%s: %s", f.Check, f.Saw)
+		}
+	}
+	r.exec(`REVOKE USAGE ON SEQUENCE outboxd.replay_number FROM ` + role)
+	r.want("rights", Error, "USAGE on replay_number", "GRANT USAGE ON SEQUENCE")
 }

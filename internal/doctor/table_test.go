@@ -121,6 +121,7 @@ func TestIndexesThatCostMoreThanTheyServe(t *testing.T) {
 	r.want("index_hot", Info, "1 indexes name the status: by_status", "DROP INDEX CONCURRENTLY")
 	r.events(fewChanges, "SENT", "0s")
 	r.eventually("the statistics show the rows", func() bool {
+		r.exec(`SELECT`) // a session before 15 tells its counts with a later command
 		for _, f := range r.examine() {
 			if f.Check == "index_unused" && f.Level == Info && strings.Contains(f.Saw, "by_topic") {
 				return true
@@ -147,6 +148,7 @@ func TestDeadRowsAndAutovacuum(t *testing.T) {
 	r.events(deadRows+1, "NEW", "0s")
 	r.exec(`DELETE FROM outbox`)
 	r.eventually("the statistics show the dead rows", func() bool {
+		r.exec(`SELECT`) // a session before 15 tells its counts with a later command
 		for _, f := range r.examine() {
 			if f.Check == "dead_rows" && f.Level == Warning && strings.Contains(f.Mend, "VACUUM (ANALYZE) public.outbox") {
 				return true
