@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -125,4 +126,48 @@ func TestMovingFromAProjectorWorksAsWritten(t *testing.T) {
 		}
 	}
 	follow(t, "docs/moving.md", environ, replacements...)
+}
+
+func TestSecurityWorksAsWritten(t *testing.T) {
+	conn, environ, replacements := walkthrough(t)
+	role := fmt.Sprintf("outboxd_app_%d", time.Now().UnixNano())
+	t.Cleanup(func() {
+		for _, sql := range []string{`DROP OWNED BY ` + role, `DROP ROLE ` + role} {
+			if _, err := conn.Exec(context.Background(), sql); err != nil {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+	})
+	owner := replacements[1] // of postgres://app:secret@db/app
+	u, err := url.Parse(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, "secret")
+	environ = append(environ, "OWNER_URL="+owner, "DATABASE_URL="+owner, "REDIS_URL="+testenv.Redis(t).URL)
+	follow(t, "docs/security.md", environ, "postgres://outboxd_app:secret@db/app", u.String(), "outboxd_app", role)
+}
+
+func TestTroubleshootingWorksAsWritten(t *testing.T) {
+	conn, environ, replacements := walkthrough(t)
+	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	environ = append(environ, "DATABASE_URL="+replacements[1], "REDIS_URL="+testenv.Redis(t).URL)
+	run := exec.Command(program(t), "run")
+	run.Env = append(os.Environ(), environ...)
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := run.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		if err := run.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	addr := replacements[7] // of localhost:9090
+	eventually(t, "outboxd streams", func() bool { return get(t, "http://"+addr+"/readyz") == "active\n" })
+	follow(t, "docs/troubleshooting.md", environ, replacements...)
 }
