@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -128,10 +129,19 @@ func checkPooler(ctx context.Context, d *database) ([]Finding, error) {
 	return nil, err
 }
 
+// plainFinding is about a connection without TLS, to this machine or to another.
+func plainFinding(addr net.Addr) Finding {
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		return found(Info, "tls", "the connection to PostgreSQL at "+tcp.String()+" is not encrypted", "who can read the network reads the events and the login",
+			"switch ssl on in postgresql.conf, and add sslmode=verify-full to database.url")
+	}
+	return ok("tls", "the connection to PostgreSQL stays on this machine, and is not encrypted")
+}
+
 func checkDatabaseTLS(_ context.Context, d *database) ([]Finding, error) {
 	conn, secured := d.conn.PgConn().Conn().(*tls.Conn)
 	if !secured {
-		return []Finding{ok("tls", "the connection to PostgreSQL is not encrypted, as sslmode allows")}, nil
+		return []Finding{plainFinding(d.conn.PgConn().Conn().RemoteAddr())}, nil
 	}
 	state := conn.ConnectionState()
 	findings := []Finding{certificateFinding("PostgreSQL", state.PeerCertificates, now())}

@@ -116,8 +116,8 @@ func Mend(ctx context.Context, cfg Config, findings []Finding) []Fixed {
 	return all
 }
 
-// mend does it over a connection of its own, so that what one leaves behind in its session does not hinder the next. An index takes the time that it
-// takes; only what waits for a lock of the application gives up soon.
+// mend does it over a connection of its own, so that what one leaves behind in its session does not hinder the next. What waits for a lock of the
+// application gives up soon.
 func mend(ctx context.Context, cfg Config, f Finding) (did string, err error) {
 	conn, err := cfg.Connect(ctx, map[string]string{"lock_timeout": mendLockTimeout})
 	if err != nil {
@@ -127,7 +127,8 @@ func mend(ctx context.Context, cfg Config, f Finding) (did string, err error) {
 	return f.fix(ctx, conn)
 }
 
-const mendLockTimeout = "10s"
+// mendLockTimeout is short, for others would wait behind a lock that waits. Tests shorten it.
+var mendLockTimeout = "10s"
 
 const closeTimeout = 2 * time.Second
 

@@ -83,7 +83,7 @@ func dropInvalid(ctx context.Context, conn *pgx.Conn, i index, drop string) (str
 	if !invalid {
 		return fmt.Sprintf("found index %s.%s gone, valid or in the making", i.Schema, i.Name), nil
 	}
-	return execute(ctx, conn, drop)
+	return concurrently(ctx, conn, drop)
 }
 
 // missingIndex is about how the sweep finds what others have changed.
@@ -107,7 +107,7 @@ func (d *database) missingIndex() []Finding {
 			strings.Replace(sql, "CONCURRENTLY ", "", 1)+" (it locks the table while it is made)")}
 	default:
 		return []Finding{found(Warning, "index_missing", "no index begins with the status or with "+o.Columns.RetryAfter, why, sql).
-			withFix(func(ctx context.Context, conn *pgx.Conn) (string, error) { return execute(ctx, conn, sql) })}
+			withFix(func(ctx context.Context, conn *pgx.Conn) (string, error) { return concurrently(ctx, conn, sql) })}
 	}
 }
 

@@ -83,6 +83,19 @@ func execute(ctx context.Context, conn *pgx.Conn, statement string) (did string,
 	return statement, nil
 }
 
+// concurrently runs CREATE or DROP INDEX CONCURRENTLY, which nobody waits behind, and which waits itself for every open snapshot of the database:
+// a standby instance holds one for a minute (see park.Lock).
+func concurrently(ctx context.Context, conn *pgx.Conn, statement string) (did string, err error) {
+	if _, err := conn.Exec(ctx, "SET lock_timeout = '2min'"); err != nil {
+		return "", err
+	}
+	did, err = execute(ctx, conn, statement)
+	if err != nil {
+		err = fmt.Errorf("%w (what it leaves is an invalid index: end transactions that are open for long, and run doctor --fix again)", err)
+	}
+	return did, err
+}
+
 var settingNames = []string{
 	"wal_level", "max_replication_slots", "max_wal_senders", "max_slot_wal_keep_size", "wal_sender_timeout", "idle_replication_slot_timeout",
 	"fsync", "full_page_writes", "autovacuum", "track_counts",

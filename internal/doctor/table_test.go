@@ -101,6 +101,38 @@ func TestAFixThatIsDoneAlreadyDoesNoHarm(t *testing.T) {
 	r.exec(`DROP INDEX outboxd.parked_doubt`) // it is there still
 }
 
+// A standby instance holds a snapshot for a minute, for which CREATE INDEX CONCURRENTLY waits; giving up would leave an invalid index.
+func TestAnIndexIsMadeBesideOpenSnapshots(t *testing.T) {
+	r := setup(t)
+	r.exec(`DROP INDEX ix_outbox_retry_after`)
+	before := mendLockTimeout
+	mendLockTimeout = "50ms"
+	defer func() { mendLockTimeout = before }()
+	findings := r.examine()
+	standby := r.connect()
+	if _, err := standby.Exec(t.Context(), `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1`); err != nil {
+		t.Fatal(err)
+	}
+	fixed := make(chan []Fixed, 1)
+	go func() { fixed <- Mend(t.Context(), r.cfg, findings) }()
+	r.eventually("the index waits longer than for a lock of the application", func() bool {
+		var waits bool
+		if err := r.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+			AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event = 'virtualxid' AND query_start < clock_timestamp() - interval '200ms')`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	if _, err := standby.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	if all := <-fixed; len(all) != 1 || all[0].Error != "" {
+		t.Errorf("fixes: %+v", all)
+	}
+	r.wantNone("index_missing", Warning)
+	r.wantNone("index_invalid", Warning)
+}
+
 // Each fix is tried and told, also behind one that failed.
 func TestAFixThatFailsIsTold(t *testing.T) {
 	r := setup(t)
