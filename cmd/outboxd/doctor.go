@@ -66,7 +66,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 
 // doctorConfig says what to look at.
 func doctorConfig(cfg *config.Config, timeout time.Duration) (doctor.Config, error) {
-	const besideTable = 4 // connections to watch, to settle, to park, and one for the next load
+	const besideTable = 5 // connections to watch, to settle, to park, for the next load, and of replication; see docs/operations.md
 	look := doctor.Config{
 		Connect: func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error) {
 			return connect(ctx, cfg, parameters)

@@ -117,9 +117,9 @@ func Mend(ctx context.Context, cfg Config, findings []Finding) []Fixed {
 }
 
 // mend does it over a connection of its own, so that what one leaves behind in its session does not hinder the next. What waits for a lock of the
-// application gives up soon.
+// application gives up soon; the index of a large table takes the time that it takes, whatever the settings say of a statement.
 func mend(ctx context.Context, cfg Config, f Finding) (did string, err error) {
-	conn, err := cfg.Connect(ctx, map[string]string{"lock_timeout": mendLockTimeout})
+	conn, err := cfg.Connect(ctx, map[string]string{"lock_timeout": mendLockTimeout, "statement_timeout": "0"})
 	if err != nil {
 		return "", err
 	}
