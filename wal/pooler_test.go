@@ -70,7 +70,7 @@ func TestPoolerThatPassesNoReplicationIsNamed(t *testing.T) {
 		"":                              "refuses the parameters",
 		"ignore_startup_parameters = *": "dropped the parameter replication",
 	} {
-		settings = strings.ReplaceAll(settings, "*", "extra_float_digits,bytea_output,IntervalStyle,client_min_messages,replication")
+		settings = strings.ReplaceAll(settings, "*", "extra_float_digits,bytea_output,IntervalStyle,client_min_messages,lock_timeout,replication")
 		cfg := f.cfg
 		cfg.URL = pgbouncer(t, f.cfg.URL, settings)
 		_, created := wal.CreateSlot(t.Context(), cfg)
