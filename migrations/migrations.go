@@ -36,9 +36,18 @@ func Up(ctx context.Context, conn *pgx.Conn, o Options) (Report, error) {
 		return err
 	})
 	if err != nil {
-		return r, fmt.Errorf("migrate schema %q up: %w", o.Schema, err)
+		return r, fmt.Errorf("migrate schema %q up: %w", o.Schema,
+			refused(err, "connect as a role that may create tables there, or have a DBA run what outboxd migrate sql --role NAME prints"))
 	}
 	return r, nil
+}
+
+// refused adds the mend to an error that says that the role lacks a right.
+func refused(err error, mend string) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" {
+		return fmt.Errorf("the role lacks rights: %s: %w", mend, err)
+	}
+	return err
 }
 
 func up(ctx context.Context, conn *pgx.Conn, o Options) (r Report, err error) {
@@ -86,7 +95,7 @@ func Down(ctx context.Context, conn *pgx.Conn, o Options) (Report, error) {
 		return err
 	})
 	if err != nil {
-		return r, fmt.Errorf("migrate schema %q down: %w", o.Schema, err)
+		return r, fmt.Errorf("migrate schema %q down: %w", o.Schema, refused(err, "connect as the owner of the tables"))
 	}
 	return r, nil
 }

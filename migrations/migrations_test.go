@@ -121,6 +121,20 @@ func TestDownRemovesOnlyItsOwn(t *testing.T) {
 	}
 }
 
+func TestRoleWithoutRightsIsToldWhatMends(t *testing.T) {
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	exec(t, conn, `SET ROLE pg_monitor`)
+	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err == nil || !strings.Contains(err.Error(), "outboxd migrate sql --role NAME") {
+		t.Errorf("Up says %v, want the mend", err)
+	}
+	exec(t, conn, `RESET ROLE`)
+	up(t, conn, migrations.Options{})
+	exec(t, conn, `GRANT USAGE ON SCHEMA outboxd TO pg_monitor; GRANT SELECT ON ALL TABLES IN SCHEMA outboxd TO pg_monitor; SET ROLE pg_monitor`)
+	if _, err := migrations.Down(t.Context(), conn, migrations.Options{}); err == nil || !strings.Contains(err.Error(), "connect as the owner of the tables") {
+		t.Errorf("Down says %v, want the mend", err)
+	}
+}
+
 func TestDownKeepsASchemaThatHoldsSomethingElse(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
 	exec(t, conn, `CREATE SCHEMA outboxd`)

@@ -166,6 +166,8 @@ func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 			name, ErrSlotActive, activePID(ctx, conn, name), err)
 	case codeUndefinedObject:
 		return fmt.Errorf("drop slot %q: %w", name, ErrSlotMissing)
+	case codeNoPrivilege:
+		return fmt.Errorf("drop slot %q: the role may not replicate: ALTER ROLE NAME REPLICATION, or connect as a role that may: %w", name, err)
 	}
 	if err != nil {
 		return fmt.Errorf("drop slot %q: %w", name, err)

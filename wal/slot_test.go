@@ -113,6 +113,21 @@ func TestACancelledCreateLeavesNoSlot(t *testing.T) {
 	}
 }
 
+func TestDropSlotNamesTheRightThatTheRoleLacks(t *testing.T) {
+	f := setup(t)
+	f.create()
+	if _, err := f.Conn.Exec(t.Context(), `SET ROLE pg_monitor`); err != nil {
+		t.Fatal(err)
+	}
+	err := wal.DropSlot(t.Context(), f.Conn, f.cfg.Slot)
+	if err == nil || !strings.Contains(err.Error(), "the role may not replicate: ALTER ROLE") {
+		t.Errorf("want the right that is missing, got %v", err)
+	}
+	if _, err := f.Conn.Exec(t.Context(), `RESET ROLE`); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDropSlotNamesTheProcessThatHoldsIt(t *testing.T) {
 	f := setup(t)
 	f.create()

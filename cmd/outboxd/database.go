@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/internal/doctor"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/wal"
 )
@@ -37,7 +38,7 @@ func (a *app) connected(
 	ctx := cmd.Context()
 	conn, err := connect(ctx, cfg, parameters)
 	if err != nil {
-		return err
+		return noConnection(ctx, err)
 	}
 	return errors.Join(do(ctx, conn, cfg), closeConn(ctx, conn))
 }
@@ -54,6 +55,14 @@ func connect(ctx context.Context, cfg *config.Config, parameters map[string]stri
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Database.URL, wal.ThroughPooler(err))
 	}
 	return conn, nil
+}
+
+// noConnection adds what mends it to an error of connecting, unless it says so itself or the command was told to stop.
+func noConnection(ctx context.Context, err error) error {
+	if ctx.Err() != nil || len(wal.CheckErrors(err)) > 0 {
+		return err
+	}
+	return fmt.Errorf("no connection to PostgreSQL: %s: %w", doctor.MendConnection(err), err)
 }
 
 // closeConn closes the connection, also when ctx has ended.

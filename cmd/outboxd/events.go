@@ -158,10 +158,13 @@ func anyChanged(cmd *cobra.Command, names ...string) bool {
 func noEmptyFlags(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		value := f.Value.String()
-		empty := value == "" || value == "[]" || f.Value.Type() == "duration" && (value == "0s" || value[0] == '-')
 		narrows := slices.Contains(parkedFlagNames, f.Name) || slices.Contains(replayFlagNames, f.Name)
-		if err == nil && narrows && empty {
+		switch {
+		case err != nil || !narrows:
+		case value == "" || value == "[]":
 			err = usage(cmd, "--%s %q says nothing: leave it out or give it a value", f.Name, value)
+		case f.Value.Type() == "duration" && (value == "0s" || value[0] == '-'):
+			err = usage(cmd, "--%s %s is no time that has passed: write it like 90m or 72h", f.Name, value)
 		}
 	})
 	return err

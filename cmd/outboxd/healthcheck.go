@@ -63,7 +63,7 @@ func askInstance(ctx context.Context, addr, path string) (err error) {
 	client := http.Client{Transport: &http.Transport{}} // no proxy lies on the way to this machine
 	answer, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask the instance: %w", err)
+		return fmt.Errorf("ask the instance: see that outboxd run is up on this machine with http.addr %q: %w", addr, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {

@@ -30,7 +30,7 @@ func TestHealthcheckSaysWhatTheInstanceSays(t *testing.T) {
 		{"lives", addr, nil, exitFine, ""},
 		{"lives, on every address", "0.0.0.0" + port, nil, exitFine, ""},
 		{"not ready", addr, []string{"--ready"}, exitFailure, "answers 503 Service Unavailable: connecting: no route to host"},
-		{"nothing listens", strings.TrimPrefix(gone.URL, "http://"), nil, exitFailure, "connection refused"},
+		{"nothing listens", strings.TrimPrefix(gone.URL, "http://"), nil, exitFailure, "see that outboxd run is up on this machine"},
 		{"no server", "", nil, exitFailure, "http.addr is empty"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -109,7 +109,7 @@ func (l *loader) checkStatuses(d *Database) {
 // checkURL reports an address that is missing, cannot be read, or has another scheme. It shows nothing but the scheme.
 func (l *loader) checkURL(path string, u URL, schemes ...string) {
 	if u.Empty() {
-		l.wrong(path, "is missing: set it here, or the variable %s", strings.Join(l.variablesOf(path), " or "))
+		l.wrong(path, "is missing: set it in the file, by --set, or by the variable %s", strings.Join(l.variablesOf(path), " or "))
 		return
 	}
 	scheme, rest, found := strings.Cut(u.Reveal(), "://")

@@ -95,24 +95,32 @@ func (d *database) connect(ctx context.Context) (err error) {
 // unreachable says why there is no connection to the database.
 func unreachable(err error) Finding {
 	why := "nothing is read from the database, and the log that the slot keeps grows"
-	mend := "see that PostgreSQL runs and listens there, that pg_hba.conf lets the role in, and that database.url is right"
 	if checks := wal.CheckErrors(err); len(checks) > 0 {
 		return found(Error, "connection", checks[0].Problem, why, checks[0].Mend)
 	}
+	check := "connection"
 	if _, expired := expiredIn(err); expired {
-		return found(Error, "tls", "no connection to PostgreSQL: "+err.Error(), why, "renew the server's certificate (ssl_cert_file) and SELECT pg_reload_conf()")
+		check = "tls"
+	}
+	return found(Error, check, "no connection to PostgreSQL: "+err.Error(), why, MendConnection(err))
+}
+
+// MendConnection says what mends an error of connecting to PostgreSQL.
+func MendConnection(err error) string {
+	if _, expired := expiredIn(err); expired {
+		return "renew the server's certificate (ssl_cert_file) and SELECT pg_reload_conf()"
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pgErr.Code {
 		case "28P01", "28000":
-			mend = "correct user and password in database.url, ALTER ROLE NAME LOGIN, or let the role in by pg_hba.conf"
+			return "correct user and password in database.url, ALTER ROLE NAME LOGIN, or let the role in by pg_hba.conf"
 		case "3D000":
-			mend = "create the database, or name another in database.url"
+			return "create the database, or name another in database.url"
 		case "53300":
-			mend = "raise max_connections, or end connections that nobody needs"
+			return "raise max_connections, or end connections that nobody needs"
 		}
 	}
-	return found(Error, "connection", "no connection to PostgreSQL: "+err.Error(), why, mend)
+	return "see that PostgreSQL runs and listens there, that pg_hba.conf lets the role in, and that database.url is right"
 }
 
 // expiredIn tells whether the error says that a certificate is not valid at this time.

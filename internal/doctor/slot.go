@@ -169,7 +169,7 @@ func (f *slotFacts) agreement() []Finding {
 	case f.schemaMissing:
 		return nil // told by another check
 	case !f.recorded:
-		return []Finding{found(Info, "checkpoint", fmt.Sprintf("slot %q has no record in %s.checkpoint yet", f.name, "outboxd's schema"),
+		return []Finding{found(Info, "checkpoint", fmt.Sprintf("slot %q has no checkpoint in outboxd's schema yet", f.name),
 			"outboxd run drops it and makes it anew, because only then it knows which rows are older than its log", "")}
 	case f.systemID != "" && f.record.SystemID != f.systemID:
 		return []Finding{found(Error, "checkpoint", fmt.Sprintf("the checkpoint was written for another cluster (%s, this is %s)", f.record.SystemID, f.systemID),

@@ -76,7 +76,7 @@ func TestFaultsOfTheSlotAreFound(t *testing.T) {
 	r.want("checkpoint", Error, "beyond its checkpoint", "outboxd run makes it anew")
 
 	r.exec(`DELETE FROM outboxd.checkpoint`)
-	r.want("checkpoint", Info, "no record", "")
+	r.want("checkpoint", Info, "no checkpoint", "")
 	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
 	r.want("slot", Warning, "does not exist yet", "outboxd run")
 }
