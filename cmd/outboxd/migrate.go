@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/park"
 )
 
 const migrateLong = `Make, describe or remove outboxd's own tables, and make the outbox table where there is none.
@@ -73,7 +75,8 @@ func newMigrateDownCommand(a *app) *cobra.Command {
 		Short: "Remove outboxd's own tables, never the outbox table",
 		Long: `Remove outboxd's own tables with everything in them, and their schema when nothing else is in it.
 
-Stop outboxd first. The outbox table, publications, slots and roles stay.`,
+Stop outboxd first: while an instance is active on the slot nothing is removed. The outbox table, publications, slots and
+roles stay.`,
 		Example: `  outboxd migrate down --config outboxd.yaml --yes`,
 		Args:    noArguments,
 	}
@@ -86,6 +89,9 @@ Stop outboxd first. The outbox table, publications, slots and roles stay.`,
 					return err
 				}
 			}
+			if err := takeFromInstances(ctx, conn, cfg); err != nil {
+				return err
+			}
 			r, err := migrations.Down(ctx, conn, migrationOptions(cfg, ""))
 			if err != nil {
 				return err
@@ -97,6 +103,15 @@ Stop outboxd first. The outbox table, publications, slots and roles stay.`,
 		})
 	}
 	return cmd
+}
+
+// takeFromInstances takes the lock of the active instance and keeps it until conn is closed, so that none streams while its tables go.
+func takeFromInstances(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+	free, err := park.TryLock(ctx, conn, cfg.Database.Schema, cfg.Database.Slot)
+	if err == nil && !free {
+		err = fmt.Errorf("an instance of outboxd is active on slot %q, so nothing was removed: stop all instances first", cfg.Database.Slot)
+	}
+	return err
 }
 
 func (a *app) printSteps(did, nothing string, steps []migrations.Step) error {
