@@ -100,12 +100,11 @@ type Fixed struct {
 
 // Mend does what the findings offer, in their order, and tells of each. Examine again to see what is left.
 func Mend(ctx context.Context, cfg Config, findings []Finding) []Fixed {
-	fixable := slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.fix == nil })
-	if len(fixable) == 0 {
-		return nil
-	}
 	var all []Fixed
-	for _, f := range fixable {
+	for _, f := range findings {
+		if f.fix == nil {
+			continue
+		}
 		did, err := mend(ctx, cfg, f)
 		one := Fixed{Check: f.Check, Did: did}
 		if err != nil {

@@ -50,16 +50,6 @@ func (f Finding) withFix(do fix) Finding {
 	return f
 }
 
-// Worst returns the highest level among the findings, OK without any.
-func Worst(findings []Finding) Level {
-	for _, level := range []Level{Error, Warning, Info} {
-		if Count(findings, level) > 0 {
-			return level
-		}
-	}
-	return OK
-}
-
 // Count returns how many findings have the level.
 func Count(findings []Finding, level Level) (n int) {
 	for _, f := range findings {

@@ -48,7 +48,7 @@ func TestLimitOfTheLogThatASlotKeeps(t *testing.T) {
 func TestSettingsOfServersThatAreNotHere(t *testing.T) {
 	for seconds, want := range map[string]Level{"0": OK, "3600": Warning, "604800": Info} {
 		s := settings{values: map[string]string{"idle_replication_slot_timeout": seconds}}
-		if got := Worst(s.idleTimeout()); got != want {
+		if got := worst(s.idleTimeout()); got != want {
 			t.Errorf("idle_replication_slot_timeout of %s: %s, want %s", seconds, got, want)
 		}
 	}

@@ -60,7 +60,7 @@ func TestAHealthyPulsarHasNoFindings(t *testing.T) {
 	name := namespace(t)
 	topic := "persistent://" + name + "/orders"
 	findings := examineSink(t, pulsarAt(t, topic))
-	if Worst(findings) != OK {
+	if worst(findings) != OK {
 		t.Errorf("a healthy Pulsar:\n%s", text(findings))
 	}
 	wantFinding(t, findings, "destination", OK, topic+" accepts", "")

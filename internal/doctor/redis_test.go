@@ -45,7 +45,7 @@ func redisDo(t *testing.T, url string, args ...any) {
 func TestAHealthyRedisHasNoFindings(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"appendonly yes"}})
 	findings := examineSink(t, redisAt(server.URL))
-	if Worst(findings) != OK {
+	if worst(findings) != OK {
 		t.Errorf("a healthy Redis:\n%s", text(findings))
 	}
 	wantFinding(t, findings, "destination", OK, "outbox:outboxd-doctor:outboxd-doctor accepts", "")
@@ -100,7 +100,7 @@ func TestRightsAtRedisAreFound(t *testing.T) {
 	findings := examineSink(t, as("blind"))
 	wantFinding(t, findings, "server", Warning, "NOPERM", "+info")
 	wantFinding(t, findings, "destination", OK, "accepts", "")
-	if findings = examineSink(t, as("writer")); Worst(findings) != OK {
+	if findings = examineSink(t, as("writer")); worst(findings) != OK {
 		t.Errorf("without CONFIG:\n%s", text(findings))
 	}
 	elsewhere := as("writer")
@@ -173,7 +173,7 @@ func TestAClusterIsAskedAtEachMaster(t *testing.T) {
 	var findings []Finding
 	r.eventually("the cluster is ready", func() bool {
 		findings = s.examine(context.Background(), &Config{Timeout: time.Second}, nil)
-		return Worst(findings) == OK
+		return worst(findings) == OK
 	})
 	wantFinding(t, findings, "persistence", OK, port, "")
 }

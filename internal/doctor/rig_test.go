@@ -170,3 +170,13 @@ func (r *rig) events(n int, status, age string) {
 	r.exec(`INSERT INTO outbox (tenant_id, aggregate_type, aggregate_id, topic, occurred_at, payload, status, created_at)
 		SELECT 'acme', 'order', g::text, 'order.paid', now(), '{}', $2, now() - $3::interval FROM generate_series(1, $1) g`, n, status, age)
 }
+
+// worst is the highest level among the findings, OK without any.
+func worst(findings []Finding) Level {
+	for _, level := range []Level{Error, Warning, Info} {
+		if Count(findings, level) > 0 {
+			return level
+		}
+	}
+	return OK
+}

@@ -135,7 +135,7 @@ func TestCertificatesOfRedisAreSeen(t *testing.T) {
 		}})
 		findings := examineSink(t, redisAt("rediss://127.0.0.1:"+port, func(s *Sink) { s.Redis.TLS = redis.TLS{CAFile: certFile} }))
 		wantFinding(t, findings, "tls", want.level, want.saw, "")
-		if got := Worst(findings); got != want.level {
+		if got := worst(findings); got != want.level {
 			t.Errorf("a certificate with %s left: %s\n%s", left, got, text(findings))
 		}
 	}
