@@ -92,14 +92,7 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 	r.as("")
 	r.want("connection", Error, "does not exist", "create the database")
 
-	down, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.url = "postgres://postgres@" + down.Addr().String() + "/app?sslmode=disable"
-	if err := down.Close(); err != nil {
-		t.Fatal(err)
-	}
+	r.url = "postgres://postgres@" + closedPort(t) + "/app?sslmode=disable"
 	r.want("connection", Error, "connection refused", "see that PostgreSQL runs")
 	if n := len(r.examine()); n != 1 {
 		t.Errorf("%d findings of a server that is down, want one", n)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -137,17 +136,4 @@ func TestAPulsarThatIsDownIsOneError(t *testing.T) {
 	s.Pulsar.URL = strings.Replace(testenv.Pulsar(t).URL, "pulsar://", "pulsar://"+down+",", 1)
 	s.Destinations = nil
 	wantFinding(t, examineSink(t, s), "connection", Warning, "not every host", "see that the broker runs")
-}
-
-// closedPort is an address where nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
 }

@@ -130,9 +130,9 @@ func memoryFindings(s *redis.Server) []Finding {
 
 func persistenceFindings(s *redis.Server) (findings []Finding) {
 	aof := s.Info["aof_enabled"] == "1"
-	for field, what := range map[string]string{"aof_last_write_status": "its append-only file", "rdb_last_bgsave_status": "a snapshot"} {
-		if status := s.Info[field]; status != "" && status != "ok" {
-			findings = append(findings, found(Error, "persistence", s.Addr+" could not write "+what, "it refuses every write (MISCONF), or loses what it has accepted",
+	for _, written := range []struct{ field, what string }{{"aof_last_write_status", "its append-only file"}, {"rdb_last_bgsave_status", "a snapshot"}} {
+		if status := s.Info[written.field]; status != "" && status != "ok" {
+			findings = append(findings, found(Error, "persistence", s.Addr+" could not write "+written.what, "it refuses every write (MISCONF), or loses what it has accepted",
 				"see its log, and make room on its disk"))
 		}
 	}

@@ -115,14 +115,7 @@ func TestRightsAtRedisAreFound(t *testing.T) {
 }
 
 func TestARedisThatIsDownIsOneError(t *testing.T) {
-	down, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := down.Close(); err != nil {
-		t.Fatal(err)
-	}
-	findings := examineSink(t, redisAt("redis://"+down.Addr().String()))
+	findings := examineSink(t, redisAt("redis://"+closedPort(t)))
 	wantFinding(t, findings, "connection", Error, "connection refused", "see that Redis runs")
 	if Count(findings, Error) != 1 || Count(findings, Warning) != 0 {
 		t.Errorf("findings:\n%s", text(findings))
@@ -159,6 +152,7 @@ func TestRulesOfRedis(t *testing.T) {
 	wantFinding(t, persistenceFindings(s), "persistence", Error, "could not write its append-only file", "make room")
 	wantFinding(t, persistenceFindings(s), "persistence", Warning, "appendfsync no", "appendfsync everysec")
 	s.AppendFsync = &everysec
+	wantFinding(t, persistenceFindings(s), "persistence", OK, "keeps an append-only file", "")
 	wantFinding(t, persistenceFindings(info()), "persistence", Info, "cannot be seen", "appendonly yes")
 	wantFinding(t, memoryFindings(info("evicted_keys", "3", "maxmemory_policy", "volatile-lru")), "evicted", Info, "3 keys", "")
 	wantFinding(t, memoryFindings(info("maxmemory_policy", "volatile-lru")), "maxmemory_policy", OK, "volatile-lru", "")
