@@ -59,7 +59,10 @@ func TryLock(ctx context.Context, conn *pgx.Conn, schema, slot string) (taken bo
 	return taken, nil
 }
 
-// WaitersSQL is an expression: how many sessions wait for the lock of the schema $1 and the slot $2.
+// ofLock is the condition that a row of pg_locks is about the lock of the schema $1 and the slot $2.
 // Source: https://www.postgresql.org/docs/current/view-pg-locks.html
-const WaitersSQL = `(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND NOT granted
-	AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND (classid::bigint << 32 | objid::bigint) = ` + lockKey + `)`
+const ofLock = `locktype = 'advisory' AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+	AND (classid::bigint << 32 | objid::bigint) = ` + lockKey
+
+// WaitersSQL is an expression: how many sessions wait for the lock of the schema $1 and the slot $2.
+const WaitersSQL = `(SELECT count(*) FROM pg_locks WHERE ` + ofLock + ` AND NOT granted)`

@@ -8,11 +8,9 @@ import (
 )
 
 // Instances counts the sessions that hold the lock of the slot, which is one at most, and those that wait for it. It needs no right.
-// Source: https://www.postgresql.org/docs/current/view-pg-locks.html
 func Instances(ctx context.Context, conn *pgx.Conn, schema, slot string) (active, standby int, err error) {
 	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE granted), count(*) FILTER (WHERE NOT granted) FROM pg_locks
-		WHERE locktype = 'advisory' AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-			AND (classid::bigint << 32 | objid::bigint) = `+lockKey, schema, slot).Scan(&active, &standby)
+		WHERE `+ofLock, schema, slot).Scan(&active, &standby)
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the lock of slot %q: %w", slot, err)
 	}
