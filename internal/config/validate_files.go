@@ -19,10 +19,10 @@ func (l *loader) checkFiles(cfg *Config) {
 		path := join("sinks", name)
 		switch s := cfg.Sinks[name]; {
 		case s.Redis != nil:
-			l.readable(path+".password_file", s.Redis.PasswordFile)
+			l.readable(path+".password_file", "", s.Redis.PasswordFile)
 			l.checkTLSFiles(path+".tls", s.Redis.TLS)
 		case s.Pulsar != nil:
-			l.readable(path+".token_file", s.Pulsar.TokenFile)
+			l.readable(path+".token_file", "", s.Pulsar.TokenFile)
 			l.checkTLSFiles(path+".tls", s.Pulsar.TLS)
 		}
 	}
@@ -54,14 +54,14 @@ func (l *loader) checkDatabaseFiles(address URL) {
 	}
 }
 
-// readable returns what the file holds, or reports why it cannot be read. what is put before the message.
-func (l *loader) readable(path, file string, what ...string) ([]byte, bool) {
+// readable returns what the file holds, or reports why it cannot be read. what begins the message.
+func (l *loader) readable(path, what, file string) ([]byte, bool) {
 	if file == "" {
 		return nil, false
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		l.wrong(path, "%s%s %s", strings.Join(what, ""), file, unreadable(err))
+		l.wrong(path, "%s%s %s", what, file, unreadable(err))
 	}
 	return text, err == nil
 }
@@ -75,15 +75,15 @@ func unreadable(err error) string {
 }
 
 func (l *loader) checkAuthorities(path, what, file string) {
-	if text, ok := l.readable(path, file, what); ok && !x509.NewCertPool().AppendCertsFromPEM(text) {
+	if text, ok := l.readable(path, what, file); ok && !x509.NewCertPool().AppendCertsFromPEM(text) {
 		l.wrong(path, "%s%s holds no certificate in PEM: name the file of the authority", what, file)
 	}
 }
 
 // checkPair reports a certificate and a key that cannot be read or do not belong to each other.
 func (l *loader) checkPair(certPath, keyPath, certWhat, keyWhat, certFile, keyFile string) {
-	cert, certOK := l.readable(certPath, certFile, certWhat)
-	key, keyOK := l.readable(keyPath, keyFile, keyWhat)
+	cert, certOK := l.readable(certPath, certWhat, certFile)
+	key, keyOK := l.readable(keyPath, keyWhat, keyFile)
 	if !certOK || !keyOK {
 		return
 	}
