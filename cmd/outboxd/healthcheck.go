@@ -48,7 +48,7 @@ func newHealthcheckCommand(a *app) *cobra.Command {
 }
 
 // askInstance asks the HTTP server that listens on addr, on this machine, and returns what it has against it.
-func askInstance(ctx context.Context, addr, path string) (err error) {
+func askInstance(ctx context.Context, addr, path string) error {
 	if addr == "" {
 		return errors.New("http.addr is empty, so the instance has no health to ask for: set it")
 	}

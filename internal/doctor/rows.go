@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/outbox"
 )
 
 const (
@@ -61,7 +63,7 @@ func statusFindings(shares []share, source string) []Finding {
 func checkOldRows(ctx context.Context, d *database) ([]Finding, error) {
 	o := d.Outbox.WithDefaults()
 	_, hasStatus := d.columns[o.Columns.Status]
-	if _, hasTime := d.columns[o.Columns.CreatedAt]; !hasStatus || !hasTime || o.OnSent == "keep" {
+	if _, hasTime := d.columns[o.Columns.CreatedAt]; !hasStatus || !hasTime || o.OnSent == outbox.Keep {
 		return nil, nil
 	}
 	table := quote(d.WAL.Schema, d.WAL.Table)

@@ -56,7 +56,7 @@ const patience = time.Minute
 func notStreaming(now Sample) []Bottleneck {
 	found := []Bottleneck{}
 	s := &now.Status
-	if lost := s.Slot != nil && s.Slot.Lost; lost {
+	if s.Slot != nil && s.Slot.Lost {
 		found = append(found, Bottleneck{"slot", Critical, "the slot is lost", adviceSlot})
 	}
 	if age := now.At.Sub(s.Since); age >= patience || s.State == relay.StateStopped {
