@@ -7,7 +7,8 @@
 // # Guarantees
 //
 //   - Strict: a key, variable or flag that means nothing, a key given twice and a value of the wrong type are
-//     errors, never ignored. The names of existing deployments that mean nothing here are warnings, which Options.Warn is told. A section that belongs to a later version is an error too, because it would have no effect.
+//     errors, never ignored. The names of existing deployments that mean nothing here are warnings, which Options.Warn
+//     is told.
 //   - Complete: Load reports all problems at once, each with the setting, its place (file:line:column, variable or
 //     flag) and what would mend it.
 //   - Discreet: a [Secret] and the secrets in a [URL] print masked however they are printed (fmt with any verb,
