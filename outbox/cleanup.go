@@ -20,9 +20,9 @@ type Retention struct {
 	DryRun  bool   // count only
 }
 
-// Cleanup looks at the next rows in the order of their ids behind after, look at most, and deletes those that are old enough and of
-// which no event is parked, for any slot. Rows that somebody holds locked stay, where the role may lock rows; else it waits for them. last is where the next
-// call goes on; end says that there are no more rows. Each call is a transaction of its own, and needs no lease.
+// Cleanup looks at the next rows in the order of their ids behind after, look at most, and deletes those that are old enough and of which no event
+// is parked, for any slot. Rows that somebody holds locked stay, where the role may lock rows; else it waits for them. last is where the next call
+// goes on; end says that there are no more rows. Each call is a transaction of its own, and needs no lease.
 func (t *Table) Cleanup(ctx context.Context, conn *pgx.Conn, r Retention, after string, look int) (deleted int, last string, end bool, err error) {
 	deleted, last, end, err = t.cleanup(ctx, conn, r, after, look)
 	if err != nil {

@@ -67,7 +67,8 @@ func TestEventWhoseRowIsNotVisibleIsNotSettled(t *testing.T) {
 	}
 }
 
-// History 20 of the protocol: a transaction that inserts and deletes leaves nothing to mark. It is settled at once, however old the oldest transaction is.
+// History 20 of the protocol: a transaction that inserts and deletes leaves nothing to mark. It is settled at once, however old the oldest
+// transaction is.
 func TestDeletedRowIsSettledBesideALongTransaction(t *testing.T) {
 	f := setup(t, migrations.Options{})
 	table := f.describe(outbox.Config{})

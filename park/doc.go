@@ -21,8 +21,8 @@
 //
 // # Parked events
 //
-// A row is one event that waits for one destination, with all that is needed to deliver it. Rows of a destination are ordered by position,
-// then by id and replay. Its state goes from waiting to done, to dead and, by a person, to skipped; a person may set a dead one waiting again. A dead row
+// A row is one event that waits for one destination, with all that is needed to deliver it. Rows of a destination are ordered by position, then by
+// id and replay. Its state goes from waiting to done, to dead and, by a person, to skipped; a person may set a dead one waiting again. A dead row
 // with Blocks holds back the later rows of its key. An event without a destination is dead from the start, with Destination empty.
 //
 //   - What Insert, Fail, Settle and Found have returned from is on the disk, also where the database's synchronous_commit is off.
@@ -43,8 +43,8 @@
 //
 // # Failures
 //
-// [event.ErrTermLost]: a later session raised the term, and nothing was changed; the session ends. [event.ErrNotMigrated] and [event.ErrNoRights] name
-// their mend. After any other error of a write it is unknown whether it was done; the same call may be made again, on a new connection when this one broke.
-// An error of a load has changed nothing. A raise may always be repeated. [Lock] fails only with its connection or its context, which leaves the
-// connection unusable.
+// [event.ErrTermLost]: a later session raised the term, and nothing was changed; the session ends. [event.ErrNotMigrated] and [event.ErrNoRights]
+// name their mend. After any other error of a write it is unknown whether it was done; the same call may be made again, on a new connection when
+// this one broke. An error of a load has changed nothing. A raise may always be repeated. [Lock] fails only with its connection or its context,
+// which leaves the connection unusable.
 package park

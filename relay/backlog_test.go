@@ -104,8 +104,8 @@ func (r *rig) removeReplays(name string) (n int) {
 	return n
 }
 
-// What had no route waits for a person, whatever the routes say after a restart; and then for the checkpoint, because events before it may be in the log
-// alone.
+// What had no route waits for a person, whatever the routes say after a restart; and then for the checkpoint, because events before it may be in
+// the log alone.
 func TestEventWithoutARouteIsDeliveredWhenItHasOneAndAPersonRetriesIt(t *testing.T) {
 	r := newRig(t, "", "")
 	only := route.Rule{

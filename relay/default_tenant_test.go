@@ -7,7 +7,8 @@ import (
 	"github.com/outboxd/outboxd/relay"
 )
 
-// A NULL tenant and the default one are the same tenant, with one order per key: in rows older than the slot, in the log, parked, and set back to NEW.
+// A NULL tenant and the default one are the same tenant, with one order per key: in rows older than the slot, in the log, parked, and set back to
+// NEW.
 func TestRowsWithoutATenantHaveTheDefaultOneInBothLanes(t *testing.T) {
 	r := newRig(t, "", "")
 	r.unrecord()

@@ -26,8 +26,8 @@ func (s silent) Publish(ctx context.Context, batch []sink.Message) []error {
 	return results
 }
 
-// History 5 of the protocol: the table lane delivers events whose rows nobody sees yet. They stay in the table until the rows are seen and marked; else
-// the sweep would find them NEW and deliver them again.
+// History 5 of the protocol: the table lane delivers events whose rows nobody sees yet. They stay in the table until the rows are seen and marked;
+// else the sweep would find them NEW and deliver them again.
 func TestParkedEventThatIsDeliveredBeforeItsRowIsVisibleIsMarkedWhenItIs(t *testing.T) {
 	const events = 20
 	r := newRig(t, testenv.NewPostgres(t, testenv.PostgresOptions{}).Database(t), "")

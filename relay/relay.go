@@ -125,9 +125,9 @@ const (
 	slotPoll         = 100 * time.Millisecond
 )
 
-// Run streams until Stop (nil, or *UnfinishedError when the time was too short), until ctx ends (its cause; what is in flight is cut off), or until it finds what only a person can mend: a
-// failed check (*wal.CheckError), a lost slot, a replaced server. Everything else ends a session, and the next one starts after
-// a wait: broken connections, restarts of the server, what cannot be decoded.
+// Run streams until Stop (nil, or *UnfinishedError when the time was too short), until ctx ends (its cause; what is in flight is cut off), or until
+// it finds what only a person can mend: a failed check (*wal.CheckError), a lost slot, a replaced server. Everything else ends a session, and the
+// next one starts after a wait: broken connections, restarts of the server, what cannot be decoded.
 func (r *Relay) Run(ctx context.Context) error {
 	waits := backoff.NewExponentialBackOff()
 	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax

@@ -89,8 +89,8 @@ func (d *destination) addKeys(keys []park.WaitingKey) {
 	}
 }
 
-// wakeParked makes the destinations at which something has waited, or held back what comes, since before the session. Those of a sink that is not configured any more
-// keep their events.
+// wakeParked makes the destinations at which something has waited, or held back what comes, since before the session. Those of a sink that is not
+// configured any more keep their events.
 func (c *core) wakeParked() {
 	for at, s := range c.parkedAt {
 		if s.Waiting == 0 && len(c.keysAt[at]) == 0 || at.Sink == "" { // neither waits nor holds back

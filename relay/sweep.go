@@ -109,7 +109,8 @@ func (r *sweepRound) failed(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// settled finds which of the rows that were NEW some time ago still are, though everything that was in the log then is settled: they were set back to NEW, or missed.
+// settled finds which of the rows that were NEW some time ago still are, though everything that was in the log then is settled: they were set back
+// to NEW, or missed.
 func (r *sweepRound) settled(ctx context.Context, conn *pgx.Conn) error {
 	if !r.settle || len(r.before.candidates) == 0 {
 		return nil

@@ -18,8 +18,8 @@
 //     with the topic "c" it would share a stream with the tenant "a" and the topic "b:c". The topic may contain a colon;
 //   - a tenant contains no literal that stands between two placeholders in any template of the same sink: the tenant "a:b" is
 //     rejected by "outbox:{tenant}" too where another target writes to "outbox:{tenant}:{topic}";
-//   - the sink's own rules allow it. Pulsar: letters, digits and -_=:. in a tenant or namespace; no slash and no space in a topic; no part "." or ".."; no
-//     topic that addresses a partition ("-partition-0") or that the broker uses itself ("__change_events").
+//   - the sink's own rules allow it. Pulsar: letters, digits and -_=:. in a tenant or namespace; no slash and no space in a topic; no part "." or
+//     ".."; no topic that addresses a partition ("-partition-0") or that the broker uses itself ("__change_events").
 //
 // So within one template different values never make the same name. Between templates the literals keep names apart, and that is the
 // configuration's matter: "all" and "{tenant}" meet at the tenant "all", and two rules may lead to one destination on purpose.

@@ -8,8 +8,8 @@
 //   - Each check has a time limit of its own. A server that is down, a missing right and a check that takes too long are findings themselves; the
 //     other checks go on.
 //
-// [Mend] does what findings offer to do by themselves (see [Finding.Fixable]): make a missing publication or add the table to it, apply pending steps of
-// outboxd's own schema, make the lean index, drop invalid indexes of outboxd's own. Each is harmless where it was done already, or where
+// [Mend] does what findings offer to do by themselves (see [Finding.Fixable]): make a missing publication or add the table to it, apply pending
+// steps of outboxd's own schema, make the lean index, drop invalid indexes of outboxd's own. Each is harmless where it was done already, or where
 // another process does the same, and none touches a row. What fails is told, and the others are tried.
 //
 // The rules that make findings of facts are functions without I/O, beside the queries.

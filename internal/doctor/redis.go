@@ -86,7 +86,8 @@ func serverFindings(s *redis.Server) []Finding {
 	return append(findings, clockFinding("Redis "+s.Addr, s.Time, s.Before, s.After))
 }
 
-// versionFinding: streams came with 5, and 6.2 is the oldest that still gets corrections. Source: https://redis.io/docs/latest/operate/oss_and_stack/install/
+// versionFinding: streams came with 5, and 6.2 is the oldest that still gets corrections.
+// Source: https://redis.io/docs/latest/operate/oss_and_stack/install/
 func versionFinding(s *redis.Server) Finding {
 	version := s.Info["redis_version"]
 	parts := strings.SplitN(version+".0.0", ".", 3)

@@ -18,6 +18,6 @@
 //
 // # Failures
 //
-// A payload that is no JSON, or nested more than 10,000 deep, is an error, and nothing of it is returned: it may hold what is to be encrypted. No error shows a key, a value or
-// a token.
+// A payload that is no JSON, or nested more than 10,000 deep, is an error, and nothing of it is returned: it may hold what is to be encrypted. No
+// error shows a key, a value or a token.
 package encrypt

@@ -38,9 +38,9 @@
 //     back for 20 s is replaced.
 //   - Nothing listens, wrong credentials, no rights, missing tenant or namespace, terminated topic, exceeded quota, a foreign
 //     exclusive producer: Unavailable, with what the broker says. A namespace is made where Config.Create is set.
-//   - The whole broker is down ([sink.BrokerDown]) where the service URL cannot be connected to, does not shake hands or turns our credentials away, and
-//     where the connection of a batch or a tail was lost and every host of the URL refuses a new one. A topic that hangs, or whose broker is gone while others
-//     answer, is Unavailable alone; a stall of Config.AckStall is to be retried, with a tail before it.
+//   - The whole broker is down ([sink.BrokerDown]) where the service URL cannot be connected to, does not shake hands or turns our credentials
+//     away, and where the connection of a batch or a tail was lost and every host of the URL refuses a new one. A topic that hangs, or whose broker
+//     is gone while others answer, is Unavailable alone; a stall of Config.AckStall is to be retried, with a tail before it.
 //   - A message that is too large: Rejected; what stands before it has landed, nothing behind it was sent.
 //   - More destinations in use than Config.MaxProducers: the one that was idle longest is closed and must read its tail
 //     again, which is slow but loses nothing.

@@ -47,8 +47,8 @@
 //   - Every other reply: sink.Retry with an unknown fate.
 //
 // The whole broker is down ([sink.BrokerDown]) where there is no connection or login to a server or Sentinel group, or the server refuses every
-// stream: OOM, READONLY, MISCONF, NOREPLICAS, LOADING, BUSY, MASTERDOWN, too many clients. A connection that was lost counts when a new one is refused;
-// a timeout under a call does not, and at a cluster nothing does: other nodes may serve.
+// stream: OOM, READONLY, MISCONF, NOREPLICAS, LOADING, BUSY, MASTERDOWN, too many clients. A connection that was lost counts when a new one is
+// refused; a timeout under a call does not, and at a cluster nothing does: other nodes may serve.
 //
 // # Rights
 //
