@@ -208,18 +208,20 @@ func TestCloseKeepsItsDeadlineWhenNobodyAnswers(t *testing.T) {
 }
 
 func TestMoreSpansThanTheQueueHoldsAreDropped(t *testing.T) {
-	release := make(chan struct{})
-	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
-	defer slow.Close()
-	tracer := newTracer(t, slow.URL, 1, io.Discard)
+	const events = 10_000
+	r := newReceiver(t)
+	tracer := newTracer(t, r.URL, 1, io.Discard)
 	traced := tracer.Sink(&broker{}, "redis", "redis")
-	batch := slices.Repeat([]sink.Message{message("a", sampled)}, 1000)
-	for range 10 { // returns, though nobody takes the spans
-		traced.Publish(t.Context(), batch)
+	r.mu.Lock() // nobody takes the spans
+	for range events / 1000 {
+		traced.Publish(t.Context(), slices.Repeat([]sink.Message{message("a", sampled)}, 1000))
 	}
-	close(release)
+	r.mu.Unlock()
 	if err := tracer.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if n := len(r.spans); n == 0 || n == events {
+		t.Errorf("%d spans of %d were sent", n, events)
 	}
 }
 
