@@ -35,7 +35,7 @@ func TestFaultsOfTheServerAreFound(t *testing.T) {
 	r.wantNone("prepared", Warning)
 }
 
-func TestLimitOfTheLogThatASlotKeeps(t *testing.T) {
+func TestASmallOrMissingLimitOfASlotsLogIsFound(t *testing.T) {
 	if server := testenv.Postgres(t); server.Major < 13 {
 		setup(t).want("max_slot_wal_keep_size", Info, "no limit", "PostgreSQL 13")
 		return
@@ -45,7 +45,7 @@ func TestLimitOfTheLogThatASlotKeeps(t *testing.T) {
 	setup(t).want("max_slot_wal_keep_size", Info, "is -1", "ALTER SYSTEM SET max_slot_wal_keep_size")
 }
 
-func TestSettingsOfServersThatAreNotHere(t *testing.T) {
+func TestSettingsOfOtherServersAreJudged(t *testing.T) {
 	for seconds, want := range map[string]Level{"0": OK, "3600": Warning, "604800": Info} {
 		s := settings{values: map[string]string{"idle_replication_slot_timeout": seconds}}
 		if got := worst(s.idleTimeout()); got != want {
@@ -60,7 +60,7 @@ func TestSettingsOfServersThatAreNotHere(t *testing.T) {
 	wantFinding(t, []Finding{s.room("max_wal_senders", "senders", s.senders)}, "max_wal_senders", Info, "all 3", "max_wal_senders = 8")
 }
 
-func TestARoleThatMayNotReplicate(t *testing.T) {
+func TestARoleThatMayNotReplicateIsFound(t *testing.T) {
 	r := setup(t)
 	role := r.role("LOGIN")
 	r.as(role)
@@ -83,7 +83,7 @@ func (r *rig) role(options string) string {
 	return name
 }
 
-func TestWhyThereIsNoConnection(t *testing.T) {
+func TestNoConnectionIsExplained(t *testing.T) {
 	r := setup(t)
 	r.as(r.role("NOLOGIN"))
 	r.want("connection", Error, "not permitted to log in", "LOGIN")

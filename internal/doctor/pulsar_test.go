@@ -94,7 +94,7 @@ func TestFaultsOfPulsarAreFound(t *testing.T) {
 	wantFinding(t, findings, "destination", Info, "does not exist yet", "")
 }
 
-func TestATopicThatAcceptsNothing(t *testing.T) {
+func TestATopicThatAcceptsNothingIsFound(t *testing.T) {
 	name := namespace(t)
 	topic := "persistent://" + name + "/orders"
 	c, err := client.NewClient(client.ClientOptions{URL: testenv.Pulsar(t).URL})

@@ -133,7 +133,7 @@ func TestARedisThatIsDownIsOneError(t *testing.T) {
 	}
 }
 
-func TestRulesOfRedis(t *testing.T) {
+func TestARedisIsJudgedByItsVersionDiskAndMemory(t *testing.T) {
 	info := func(pairs ...string) *redis.Server {
 		s := &redis.Server{Addr: "a:1", Info: map[string]string{}}
 		for i := 0; i < len(pairs); i += 2 {

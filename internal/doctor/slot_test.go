@@ -32,7 +32,7 @@ func TestFaultsOfThePublicationAreFoundAndFixed(t *testing.T) {
 	r.want("publication", Error, "does not exist while slot", "drop the slot")
 }
 
-func TestWhatAPublicationLeavesOut(t *testing.T) {
+func TestWhatAPublicationLeavesOutIsFound(t *testing.T) {
 	r := setup(t)
 	if testenv.Postgres(t).Major < 15 {
 		return // no filters and lists of columns there
@@ -45,7 +45,7 @@ func TestWhatAPublicationLeavesOut(t *testing.T) {
 	r.want("publication", Error, "does not publish column", `SET TABLE "public"."outbox"`)
 }
 
-func TestWhatIsNotThereYet(t *testing.T) {
+func TestWhatIsNotThereYetIsFoundWithTheCommandThatMakesIt(t *testing.T) {
 	r := bare(t, testenv.Postgres(t))
 	r.want("table", Error, "table public.outbox does not exist", "outboxd migrate up")
 	r.want("migrations", Error, "has version 0", "outboxd migrate up")
@@ -89,7 +89,7 @@ func TestADroppedSlotIsToldFromOneThatNeverWas(t *testing.T) {
 	r.want("slot", Error, "has read from it before", "slot.on_lost=recover")
 }
 
-func TestASlotOfAnotherKind(t *testing.T) {
+func TestASlotOfAnotherKindIsAnError(t *testing.T) {
 	r := setup(t)
 	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
 	r.exec(`SELECT pg_create_physical_replication_slot($1)`, r.cfg.WAL.Slot)
@@ -125,7 +125,7 @@ func TestALostSlotIsFound(t *testing.T) {
 	r.want("slot_lost", Error, "was invalidated", "larger max_slot_wal_keep_size")
 }
 
-func TestRulesOfTheSlot(t *testing.T) {
+func TestASlotIsJudgedByWhatItHoldsBackAndByFailover(t *testing.T) {
 	safe := int64(10 << 20)
 	f := slotFacts{name: "s", slot: &wal.Slot{Name: "s", WALStatus: "extended", SafeWALSize: &safe, RetainedBytes: 90 << 20}, keep: 100 << 20, maxRetained: 1 << 30}
 	wantFinding(t, f.retained(), "slot_wal", Warning, "is lost after 10.0 MiB more", "raise max_slot_wal_keep_size")
@@ -172,7 +172,7 @@ func (r *rig) connect() *pgx.Conn {
 	return conn
 }
 
-func TestPendingAndNewerSchemas(t *testing.T) {
+func TestANewerSchemaIsFoundAndAPendingOneIsFixed(t *testing.T) {
 	r := setup(t)
 	r.exec(`UPDATE outboxd.schema_version SET version = 99`)
 	r.want("migrations", Error, "has version 99", "newer")

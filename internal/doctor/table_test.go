@@ -146,7 +146,7 @@ func TestAFixThatFailsIsTold(t *testing.T) {
 	}
 }
 
-func TestIndexesThatCostMoreThanTheyServe(t *testing.T) {
+func TestIndexesThatCostMoreThanTheyServeAreFound(t *testing.T) {
 	r := setup(t)
 	r.exec(`CREATE INDEX by_status ON outbox (topic) WHERE status = 'NEW'`)
 	r.exec(`CREATE INDEX by_topic ON outbox (topic)`)
@@ -173,7 +173,7 @@ func (r *rig) eventually(what string, is func() bool) {
 	}
 }
 
-func TestDeadRowsAndAutovacuum(t *testing.T) {
+func TestDeadRowsBloatAndNoAutovacuumAreFound(t *testing.T) {
 	r := setup(t)
 	r.exec(`ALTER TABLE outbox SET (autovacuum_enabled = false)`)
 	r.want("autovacuum_table", Warning, "public.outbox", "RESET (autovacuum_enabled)")
@@ -192,7 +192,7 @@ func TestDeadRowsAndAutovacuum(t *testing.T) {
 	wantFinding(t, h.findings(), "bloat", Info, "takes 1.0 GiB", "pg_repack")
 }
 
-func TestStatusesAndOldRows(t *testing.T) {
+func TestStatusesAreShownAndOldRowsAreFound(t *testing.T) {
 	r := setup(t)
 	r.want("statuses", OK, "the table is empty", "")
 	r.want("old", OK, "no row is older", "")

@@ -154,7 +154,7 @@ func TestCertificatesOfPulsarAreSeen(t *testing.T) {
 	}
 }
 
-func TestRulesOfCertificates(t *testing.T) {
+func TestACertificateIsJudgedByTheFirstOfItsChainToExpire(t *testing.T) {
 	wantFinding(t, []Finding{plainFinding(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 5432})}, "tls", Info, "10.0.0.1:5432 is not encrypted", "sslmode=verify-full")
 	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	leaf := &x509.Certificate{NotBefore: at.Add(-day), NotAfter: at.Add(90 * day)}
