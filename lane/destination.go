@@ -49,6 +49,8 @@ type Destination[T any] struct {
 	frontier event.Position
 	epoch    uint32         // the current one
 	last     event.Position // of the last event pushed
+	read     bool           // the tail was read once
+	taken    event.Position // the last event that was taken to be published since the tail was read
 	queue    queue[Item[T]]
 	inFlight int            // the first so many of the queue are being published or parked
 	key      func(T) uint64 // asked only while something waits
@@ -119,7 +121,7 @@ func (d *Destination[T]) TailRead(highest event.Position, landed func(Item[T])) 
 	if highest.Epoch > d.epoch {
 		return fmt.Errorf("tail is at %s but the current epoch is %d: %w", highest, d.epoch, ErrForeignEpoch)
 	}
-	d.state = Ready
+	d.state, d.read, d.taken = Ready, true, event.Position{}
 	if highest.After(d.frontier) {
 		d.frontier = highest
 	}
@@ -150,7 +152,7 @@ func (d *Destination[T]) Take(batch []Item[T], maxCount, maxBytes int) []Item[T]
 		d.inFlight++
 	}
 	if d.inFlight > 0 {
-		d.state = Publishing
+		d.state, d.taken = Publishing, batch[len(batch)-1].Position
 	}
 	return batch
 }
@@ -177,7 +179,8 @@ func (d *Destination[T]) Published(n int, fateKnown bool, landed func(Item[T])) 
 
 // TakeParks appends to batch the events at the head of the queue that have to be parked, in order, within the same limits as Take; where
 // such events and others change often, the others too. They are in flight until Parked. It may be called while the tail is unread, with
-// a destination that does not answer: the events may then have landed behind the frontier, and doubt is true.
+// a destination that does not answer: the events may then have landed behind the frontier, and doubt is true. That holds for those that were taken since the
+// tail was read, and for all before it was read at all; a batch ends where it changes.
 func (d *Destination[T]) TakeParks(batch []Item[T], maxCount, maxBytes int) (taken []Item[T], doubt bool) {
 	if d.state != Unread {
 		d.mustBe(Ready, "TakeParks")
@@ -186,17 +189,22 @@ func (d *Destination[T]) TakeParks(batch []Item[T], maxCount, maxBytes int) (tak
 	size := 0
 	for d.inFlight < min(maxCount, d.queue.len()) {
 		item := d.queue.at(d.inFlight)
-		if size += item.Size; d.inFlight > 0 && size > maxBytes || !all && !d.waits(item) {
+		if size += item.Size; d.inFlight > 0 && (size > maxBytes || d.inDoubt(item) != doubt) || !all && !d.waits(item) {
 			break
 		}
+		doubt = d.inDoubt(item)
 		batch = append(batch, *item)
 		d.inFlight++
 	}
-	doubt = d.state == Unread
 	if d.inFlight > 0 {
 		d.state, d.resumed = Parking, d.state
 	}
 	return batch, doubt
+}
+
+// inDoubt tells whether the event may have landed although it is in the queue.
+func (d *Destination[T]) inDoubt(item *Item[T]) bool {
+	return d.state == Unread && (!d.read || !item.Position.After(d.taken))
 }
 
 // parkRuns counts the runs of events that have to be parked among the next ones.

@@ -201,3 +201,32 @@ func TestEventsOutOfPositionOrderPanic(t *testing.T) {
 	mustPanic(t, "push of an earlier event", func() { push(d, 1, 1) })
 	mustPanic(t, "push of the same event", func() { push(d, 2, 2) })
 }
+
+func TestOnlyWhatWasTakenSinceTheTailWasReadIsParkedInDoubt(t *testing.T) {
+	d := pushed(t, 4)
+	d.Take(nil, 2, 100)
+	d.Published(0, false, ignore)
+	d.Keys.HoldAll()
+	for _, want := range []struct {
+		doubt  bool
+		events []int
+	}{{true, []int{1, 2}}, {false, []int{3, 4}}} {
+		taken, doubt := d.TakeParks(nil, 10, 100)
+		equal(t, values(taken), want.events...)
+		if doubt != want.doubt {
+			t.Errorf("events %v: in doubt %v", values(taken), doubt)
+		}
+		d.Parked(ignore)
+	}
+}
+
+func TestBeforeTheTailWasReadEverythingIsParkedInDoubt(t *testing.T) {
+	d := lane.New[int](start(), start().Epoch, keyOf)
+	push(d, 1, 3)
+	d.Keys.HoldAll()
+	taken, doubt := d.TakeParks(nil, 10, 100)
+	equal(t, values(taken), 1, 2, 3)
+	if !doubt {
+		t.Error("a session before may have published them, and there is no doubt")
+	}
+}

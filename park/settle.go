@@ -3,6 +3,8 @@ package park
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -101,24 +103,45 @@ func Unblock(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinati
 	return nil
 }
 
+// foundMost is how many rows one statement of Found changes.
+const foundMost = 5000
+
 // Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done; all others have not landed.
-// It returns how many are done.
+// It returns how many are done. It takes a statement for each 5000 rows: first those that are done, so that one that is cut off half-way has
+// forgotten of none that it may have landed before that is settled.
 func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
-	ids, replays := refArrays(refs)
-	n, err := write(ctx, conn, lease, foundSQL(lease.Schema), []byte(d.Sink), []byte(d.Name), ids, replays)
-	if err != nil {
-		return 0, fmt.Errorf("settle what the tail of %s holds: %w", d, err)
+	done := 0
+	for some := range slices.Chunk(refs, foundMost) {
+		ids, replays := refArrays(some)
+		n, err := write(ctx, conn, lease, leaseCTE(lease.Schema)+`, done AS (`+doneSQL(lease.Schema)+`)`+answer("done"), []byte(d.Sink), []byte(d.Name), ids, replays)
+		if err != nil {
+			return 0, fmt.Errorf("settle what the tail of %s holds: %w", d, err)
+		}
+		done += n
 	}
-	return n, nil
+	for {
+		n, err := write(ctx, conn, lease, notLandedSQL(lease.Schema), []byte(d.Sink), []byte(d.Name))
+		if err != nil {
+			return 0, fmt.Errorf("settle that the rest has not landed at %s: %w", d, err)
+		}
+		if n < foundMost {
+			return done, nil
+		}
+	}
 }
 
-func foundSQL(schema string) string {
-	return leaseCTE(schema) + `, done AS (` + doneSQL(schema) + `), cleared AS (
-			UPDATE ` + table(schema, "parked") + ` p SET landed_epoch = NULL, landed_lsn = NULL, landed_ordinal = NULL
-			WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.landed_epoch IS NOT NULL AND ` + isWaiting + `
-				AND (p.id, p.replay) NOT IN (SELECT u.id, u.replay FROM unnest($5::text[], $6::int4[]) AS u(id, replay))
-				AND EXISTS (SELECT FROM lease)
-		)` + answer("done")
+// notLandedSQL says of rows that wait that they have not landed. The index parked_doubt has those that may have.
+func notLandedSQL(schema string) string {
+	parked := table(schema, "parked")
+	return leaseCTE(schema) + `, cleared AS (
+			UPDATE ` + parked + ` p SET landed_epoch = NULL, landed_lsn = NULL, landed_ordinal = NULL
+			WHERE p.ctid = ANY(ARRAY(
+					SELECT d.ctid FROM ` + parked + ` d
+					WHERE d.slot = $1 AND d.sink = $3 AND d.destination = $4 AND d.landed_epoch IS NOT NULL AND d.state || '' = 'waiting'
+					LIMIT ` + strconv.Itoa(foundMost) + `
+				)) AND p.landed_epoch IS NOT NULL AND EXISTS (SELECT FROM lease)
+			RETURNING 1
+		)` + answer("cleared")
 }
 
 // String returns "SINK NAME"; "no destination" for events that have none.

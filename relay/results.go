@@ -85,7 +85,7 @@ func (c *core) tailRead(j *job) {
 	lease, at, highest, refs := c.lease, d.place(), j.highest, j.refs
 	var found int
 	c.pollers.giveFirst(&task{
-		name: "settle what the tail holds", statement: statementDeliver,
+		name: "settle what the tail holds", statement: statementDeliver, limit: longTask,
 		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
 			found, err = park.Found(ctx, conn, lease, at, refs)
 			return err
