@@ -18,8 +18,7 @@ type panel struct {
 		H, W, X, Y int
 	} `json:"gridPos"`
 	Targets []struct {
-		RefID string `json:"refId"`
-		Expr  string `json:"expr"`
+		Expr string `json:"expr"`
 	} `json:"targets"`
 }
 
@@ -33,11 +32,6 @@ type dashboard struct {
 			Expr string `json:"expr"`
 		} `json:"list"`
 	} `json:"annotations"`
-	Templating struct {
-		List []struct {
-			Name string `json:"name"`
-		} `json:"list"`
-	} `json:"templating"`
 }
 
 func TestDashboardIsWhole(t *testing.T) {
