@@ -157,9 +157,18 @@ const (
 )
 
 // DropSlot removes the slot, and with it every position that was confirmed. Without such a slot the error is
-// [ErrSlotMissing]; while a session streams from it, [ErrSlotActive] naming the process.
+// [ErrSlotMissing]; while a session streams from it, [ErrSlotActive] naming the process. The server would drop a slot of
+// another database too, which somebody else streams from: that is refused.
 func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
-	_, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", name)
+	var database string
+	err := conn.QueryRow(ctx, "SELECT database FROM pg_replication_slots WHERE slot_name = $1 AND database <> current_database()", name).Scan(&database)
+	if err == nil {
+		return fmt.Errorf("drop slot %q: it belongs to database %q: name another slot, or the other database, in the configuration", name, database)
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("drop slot %q: read its database: %w", name, err)
+	}
+	_, err = conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", name)
 	switch sqlState(err) {
 	case codeObjectInUse:
 		return fmt.Errorf("drop slot %q: %w: process %d: stop it, or SELECT pg_terminate_backend(%[3]d): %w",

@@ -113,17 +113,27 @@ func TestACancelledCreateLeavesNoSlot(t *testing.T) {
 	}
 }
 
+func TestSlotOfAnotherDatabaseIsNotDropped(t *testing.T) {
+	f, elsewhere := setup(t), setup(t)
+	f.create()
+	err := wal.DropSlot(t.Context(), elsewhere.Conn, f.cfg.Slot)
+	if err == nil || !strings.Contains(err.Error(), "belongs to database") {
+		t.Errorf("dropping it from another database says %v", err)
+	}
+	f.status() // it is there
+}
+
 func TestDropSlotNamesTheRightThatTheRoleLacks(t *testing.T) {
 	f := setup(t)
 	f.create()
-	if _, err := f.Conn.Exec(t.Context(), `SET ROLE pg_monitor`); err != nil {
+	if _, err := f.Exec(t.Context(), `SET ROLE pg_monitor`); err != nil {
 		t.Fatal(err)
 	}
 	err := wal.DropSlot(t.Context(), f.Conn, f.cfg.Slot)
 	if err == nil || !strings.Contains(err.Error(), "the role may not replicate: ALTER ROLE") {
 		t.Errorf("want the right that is missing, got %v", err)
 	}
-	if _, err := f.Conn.Exec(t.Context(), `RESET ROLE`); err != nil {
+	if _, err := f.Exec(t.Context(), `RESET ROLE`); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -134,7 +134,7 @@ func (v *verifier) notMember(ctx context.Context, p publication) error {
 func (v *verifier) missingPublication(ctx context.Context) error {
 	problem := fmt.Sprintf("publication %q does not exist", v.cfg.Publication)
 	create := createPublicationSQL(v.cfg, v.server)
-	if v.server.Slot != nil {
+	if slot := v.server.Slot; slot != nil && slot.Database == v.server.Database { // that of another database has nothing to do with it
 		v.fail(CheckPublication, problem+fmt.Sprintf(" while slot %q does, and a publication is not valid for the log that was written before it", v.cfg.Slot),
 			create+"; then drop the slot, SELECT pg_drop_replication_slot("+quoteLiteral(v.cfg.Slot)+"), and have it made anew")
 		return nil

@@ -213,6 +213,12 @@ var slotFaults = []fault{
 		},
 	},
 	{
+		name: "slot of another database, and no publication", check: wal.CheckSlot, problem: "belongs to database", mend: "name another slot", plant: func(f *fixture) {
+			elsewhere := setup(f.t)
+			elsewhere.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", f.cfg.Slot)
+		},
+	},
+	{
 		name: "slot of another database", check: wal.CheckSlot, problem: "belongs to database", mend: "name another slot", plant: func(f *fixture) {
 			f.publish()
 			elsewhere := setup(f.t)

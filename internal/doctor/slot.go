@@ -79,6 +79,9 @@ func checkSlot(ctx context.Context, d *database) ([]Finding, error) {
 	if f.slot, err = wal.SlotStatus(ctx, d.conn, f.name); err != nil && !errors.Is(err, wal.ErrSlotMissing) {
 		return nil, err
 	}
+	if f.slot != nil && d.server != nil && f.slot.Database != d.server.Database {
+		return nil, nil // told by the check of the server; nothing here is to be done about it
+	}
 	if f.keep, err = wal.KeepLimit(ctx, d.conn); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,18 @@ func TestWhatIsNotThereYetIsFoundWithTheCommandThatMakesIt(t *testing.T) {
 	r.want("publication", OK, "exists", "")
 }
 
+// What mends a slot of one's own would harm whoever streams from this one.
+func TestSlotOfAnotherDatabaseIsLeftAlone(t *testing.T) {
+	r, other := setup(t), setup(t)
+	r.cfg.WAL.Slot = other.cfg.WAL.Slot
+	r.exec(`DROP PUBLICATION outboxd`)
+	findings := r.examine()
+	wantFinding(t, findings, "slot", Error, "belongs to database", "name another slot")
+	if said := text(findings); strings.Contains(said, "slot drop") || strings.Contains(said, "pg_drop_replication_slot") {
+		t.Errorf("doctor advises to drop it:\n%s", said)
+	}
+}
+
 func TestFaultsOfTheSlotAreFound(t *testing.T) {
 	r := setup(t)
 	r.want("slot_active", Warning, "nobody reads from slot", "start outboxd run")
