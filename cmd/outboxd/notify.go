@@ -54,6 +54,11 @@ func (n *notifier) run(stopping, end <-chan struct{}) {
 		n.tell()
 		select {
 		case <-end:
+			select {
+			case <-stopping: // both came at once
+				n.send(daemon.SdNotifyStopping)
+			default: // told before, or nobody asked for it
+			}
 			return
 		case <-stopping:
 			n.send(daemon.SdNotifyStopping)
