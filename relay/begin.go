@@ -292,6 +292,6 @@ func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) er
 		if _, err := s.parkMissing(ctx, rows); err != nil {
 			return err
 		}
-		after, look = cursorOf(&events[len(events)-1]), adoptNext(look, bytes)
+		after, look = events[len(events)-1].Cursor(), adoptNext(look, bytes)
 	}
 }

@@ -49,10 +49,8 @@ type core struct {
 	strays       []stray
 	parkedStrays map[string]bool           // ids of those that were parked above the checkpoint before the session
 	rerouteDue   bool                      // strays wait for the checkpoint to pass them
-	rerouting    bool                      // strays are being given their destinations
-	rerouteAgain bool                      // ... and others may have come meanwhile
-	looking      bool                      // what a command has changed is being read
-	lookAgain    bool                      // ... and another command came meanwhile
+	rerouting    single                    // strays are given their destinations
+	looking      single                    // what a command has changed is read
 	waiting      map[*destination]struct{} // those with something in the table lane
 	tableDue     time.Time                 // when dispatchTable has to look again
 	counted      time.Time                 // when what waits was last counted

@@ -24,7 +24,7 @@ type measured struct {
 
 // measure asks the server, when that is due: in an outage in which the log is held, and at every interval. It is one statement on views.
 func (c *core) measure(now time.Time) {
-	if c.measuring || c.draining || c.measureWake().IsZero() || now.Before(c.measureWake()) {
+	if due := c.measureWake(); due.IsZero() || now.Before(due) {
 		return
 	}
 	c.measuring, c.measured = true, now

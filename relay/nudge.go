@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -16,12 +15,10 @@ import (
 // nudged looks again at what is parked: a person's command has retried, skipped or replayed events. However many commands there are, one
 // look is under way, and one more follows where it may have missed something.
 func (c *core) nudged() {
-	if c.draining || c.looking {
-		c.lookAgain = c.looking
+	if c.draining || !c.looking.begin() {
 		return
 	}
-	c.looking, c.lookAgain = true, false
-	lease, passed, limit := c.lease, c.passed(), cmp.Or(c.cfg.Table.MaxKeys, maxKeys)
+	lease, passed, limit := c.lease, c.passed(), c.cfg.Table.MaxKeys
 	var fresh restored
 	c.pollers.give(&task{
 		name: "look at what a command has changed", statement: statementLoad,
@@ -31,9 +28,8 @@ func (c *core) nudged() {
 		},
 		limit: longTask,
 		then: func() {
-			c.looking = false
 			c.refreshed(fresh)
-			if c.lookAgain {
+			if c.looking.end() {
 				c.nudged()
 			}
 		},
@@ -151,11 +147,9 @@ const rerouteMost = 1000
 // reroute gives events that had no destination, and that a person has retried, to those that they have now. One at a time, and one more after
 // it where it was asked for meanwhile: two would load the same events, and the second could park again what is delivered and removed by then.
 func (c *core) reroute() {
-	if c.rerouting {
-		c.rerouteAgain = true
+	if !c.rerouting.begin() {
 		return
 	}
-	c.rerouting, c.rerouteAgain = true, false
 	lease := c.lease
 	var strays []park.Row
 	c.pollers.give(&task{
@@ -209,7 +203,7 @@ func (c *core) rerouted(strays []park.Row) {
 		},
 		then: func() {
 			c.entered(rows)
-			c.rerouteAgain = c.rerouteAgain || len(strays) == rerouteMost && !c.rerouteDue
+			c.rerouting.again = c.rerouting.again || len(strays) == rerouteMost && !c.rerouteDue
 			c.reroutedAll()
 		},
 	})
@@ -217,8 +211,7 @@ func (c *core) rerouted(strays []park.Row) {
 
 // reroutedAll ends a reroute.
 func (c *core) reroutedAll() {
-	c.rerouting = false
-	if c.rerouteAgain {
+	if c.rerouting.end() {
 		c.reroute()
 	}
 }

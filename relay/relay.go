@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,6 +108,7 @@ type Relay struct {
 
 // New returns a relay that does nothing until Run.
 func New(cfg Config) *Relay {
+	cfg.Table.MaxKeys = cmp.Or(cfg.Table.MaxKeys, maxKeys)
 	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry, cfg.MaxTenants), stopping: make(chan struct{})}
 	r.facts.enter(StateConnecting, "starting")
 	promauto.With(cfg.Registry).NewGaugeFunc(prometheus.GaugeOpts{

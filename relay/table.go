@@ -259,7 +259,7 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 		return
 	}
 	for _, row := range a.rows {
-		w.next = cursorOf(&row)
+		w.next = row.Cursor()
 		switch {
 		case d.lane.Keys.Known(row.Key):
 		case row.Due.After(now):
@@ -276,10 +276,6 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 	}
 	c.loadAhead(d)
 	c.loadEnded(d)
-}
-
-func cursorOf(row *park.Row) park.Cursor {
-	return park.Cursor{Position: row.Event.Position, ID: string(row.Event.ID), Replay: row.Replay}
 }
 
 // drainedAt notes that the destination's backlog is delivered.

@@ -167,3 +167,22 @@ func (k *clerk) close() {
 		k.log.Debug().Err(err).Str("connection", "table lane").Msg("closed in disorder")
 	}
 }
+
+// single is work of which one piece at a time is under way, and one more follows where it was asked for meanwhile.
+type single struct{ busy, again bool }
+
+// begin tells whether to begin; if not, it is done once more when the piece under way has ended.
+func (s *single) begin() bool {
+	if s.busy {
+		s.again = true
+		return false
+	}
+	s.busy, s.again = true, false
+	return true
+}
+
+// end tells whether to begin once more.
+func (s *single) end() bool {
+	s.busy = false
+	return s.again
+}
