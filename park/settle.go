@@ -75,16 +75,19 @@ func Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinatio
 	if len(refs) == 0 {
 		return nil
 	}
-	ids, replays := refArrays(refs)
-	sql := leaseCTE(lease.Schema) + `, done AS (` + doneSQL(lease.Schema) + `)` + answer("done")
-	if _, err := write(ctx, conn, lease, sql, []byte(d.Sink), []byte(d.Name), ids, replays); err != nil {
-		return fmt.Errorf("settle %d events at %s: %w", len(refs), d, err)
-	}
-	return nil
+	_, err := settle(ctx, conn, lease, d, refs)
+	return err
 }
 
-func doneSQL(schema string) string {
-	return changeSQL(schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`)
+// settle is Settle, and returns how many of the rows waited.
+func settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
+	ids, replays := refArrays(refs)
+	done := changeSQL(lease.Schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`)
+	n, err := write(ctx, conn, lease, leaseCTE(lease.Schema)+`, done AS (`+done+`)`+answer("done"), []byte(d.Sink), []byte(d.Name), ids, replays)
+	if err != nil {
+		return 0, fmt.Errorf("settle %d events at %s: %w", len(refs), d, err)
+	}
+	return n, nil
 }
 
 // Unblock says that dead rows of the destination, which hold back later events, have another place now, durably.
@@ -112,10 +115,9 @@ const foundMost = 5000
 func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
 	done := 0
 	for some := range slices.Chunk(refs, foundMost) {
-		ids, replays := refArrays(some)
-		n, err := write(ctx, conn, lease, leaseCTE(lease.Schema)+`, done AS (`+doneSQL(lease.Schema)+`)`+answer("done"), []byte(d.Sink), []byte(d.Name), ids, replays)
+		n, err := settle(ctx, conn, lease, d, some)
 		if err != nil {
-			return 0, fmt.Errorf("settle what the tail of %s holds: %w", d, err)
+			return 0, fmt.Errorf("settle what the tail holds: %w", err)
 		}
 		done += n
 	}
@@ -136,8 +138,8 @@ func notLandedSQL(schema string) string {
 	return leaseCTE(schema) + `, cleared AS (
 			UPDATE ` + parked + ` p SET landed_epoch = NULL, landed_lsn = NULL, landed_ordinal = NULL
 			WHERE p.ctid = ANY(ARRAY(
-					SELECT d.ctid FROM ` + parked + ` d
-					WHERE d.slot = $1 AND d.sink = $3 AND d.destination = $4 AND d.landed_epoch IS NOT NULL AND d.state || '' = 'waiting'
+					SELECT p.ctid FROM ` + parked + ` p
+					WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.landed_epoch IS NOT NULL AND ` + isWaiting + `
 					LIMIT ` + strconv.Itoa(foundMost) + `
 				)) AND p.landed_epoch IS NOT NULL AND EXISTS (SELECT FROM lease)
 			RETURNING 1
