@@ -1,11 +1,9 @@
 package relay_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -82,23 +80,8 @@ func (r *pulsarRig) topic(tenant string) string {
 // call calls the admin REST API and fails the test unless it does what it is asked.
 func (r *pulsarRig) call(method, path string, body any) {
 	r.t.Helper()
-	b, err := json.Marshal(body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	request, err := http.NewRequestWithContext(r.t.Context(), method, r.broker.AdminURL+"/admin/v2/"+path, bytes.NewReader(b))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode/100 != 2 {
-		r.t.Fatalf("%s %s: %s %s %v", method, path, response.Status, text, err)
+	if status, answer := testenv.PulsarAdmin(r.t, r.broker.AdminURL, method, path, body); status/100 != 2 {
+		r.t.Fatalf("%s %s: %d %s", method, path, status, answer)
 	}
 }
 

@@ -1,8 +1,6 @@
 package doctor
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -18,22 +16,8 @@ import (
 // admin calls the broker's admin API, which must do it.
 func admin(t *testing.T, method, path string, body any) {
 	t.Helper()
-	b, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(t.Context(), method, testenv.Pulsar(t).AdminURL+"/admin/v2/"+path, bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode/100 != 2 {
-		t.Fatalf("%s %s: %s", method, path, response.Status)
+	if status, answer := testenv.PulsarAdmin(t, testenv.Pulsar(t).AdminURL, method, path, body); status/100 != 2 {
+		t.Fatalf("%s %s: %d %s", method, path, status, answer)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -135,9 +134,9 @@ func TestPulsarReaderReadsAndFollowsEveryPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close() //nolint:errcheck // nothing is open on it
-	put(t, server.AdminURL+"/admin/v2/tenants/"+tenant, `{"allowedClusters":["standalone"],"adminRoles":[]}`)
-	put(t, server.AdminURL+"/admin/v2/namespaces/"+tenant+"/outbox", `{}`)
-	put(t, server.AdminURL+"/admin/v2/persistent/"+tenant+"/outbox/split/partitions", `3`)
+	put(t, server.AdminURL, "tenants/"+tenant, map[string][]string{"allowedClusters": {"standalone"}, "adminRoles": {}})
+	put(t, server.AdminURL, "namespaces/"+tenant+"/outbox", struct{}{})
+	put(t, server.AdminURL, "persistent/"+tenant+"/outbox/split/partitions", 3)
 	client, err := pulsar.NewClient(pulsar.ClientOptions{URL: server.URL, Logger: pulsarlog.DefaultNopLogger()})
 	if err != nil {
 		t.Fatal(err)
@@ -200,20 +199,10 @@ func publish(t *testing.T, client pulsar.Client, b book, topic string, n int) {
 	}
 }
 
-func put(t *testing.T, url, body string) {
+func put(t *testing.T, adminURL, path string, body any) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		t.Fatalf("PUT %s: %s", url, resp.Status)
+	if status, answer := testenv.PulsarAdmin(t, adminURL, http.MethodPut, path, body); status >= 300 {
+		t.Fatalf("PUT %s: %d %s", path, status, answer)
 	}
 }
 

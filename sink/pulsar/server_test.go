@@ -1,11 +1,9 @@
 package pulsar_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -124,25 +122,11 @@ func (s server) messages(t testing.TB, topic string) []sinktest.Message {
 // call calls the admin REST API and fails the test unless it answers with the wanted status.
 func (s server) call(t testing.TB, method, path string, body any, want int) []byte {
 	t.Helper()
-	b, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
+	status, answer := testenv.PulsarAdmin(t, s.admin, method, path, body)
+	if status != want {
+		t.Fatalf("%s %s: %d %s", method, path, status, answer)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, s.admin+"/admin/v2/"+path, bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != want {
-		t.Fatalf("%s %s: %s %s %v", method, path, response.Status, text, err)
-	}
-	return text
+	return answer
 }
 
 // try calls the admin REST API and tells whether it did what it was asked.
