@@ -75,11 +75,3 @@ func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 		}
 	}
 }
-
-func TestBytesAreReadable(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 3 << 30: "3.0 GiB", 5 << 50: "5120.0 TiB"} {
-		if got := humanBytes(n); got != want {
-			t.Errorf("humanBytes(%d) = %s, want %s", n, got, want)
-		}
-	}
-}

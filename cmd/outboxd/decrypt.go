@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/encrypt"
+	"github.com/outboxd/outboxd/internal/human"
 )
 
 // maxDecrypt bounds what is read from standard input, in bytes.
@@ -68,7 +69,7 @@ func (a *app) toDecrypt(args []string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read standard input: %w", err)
 	case len(text) > maxDecrypt:
-		return nil, fmt.Errorf("standard input holds more than %s: decrypt one message at a time", humanBytes(maxDecrypt))
+		return nil, fmt.Errorf("standard input holds more than %s: decrypt one message at a time", human.Bytes(maxDecrypt))
 	}
 	return text, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/encrypt"
+	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 )
@@ -291,7 +292,7 @@ func eventRows(r *eventReport) [][]string {
 			{"occurred at", cell(r.OccurredAt)},
 			{"schema", cell(r.SchemaID + " " + r.SchemaVersion)},
 			{"metadata", cell(string(r.metadataText))},
-			{"payload", humanBytes(int64(r.PayloadBytes))},
+			{"payload", human.Bytes(int64(r.PayloadBytes))},
 		}...)
 	}
 	switch o := r.Row; {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -96,13 +97,13 @@ func (a *app) slotRows(s *wal.Slot) [][]string {
 		{"plugin", s.Plugin},
 		{"confirmed", s.ConfirmedFlush.String()},
 		{"restart", s.RestartLSN.String()},
-		{"retained", humanBytes(s.RetainedBytes)},
+		{"retained", human.Bytes(s.RetainedBytes)},
 	}
 	if s.WALStatus != "" {
 		rows = append(rows, []string{"wal status", s.WALStatus})
 	}
 	if s.SafeWALSize != nil {
-		rows = append(rows, []string{"until lost", humanBytes(*s.SafeWALSize)})
+		rows = append(rows, []string{"until lost", human.Bytes(*s.SafeWALSize)})
 	}
 	if s.Failover {
 		rows = append(rows, []string{"failover", "yes"})
@@ -185,19 +186,4 @@ A slot that is in use is not dropped: stop outboxd first.`,
 		})
 	}
 	return cmd
-}
-
-// humanBytes returns a size with one decimal and a binary unit.
-func humanBytes(n int64) string {
-	value, unit := float64(n), "B"
-	for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if value < 1024 {
-			break
-		}
-		value, unit = value/1024, next
-	}
-	if unit == "B" {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", value, unit)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -123,7 +124,7 @@ func indexFindings(indexes []index, o outbox.Config, changes int64) (findings []
 		case i.Scans > 0:
 			used = append(used, i.Name)
 		case !i.Unique:
-			unused = append(unused, i.Name+" ("+bytesText(i.Bytes)+")")
+			unused = append(unused, i.Name+" ("+human.Bytes(i.Bytes)+")")
 		}
 		if i.NamesStatus {
 			status = append(status, i.Name)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/sink/redis"
 )
 
@@ -120,7 +121,7 @@ func memoryFindings(s *redis.Server) []Finding {
 		findings = append(findings, ok("maxmemory_policy", "maxmemory-policy of %s is %s, which keeps streams", s.Addr, policy))
 	}
 	if most > 0 && used > most/10*9 {
-		findings = append(findings, found(Warning, "memory", fmt.Sprintf("%s uses %s of %s", s.Addr, bytesText(used), bytesText(most)),
+		findings = append(findings, found(Warning, "memory", fmt.Sprintf("%s uses %s of %s", s.Addr, human.Bytes(used), human.Bytes(most)),
 			"beyond that it refuses every event (OOM), or removes keys", "raise maxmemory, or trim streams (sinks.NAME.maxlen, XTRIM)"))
 	}
 	if evicted := s.Info["evicted_keys"]; evicted != "" && evicted != "0" {

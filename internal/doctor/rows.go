@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/outbox"
 )
 
@@ -75,7 +76,7 @@ func checkOldRows(ctx context.Context, d *database) ([]Finding, error) {
 			return nil, err
 		}
 		if bytes > smallTable {
-			return []Finding{found(Info, "old", "rows older than an hour are not looked for: no index begins with the status, and the table has "+bytesText(bytes),
+			return []Finding{found(Info, "old", "rows older than an hour are not looked for: no index begins with the status, and the table has "+human.Bytes(bytes),
 				"what is parked, and how far the slot is, is seen here without them", "")}, nil
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/outboxd/outboxd/internal/human"
 )
 
 // settings are what the server is set to, and how much of it is used.
@@ -55,13 +57,13 @@ func (s *settings) keepSize() []Finding {
 			"an outboxd that is stopped for long lets the disk of the server fill up; a slot that is lost instead is made anew, and what is due is taken from the table",
 			fmt.Sprintf("ALTER SYSTEM SET %s = '%dMB'; SELECT pg_reload_conf() (as much as the disk can spare)", name, max(s.maxRetained*4, 10<<30)>>20))}
 	case keep < minKeep:
-		return []Finding{found(Warning, name, fmt.Sprintf("%s is %s", name, bytesText(keep)), "one large transaction, or a short pause of outboxd, costs the slot",
+		return []Finding{found(Warning, name, fmt.Sprintf("%s is %s", name, human.Bytes(keep)), "one large transaction, or a short pause of outboxd, costs the slot",
 			fmt.Sprintf("ALTER SYSTEM SET %s = '%dMB'; SELECT pg_reload_conf()", name, max(s.maxRetained*4, minKeep)>>20))}
 	case keep < 2*s.maxRetained:
 		return []Finding{found(Info, name, fmt.Sprintf("%s is %s: in an outage of all brokers events are parked from half of it on, not from outage.max_retained_wal (%s)",
-			name, bytesText(keep), bytesText(s.maxRetained)), "", "")}
+			name, human.Bytes(keep), human.Bytes(s.maxRetained)), "", "")}
 	default:
-		return []Finding{ok(name, "%s is %s", name, bytesText(keep))}
+		return []Finding{ok(name, "%s is %s", name, human.Bytes(keep))}
 	}
 }
 
@@ -111,19 +113,4 @@ func (s *settings) switches() (findings []Finding) {
 		}
 	}
 	return findings
-}
-
-// bytesText is a size with a binary unit.
-func bytesText(n int64) string {
-	value, unit := float64(n), "B"
-	for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if value < 1024 {
-			break
-		}
-		value, unit = value/1024, next
-	}
-	if unit == "B" {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", value, unit)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
@@ -148,17 +149,17 @@ func (f *slotFacts) state() Finding {
 // retained is about the log that the slot holds back.
 func (f *slotFacts) retained() (findings []Finding) {
 	s := f.slot
-	held := bytesText(s.RetainedBytes)
+	held := human.Bytes(s.RetainedBytes)
 	mend := "see outboxd's log and /readyz for what holds it up, and the checks of transactions here; a broker that is down parks its events at outage.max_retained_wal"
 	switch {
 	case s.WALStatus == "unreserved" || s.SafeWALSize != nil && *s.SafeWALSize <= 0:
 		return []Finding{found(Error, "slot_wal", fmt.Sprintf("slot %q holds back %s and is lost with the next checkpoint of the server", f.name, held),
 			"the server removes what the slot needs", "ALTER SYSTEM SET max_slot_wal_keep_size = '"+fmt.Sprint((f.keep+s.RetainedBytes)>>20)+"MB'; SELECT pg_reload_conf(), at once; then "+mend)}
 	case s.SafeWALSize != nil && f.keep > 0 && *s.SafeWALSize < f.keep/4:
-		return []Finding{found(Warning, "slot_wal", fmt.Sprintf("slot %q holds back %s, and is lost after %s more", f.name, held, bytesText(*s.SafeWALSize)),
+		return []Finding{found(Warning, "slot_wal", fmt.Sprintf("slot %q holds back %s, and is lost after %s more", f.name, held, human.Bytes(*s.SafeWALSize)),
 			"beyond max_slot_wal_keep_size the server removes what the slot needs", "raise max_slot_wal_keep_size while there is disk; "+mend)}
 	case f.maxRetained > 0 && s.RetainedBytes > f.maxRetained:
-		return []Finding{found(Warning, "slot_wal", fmt.Sprintf("slot %q holds back %s, more than outage.max_retained_wal (%s)", f.name, held, bytesText(f.maxRetained)),
+		return []Finding{found(Warning, "slot_wal", fmt.Sprintf("slot %q holds back %s, more than outage.max_retained_wal (%s)", f.name, held, human.Bytes(f.maxRetained)),
 			"the disk of the server fills up", mend)}
 	default:
 		return []Finding{ok("slot_wal", "slot %s holds back %s", f.name, held)}

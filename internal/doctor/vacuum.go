@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/human"
 )
 
 // heap is what the statistics say of one table or partition.
@@ -65,7 +67,7 @@ func (h heap) findings() (findings []Finding) {
 				"when it does not help, a transaction is open for long"))
 	}
 	if h.EstimatedBytes > 0 && h.Bytes > bloatBytes && h.Bytes > bloatFactor*h.EstimatedBytes {
-		findings = append(findings, found(Info, "bloat", fmt.Sprintf("%s takes %s, and its rows about %s", h.Name, bytesText(h.Bytes), bytesText(h.EstimatedBytes)),
+		findings = append(findings, found(Info, "bloat", fmt.Sprintf("%s takes %s, and its rows about %s", h.Name, human.Bytes(h.Bytes), human.Bytes(h.EstimatedBytes)),
 			"reads of the whole table take longer than they need", "pg_repack, or VACUUM FULL "+h.Name+" in a maintenance (it locks the table)"))
 	}
 	if findings == nil {
