@@ -87,12 +87,8 @@ var ErrTooMany = errors.New("too many keys wait")
 // Keys hands over each key that waits or is blocked, by its first row. It returns ErrTooMany, after limit of them, when there are more. A key
 // that waits at several destinations counts at each. each must not use conn.
 func Keys(ctx context.Context, conn *pgx.Conn, schema, slot string, limit int, each func(WaitingKey)) error {
-	count := 0
 	var k WaitingKey
-	err := query(ctx, conn, keysSQL(schema), func(c *cells) {
-		if count++; count > limit {
-			return
-		}
+	err := queryMost(ctx, conn, keysSQL(schema), slot, limit, func(c *cells) {
 		k = WaitingKey{
 			Destination: Destination{Sink: c.text(k.Destination.Sink), Name: c.text(k.Destination.Name)},
 			Key:         uint64(c.int64()), Due: c.time(), Blocked: c.bool(),
@@ -101,14 +97,25 @@ func Keys(ctx context.Context, conn *pgx.Conn, schema, slot string, limit int, e
 			k.Due = time.Time{}
 		}
 		each(k)
-	}, []byte(slot), number(limit))
-	if err == nil && count > limit {
-		err = ErrTooMany
-	}
+	})
 	if err != nil {
 		return fmt.Errorf("read the keys that wait: %w", err)
 	}
 	return nil
+}
+
+// queryMost runs a query for the slot $1 that ends with LIMIT $2::bigint + 1, and hands over the first limit rows. ErrTooMany: there are more.
+func queryMost(ctx context.Context, conn *pgx.Conn, sql, slot string, limit int, each func(*cells)) error {
+	count := 0
+	err := query(ctx, conn, sql, func(c *cells) {
+		if count++; count <= limit {
+			each(c)
+		}
+	}, []byte(slot), number(limit))
+	if err == nil && count > limit {
+		err = ErrTooMany
+	}
+	return err
 }
 
 // keysSQL jumps in parked_key from the first row of each key to that of the next: it reads one row for each key, however many wait.
@@ -127,15 +134,9 @@ func keysSQL(schema string) string {
 // BlockedKeys hands over each key that a dead row holds back, once for each destination, with its Destination and Key alone. The limit is
 // as with [Keys].
 func BlockedKeys(ctx context.Context, conn *pgx.Conn, schema, slot string, limit int, each func(WaitingKey)) error {
-	count := 0
-	err := query(ctx, conn, blockedKeysSQL(schema), func(c *cells) {
-		if count++; count <= limit {
-			each(WaitingKey{Destination: Destination{Sink: c.text(""), Name: c.text("")}, Key: uint64(c.int64()), Blocked: true})
-		}
-	}, []byte(slot), number(limit))
-	if err == nil && count > limit {
-		err = ErrTooMany
-	}
+	err := queryMost(ctx, conn, blockedKeysSQL(schema), slot, limit, func(c *cells) {
+		each(WaitingKey{Destination: Destination{Sink: c.text(""), Name: c.text("")}, Key: uint64(c.int64()), Blocked: true})
+	})
 	if err != nil {
 		return fmt.Errorf("read the keys that dead events hold back: %w", err)
 	}
