@@ -110,6 +110,9 @@ func (d *demo) createDatabase(ctx context.Context, conn *pgx.Conn, server string
 	d.later("drop database "+db.name, func(ctx context.Context) error {
 		return demoConnection(ctx, server, func(conn *pgx.Conn) error { return dropDemoDatabase(ctx, conn, db.name) })
 	})
+	d.later("drop slot "+db.name, func(ctx context.Context) error { // from its own database: DropSlot drops no other's
+		return demoConnection(ctx, db.url, func(conn *pgx.Conn) error { return dropDemoSlot(ctx, conn, db.name) })
+	})
 	d.say("%-15s database and slot %s, dropped afterwards", db.title, db.name)
 	return nil
 }
@@ -124,9 +127,6 @@ func demoConnection(ctx context.Context, url string, do func(*pgx.Conn) error) e
 }
 
 func dropDemoDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
-	if err := dropDemoSlot(ctx, conn, name); err != nil {
-		return err
-	}
 	// Somebody may look at it with psql. Only his session is in the way, and DROP ... WITH (FORCE) came with 13.
 	_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name)
 	if err != nil {
