@@ -61,6 +61,7 @@ type facts struct {
 
 	parkedTotal *prometheus.CounterVec
 	deadEvents  prometheus.Counter
+	lostAt      prometheus.Gauge
 	breakers    *prometheus.GaugeVec
 
 	mu      sync.Mutex // guards what follows; held for a few instructions, never across I/O
@@ -166,6 +167,7 @@ func (f *facts) ended() {
 
 // slotLost notes that the log since the checkpoint is lost.
 func (f *facts) slotLost() {
+	f.lostAt.SetToCurrentTime()
 	f.measured.CompareAndSwap(nil, &measured{})
 	f.learnt(func(m *measured) { m.active, m.lost = false, true })
 }

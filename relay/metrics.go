@@ -48,6 +48,10 @@ func newFacts(registry prometheus.Registerer, maxTenants int) *facts {
 		Namespace: namespace, Name: "parked_events_total",
 		Help: "Events that were parked in the table lane, by sink; without one those that no route takes.",
 	}, []string{"sink"})
+	f.lostAt = factory.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "slot_lost_timestamp_seconds",
+		Help: "When this instance last found the slot lost, in seconds since 1970; 0: never.",
+	})
 	f.deadEvents = factory.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: "dead_events_total", Help: "Events that became dead: nothing tries them until a person says so.",
 	})

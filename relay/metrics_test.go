@@ -93,6 +93,19 @@ func TestLostSlotIsShown(t *testing.T) {
 	lost := r.start(stopWhenLost)
 	<-lost.done
 	r.shows(lost, map[string]float64{"outboxd_slot_lost": 1, "outboxd_slot_active": 0, "outboxd_ready": 0})
+	if age := float64(time.Now().UnixNano())/1e9 - lost.metrics(t)["outboxd_slot_lost_timestamp_seconds"]; age < 0 || age > 60 {
+		t.Errorf("the slot was lost %v s ago, says the metric", age)
+	}
+}
+
+func TestLostSlotIsRememberedWhenAnotherWasMade(t *testing.T) {
+	r := newRig(t, "", "")
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	run := r.start(often)
+	r.shows(run, map[string]float64{"outboxd_slot_lost": 0, "outboxd_slot_active": 1, "outboxd_ready": 1})
+	if run.metrics(t)["outboxd_slot_lost_timestamp_seconds"] == 0 {
+		t.Error("nothing says that a slot was lost")
+	}
 }
 
 func TestPendingEventsAndTheOldestAreShownUntilTheyAreDelivered(t *testing.T) {
