@@ -2,11 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
 )
 
 // A team stops its polling projector and starts outboxd with the same environment and no file; only the slot's name is the test's own, since
@@ -50,4 +55,48 @@ func TestTheEnvironmentOfAProjectorIsEnough(t *testing.T) {
 	if !strings.Contains(o.log.String(), "prepared_statement_cache_size has no meaning here") {
 		t.Error("a parameter of the address is not reported")
 	}
+}
+
+func TestTheEnvironmentOfAProjectorIsEnoughOnPulsar(t *testing.T) {
+	o := newOperator(t)
+	server := testenv.Pulsar(t)
+	tenant := fmt.Sprintf("t%d", time.Now().UnixNano())
+	for path, body := range map[string]any{"tenants/" + tenant: map[string]any{"allowedClusters": []string{"standalone"}}, "namespaces/" + tenant + "/outbox": nil} {
+		eventually(t, path, func() bool { // the namespace, when its tenant is there
+			status, _ := testenv.PulsarAdmin(t, server.AdminURL, http.MethodPut, path, body)
+			return status == http.StatusNoContent || status == http.StatusConflict
+		})
+	}
+	reader, err := workload.NewPulsarReader(server.URL, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{tenant + "/outbox"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(reader.Delete(context.Background()), reader.Close()); err != nil { // t.Context is over
+			t.Error(err)
+		}
+	})
+	o.environ = slices.DeleteFunc(o.environ, func(pair string) bool {
+		return strings.HasPrefix(pair, "REDIS_URL=") || strings.HasPrefix(pair, "OUTBOXD_") && !strings.HasPrefix(pair, "OUTBOXD_DATABASE_SLOT=")
+	})
+	o.environ = append(o.environ, "PULSAR_SERVICE_URL="+server.URL, "METRICS_PORT=0", "BENTO_OUTBOX_DEFAULT_TENANT_ID="+tenant)
+	const insert = `INSERT INTO outbox (tenant_id, topic, occurred_at, payload, status) VALUES ($1, 'orders', now(), '{}', $2)`
+	for _, status := range []string{"NEW", "FAILED", "SENT"} {
+		if _, err := o.conn.Exec(t.Context(), insert, tenant, status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.start()
+	if _, err := o.conn.Exec(t.Context(), insert, tenant, "NEW"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "every row is settled", func() bool { return o.count(`SELECT count(*) FROM outbox WHERE status <> 'SENT'`) == 0 })
+	arrived := 0
+	if err := reader.ReadAll(t.Context(), func(workload.Received) { arrived++ }); err != nil {
+		t.Fatal(err)
+	}
+	if arrived != 3 {
+		t.Errorf("%d messages in the topic, want 3", arrived)
+	}
+	o.stop()
 }
