@@ -6,7 +6,8 @@
 //     OUTBOXD_TEST_PULSAR_ADMIN_URL name; without them they start one for the test process, shared by its tests.
 //   - Every other function starts a server of its own, from installed binaries first, then from pinned versions kept in the user's
 //     cache folder (os.UserCacheDir, outboxd below it), downloaded when they are missing and checked against checksums in this package.
-//   - OUTBOXD_TEST_POSTGRES_VERSION (12 to 18) chooses the version of PostgreSQL where an option does not.
+//   - OUTBOXD_TEST_POSTGRES_VERSION (12 to 18) chooses the version of PostgreSQL where an option does not, OUTBOXD_TEST_PULSAR_VERSION
+//     (3.3.6, 4.0.8) that of Pulsar, and OUTBOXD_TEST_REDIS_SERVER the program that is Redis: another Redis, or Valkey. make matrix uses them.
 //
 // # What it guarantees
 //

@@ -1,43 +1,58 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 const (
-	pulsarVersion  = "4.0.8"
-	pulsarArtifact = "org.apache.pulsar:pulsar-server-distribution:" + pulsarVersion + ":tar.gz:bin"
-	pulsarSHA256   = "35c7d064c9e0928edbf2e708989faba0379662f98aa84ce0d4190c59efb6765e"
+	defaultPulsar  = "4.0.8"
+	pulsarArtifact = "org.apache.pulsar:pulsar-server-distribution:%s:tar.gz:bin"
 	pulsarSize     = 256_000_000 // bytes, about: for the progress alone
-	pulsarJava     = 17          // the oldest version of Java that it runs on
+	pulsarJava     = 17          // the oldest version of Java that all of them run on
 
 	mavenGet = "org.apache.maven.plugins:maven-dependency-plugin:2.8:get"
 )
 
+// pinnedPulsar are the SHA-256 of the archives, by version: the newest of each line that Maven has.
+var pinnedPulsar = map[string]string{
+	"3.3.6":       "d364d0a85b46b91b210bfe7dc73d42587704b8905bcf0443c84344bccdd1390a",
+	defaultPulsar: "35c7d064c9e0928edbf2e708989faba0379662f98aa84ce0d4190c59efb6765e",
+}
+
 // fetchPulsar returns the folder of the unpacked distribution.
 func fetchPulsar(ctx context.Context, out io.Writer) (string, error) {
-	return cached(ctx, "pulsar-"+pulsarVersion, func(folder string) error {
-		archive, err := pulsarArchive(ctx, out)
+	version := cmp.Or(os.Getenv("OUTBOXD_TEST_PULSAR_VERSION"), defaultPulsar)
+	sum, known := pinnedPulsar[version]
+	if !known {
+		versions := slices.Sorted(maps.Keys(pinnedPulsar))
+		return "", fmt.Errorf("OUTBOXD_TEST_PULSAR_VERSION is %q: want one of %s", version, strings.Join(versions, ", "))
+	}
+	return cached(ctx, "pulsar-"+version, func(folder string) error {
+		archive, err := pulsarArchive(ctx, version, out)
 		if err != nil {
 			return err
 		}
-		if err := verify(archive, pulsarSHA256); err != nil {
+		if err := verify(archive, sum); err != nil {
 			return fmt.Errorf("check Pulsar's archive: %w", err)
 		}
 		info, err := os.Stat(archive)
 		if err != nil {
 			return err
 		}
-		p := newProgress(out, "unpack Pulsar "+pulsarVersion, info.Size())
+		p := newProgress(out, "unpack Pulsar "+version, info.Size())
 		err = unpack(archive, folder, p)
 		p.end(err)
 		return err
@@ -45,13 +60,13 @@ func fetchPulsar(ctx context.Context, out io.Writer) (string, error) {
 }
 
 // pulsarArchive returns the path of the archive in Maven's local repository, downloaded by mvn where it is missing.
-func pulsarArchive(ctx context.Context, out io.Writer) (string, error) {
+func pulsarArchive(ctx context.Context, version string, out io.Writer) (string, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", fmt.Errorf("find Maven's repository: %w", err)
 	}
-	folder := filepath.Join(home, ".m2", "repository", "org", "apache", "pulsar", "pulsar-server-distribution", pulsarVersion)
-	archive := filepath.Join(folder, "pulsar-server-distribution-"+pulsarVersion+"-bin.tar.gz")
+	folder := filepath.Join(home, ".m2", "repository", "org", "apache", "pulsar", "pulsar-server-distribution", version)
+	archive := filepath.Join(folder, "pulsar-server-distribution-"+version+"-bin.tar.gz")
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
 	}
@@ -59,13 +74,14 @@ func pulsarArchive(ctx context.Context, out io.Writer) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("Pulsar: %w: Maven (mvn) downloads it and is not in PATH; install maven, or name a broker in OUTBOXD_TEST_PULSAR_URL and OUTBOXD_TEST_PULSAR_ADMIN_URL", ErrUnavailable)
 	}
-	p := newProgress(out, "download Pulsar "+pulsarVersion, pulsarSize)
+	artifact := fmt.Sprintf(pulsarArtifact, version)
+	p := newProgress(out, "download Pulsar "+version, pulsarSize)
 	err = watched(folder, p, func() error {
-		cmd := exec.CommandContext(ctx, mvn, "--batch-mode", mavenGet, "-Dtransitive=false", "-Dartifact="+pulsarArtifact,
+		cmd := exec.CommandContext(ctx, mvn, "--batch-mode", mavenGet, "-Dtransitive=false", "-Dartifact="+artifact,
 			"-Dmaven.repo.local="+filepath.Join(home, ".m2", "repository"))
 		cmd.Dir = os.TempDir() // no pom.xml may have a say
 		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("Pulsar: %w: mvn cannot download %s: %w\n%s", ErrUnavailable, pulsarArtifact, err, text[max(0, len(text)-2000):])
+			return fmt.Errorf("Pulsar: %w: mvn cannot download %s: %w\n%s", ErrUnavailable, artifact, err, text[max(0, len(text)-2000):])
 		}
 		return nil
 	})

@@ -61,7 +61,15 @@ func StartRedis(ctx context.Context, o RedisOptions) (*RedisServer, error) {
 	return attempts(ctx, func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, program, o) })
 }
 
+// findRedis returns the program that OUTBOXD_TEST_REDIS_SERVER names, or else an installed one.
 func findRedis() (string, error) {
+	if given := os.Getenv("OUTBOXD_TEST_REDIS_SERVER"); given != "" {
+		path, err := exec.LookPath(given)
+		if err != nil {
+			return "", fmt.Errorf("OUTBOXD_TEST_REDIS_SERVER: %w", err)
+		}
+		return path, nil
+	}
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
