@@ -3,6 +3,7 @@
 GO         ?= go
 SINK       ?=
 ARGS       ?=
+LINES      ?=
 TESTFLAGS  ?=
 PARALLEL   ?= 2
 FUZZTIME   ?= 30s
@@ -32,6 +33,14 @@ test: setup ## run all tests on real servers; TESTFLAGS='-run NAME' for more fla
 	$(GO) test -race -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
 	$(GO) -C docker/check test -count=1 ./...
 
+.PHONY: matrix
+matrix: setup ## run the suite on PostgreSQL 12 to 18, on two Redis, Valkey and two Pulsar; LINES='postgres-12 valkey-9' for some
+	scripts/matrix.sh $(LINES)
+
+.PHONY: edges
+edges: ## run what touches PostgreSQL on the oldest and the newest one
+	scripts/matrix.sh edges
+
 .PHONY: lint
 lint: ## check the code, the import graph, and what is in docker/
 	$(GO) vet ./...
@@ -60,4 +69,4 @@ docs: ## write the configuration reference anew from the code
 
 .PHONY: clean
 clean: ## remove what make made
-	rm -rf bin cover.out cover.html
+	rm -rf bin matrix-logs cover.out cover.html
