@@ -26,7 +26,7 @@ func attempt(t *testing.T, url string) error {
 }
 
 func TestTLSParametersOfTheURLWorkAgainstARealServer(t *testing.T) {
-	server := testenv.NewPostgres(t, testenv.PostgresOptions{TLS: true})
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{TLS: true, Settings: []string{"listen_addresses = '127.0.0.1,127.0.0.2'"}})
 	f := setupOn(t, server.Database(t))
 	f.exec("CREATE ROLE client LOGIN REPLICATION SUPERUSER")
 	pems, others := server.Certificates, testenv.NewCertificates(t)
@@ -35,6 +35,8 @@ func TestTLSParametersOfTheURLWorkAgainstARealServer(t *testing.T) {
 		return strings.Replace(url, "sslmode=disable", parameters, 1)
 	}
 	byName := func(url string) string { return strings.Replace(url, "127.0.0.1", "localhost", 1) }
+	byOther := func(url string) string { return strings.Replace(url, "127.0.0.1", "127.0.0.2", 1) } // a name that no certificate has
+	foreign := "&sslcert=" + others.ClientCert + "&sslkey=" + others.ClientKey
 	client := "&sslcert=" + pems.ClientCert + "&sslkey=" + pems.ClientKey
 	for _, c := range []struct{ url, refused string }{
 		{as("postgres", "sslmode=require"), ""},
@@ -45,7 +47,11 @@ func TestTLSParametersOfTheURLWorkAgainstARealServer(t *testing.T) {
 		{as("postgres", "sslmode=verify-full&sslrootcert="+others.CA), "certificate"},
 		{as("client", "sslmode=verify-full&sslrootcert="+pems.CA+client), ""},
 		{as("client", "sslmode=verify-full&sslrootcert="+pems.CA), "certificate"},
+		{as("client", "sslmode=verify-full&sslrootcert="+pems.CA+foreign), "tls"},
+		{as("client", "sslmode=require"+client), ""},
 		{as("client", "sslmode=disable"), "pg_hba.conf"},
+		{byOther(as("postgres", "sslmode=verify-ca&sslrootcert="+pems.CA)), ""},
+		{byOther(as("postgres", "sslmode=verify-full&sslrootcert="+pems.CA)), "not 127.0.0.2"},
 		{as("postgres", "sslmode=require&sslrootcert=/nowhere/ca.pem"), "/nowhere/ca.pem"},
 		{as("postgres", "sslmode=sometimes"), "sslmode"},
 	} {
@@ -59,6 +65,15 @@ func TestTLSParametersOfTheURLWorkAgainstARealServer(t *testing.T) {
 	f.open(0)
 	if !query[bool](f, "SELECT ssl AND client_dn LIKE '%client%' FROM pg_stat_ssl s JOIN pg_replication_slots r ON r.active_pid = s.pid") {
 		t.Error("the stream has no certificate of its own")
+	}
+
+	f.exec("ALTER SYSTEM SET ssl_cert_file = 'expired.crt'")
+	f.exec("SELECT pg_reload_conf()")
+	f.waitFor("the server has read its certificate", "SELECT current_setting('ssl_cert_file') = 'expired.crt'")
+	for _, mode := range []string{"verify-ca", "verify-full"} {
+		if err := attempt(t, as("postgres", "sslmode="+mode+"&sslrootcert="+pems.CA)); err == nil || !strings.Contains(err.Error(), "expired") {
+			t.Errorf("%s with an expired certificate: %v", mode, err)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type Certificates struct {
 	CA                    string
 	ServerCert, ServerKey string
+	ExpiredCert           string // of the server's key and name too, and past since an hour
 	ClientCert, ClientKey string // of the common name "client"
 }
 
@@ -32,7 +33,7 @@ func NewCertificates(t testing.TB) *Certificates {
 	return c
 }
 
-// newCertificates writes an authority, a server's certificate for 127.0.0.1 and localhost, and a client's, into the folder.
+// newCertificates writes an authority, a server's certificate for 127.0.0.1 and localhost, an expired one, and a client's, into the folder.
 func newCertificates(f *folder) (*Certificates, error) {
 	template := func(name string) *x509.Certificate {
 		return &x509.Certificate{
@@ -47,18 +48,16 @@ func newCertificates(f *folder) (*Certificates, error) {
 		}
 	}
 	ca := template("outboxd test authority")
+	expired := template("localhost")
+	expired.NotBefore, expired.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour)
 	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	issue := func(name string, subject *x509.Certificate) error {
-		key := caKey
-		if !subject.IsCA {
-			if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-				return err
-			}
-		}
+	serverKey, serverErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	clientKey, clientErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	issue := func(name string, subject *x509.Certificate, key *ecdsa.PrivateKey) error {
 		signed, err := x509.CreateCertificate(rand.Reader, subject, ca, key.Public(), caKey)
 		if err != nil {
 			return err
@@ -72,10 +71,14 @@ func newCertificates(f *folder) (*Certificates, error) {
 			f.write(name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})), nil),
 		)
 	}
-	err = cmp.Or(issue("ca", ca), issue("server", template("localhost")), issue("client", template("client")))
+	if err := cmp.Or(serverErr, clientErr); err != nil {
+		return nil, err
+	}
+	err = cmp.Or(issue("ca", ca, caKey), issue("expired", expired, serverKey),
+		issue("server", template("localhost"), serverKey), issue("client", template("client"), clientKey))
 	return &Certificates{
 		CA:         f.file("ca.pem"),
-		ServerCert: f.file("server.pem"), ServerKey: f.file("server.key"),
+		ServerCert: f.file("server.pem"), ServerKey: f.file("server.key"), ExpiredCert: f.file("expired.pem"),
 		ClientCert: f.file("client.pem"), ClientKey: f.file("client.key"),
 	}, err
 }

@@ -31,7 +31,7 @@ type PostgresServer struct {
 	Major int    // version, as 15
 	Bin   string // folder of initdb, postgres and pg_ctl (and psql, where installed); empty for a server given by URL
 
-	Certificates *Certificates // with PostgresOptions.TLS
+	Certificates *Certificates // with PostgresOptions.TLS; ssl_cert_file = 'expired.crt' makes the server show the expired one
 	server
 }
 
@@ -160,7 +160,9 @@ func (p *PostgresServer) secure(data string, owner *account) (settings []string,
 	if err := os.WriteFile(hba, append([]byte(clients), rules...), 0o600); err != nil {
 		return nil, err
 	}
-	for name, from := range map[string]string{"server.crt": p.Certificates.ServerCert, "server.key": p.Certificates.ServerKey, "root.crt": p.Certificates.CA} {
+	for name, from := range map[string]string{
+		"server.crt": p.Certificates.ServerCert, "server.key": p.Certificates.ServerKey, "expired.crt": p.Certificates.ExpiredCert, "root.crt": p.Certificates.CA,
+	} {
 		text, err := os.ReadFile(from)
 		if err == nil {
 			err = p.folder.write(filepath.Join("data", name), string(text), owner)
