@@ -35,10 +35,16 @@ func (r *rig) shape() (text string) {
 }
 
 func TestTheFrameworksOwnTableIsTakenAsItIs(t *testing.T) {
-	url := testenv.Postgres(t).Database(t)
+	server := testenv.Postgres(t)
+	url := server.Database(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if server.Major < 13 { // which has gen_random_uuid only there
+		if _, err := conn.Exec(t.Context(), `CREATE EXTENSION pgcrypto`); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := conn.Exec(t.Context(), frameworkTable); err != nil {
 		t.Fatal(err)
