@@ -3,11 +3,13 @@ package pulsar_test
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,7 +70,7 @@ func intruder(s server) func(testing.TB) sinktest.Intruder {
 // testCredentials runs the tests that need a secured server.
 func testCredentials(t *testing.T, own *testenv.PulsarServer) {
 	s, secured := server{own.URL, own.AdminURL}, server{own.TLSURL, own.AdminTLSURL}
-	files := own.Certificates
+	files, others := own.Certificates, testenv.NewCertificates(t)
 	certificates := pulsar.TLS{CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey}
 	tokenFile := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(tokenFile, []byte(token("admin", tokenKey)+"\n"), 0o600); err != nil {
@@ -106,6 +108,8 @@ func testCredentials(t *testing.T, own *testenv.PulsarServer) {
 	for name, change := range map[string]func(*pulsar.Config){
 		"UntrustedServer":          func(c *pulsar.Config) { c.TLS.CAFile = "" },
 		"ServerOfAnotherName":      func(c *pulsar.Config) { c.TLS.ServerName = "broker.example.com" },
+		"ServerOfAnotherAuthority": func(c *pulsar.Config) { c.TLS.CAFile = others.CA },
+		"CertificateOfAnother":     func(c *pulsar.Config) { c.TLS.CertFile, c.TLS.KeyFile = others.ClientCert, others.ClientKey },
 		"NoCertificate":            func(c *pulsar.Config) { c.TLS.CertFile, c.TLS.KeyFile = "", "" },
 		"WrongPassword":            func(c *pulsar.Config) { c.Username, c.Password = basicUser, "wrong-secret" },
 		"TokenOfAnotherKeyOverTLS": func(c *pulsar.Config) { c.Token = wrongToken() },
@@ -131,4 +135,37 @@ func testCredentials(t *testing.T, own *testenv.PulsarServer) {
 		}
 		s.wantIDs(t, topic, 1)
 	})
+}
+
+// The server here only shakes hands: the client must not get any further.
+func TestAnExpiredCertificateOfTheServerIsRefused(t *testing.T) {
+	files := testenv.NewCertificates(t)
+	expired, err := tls.LoadX509KeyPair(files.ExpiredCert, files.ServerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{expired}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.(*tls.Conn).Handshake() // fails, as the client says below
+			_ = conn.Close()                 // nobody is at its other end
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		accepting.Wait()
+	})
+	p := server{url: "pulsar+ssl://" + listener.Addr().String()}.open(t, func(c *pulsar.Config) { c.TLS.CAFile, c.Timeout = files.CA, 2*time.Second })
+	_, err = p.Tail(t.Context(), "persistent://public/default/expired", 1)
+	if sink.ClassOf(err) != sink.Unavailable || !sink.BrokerDown(err) || !strings.Contains(err.Error(), "certificate has expired") {
+		t.Errorf("tail: the whole broker %v: %v", sink.BrokerDown(err), err)
+	}
 }
