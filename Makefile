@@ -48,6 +48,10 @@ lint: ## check the code, the import graph, and what is in docker/
 	$(GO) -C docker/check vet ./...
 	docker/lint.sh
 
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what the program calls
+	scripts/vuln.sh
+
 # One fuzz target at a time, as go test demands.
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME=30s

@@ -3,6 +3,7 @@ package outbox
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -85,6 +86,23 @@ func FuzzParseSnapshot(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string, xid uint32) {
 		if s, err := ParseSnapshot(text); err == nil {
 			s.Visible(xid)
+		}
+	})
+}
+
+// What was read as a name, written as PostgreSQL quotes it, is read as the same name.
+func FuzzParseName(f *testing.F) {
+	for _, name := range []string{"outbox", "App.Outbox", `"App"."Out.box"`, `app."a""b"`, `"a`, `a."b".c`, `"a"b`, `""."x"`} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		schema, table, err := ParseName(name)
+		if err != nil {
+			return
+		}
+		again, same, err := ParseName(`"` + strings.ReplaceAll(schema, `"`, `""`) + `"."` + strings.ReplaceAll(table, `"`, `""`) + `"`)
+		if schema == "" || table == "" || err != nil || again != schema || same != table {
+			t.Errorf("%q is %q.%q, and quoted %q.%q, %v", name, schema, table, again, same, err)
 		}
 	})
 }

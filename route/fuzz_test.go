@@ -62,6 +62,22 @@ func nameOf(t *testing.T, r *Router, template string, ev *event.Event) (string, 
 	return found[0].Name, used
 }
 
+// FuzzParseTemplate: a template that is accepted is written as it was read, and every part of it has a partner.
+func FuzzParseTemplate(f *testing.F) {
+	for _, text := range []string{"outbox:{tenant}:{topic}", "persistent://{tenant}/outbox/{aggregate_type}-{topic}", "{tenant}{topic}", "{", "}", "{{tenant}}", "a{x}"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		parsed, err := parseTemplate(text)
+		if err != nil {
+			return
+		}
+		if got := parsed.String(); got != text {
+			t.Errorf("%q is written as %q", text, got)
+		}
+	})
+}
+
 // FuzzGlob compares the glob with a simple second one.
 func FuzzGlob(f *testing.F) {
 	f.Add("a*b?c", "aXXbYc")

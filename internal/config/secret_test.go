@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -109,4 +110,42 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever an address looks like, its password is not in what is printed of it.
+func FuzzNoAddressShowsItsPassword(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"postgres://u:", "@h:5/d?sslmode=x"}, {"postgres://h/d?password=", "&a=b"}, {"redis://:", "@h:1,h:2/0"}, {"pulsar://h?token=", ""}, {"u:", "@://"},
+		{"postgres://u:12#", "@h/d"}, {"postgresql+asyncpg://u:%", "@h/d?ssl=on"}, {"host=h password=", " user=u"}, {"redis+sentinel://h/m?sentinel_password=", ""},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
+		raw := before + planted + after
+		var out strings.Builder
+		fmt.Fprintf(&out, "%v %+v %#v", NewURL(raw), NewURL(raw), NewURL(raw))
+		o := Options{Environ: []string{"DATABASE_URL=" + raw, "REDIS_URL=" + raw}, Flags: []Flag{{Name: "--database-url", Path: "database.url", Value: raw}}}
+		if cfg, sources, err := Load(o); err != nil {
+			fmt.Fprintf(&out, "%v", err)
+		} else if y, err := cfg.YAML(sources); err != nil {
+			fmt.Fprintf(&out, "%v", err)
+		} else {
+			out.Write(y)
+		}
+		if isPassword(raw) && strings.Contains(out.String(), planted) {
+			t.Errorf("%q prints\n%s", raw, out.String())
+		}
+	})
+}
+
+// isPassword reports whether the planted text of an address is a password, for those who read it: not its host, path, user or another parameter.
+func isPassword(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil || u.User == nil {
+		return false
+	}
+	password, _ := u.User.Password()
+	rest := *u
+	rest.User = url.User(u.User.Username())
+	return strings.Contains(password, planted) && !strings.Contains(rest.String(), planted)
 }
