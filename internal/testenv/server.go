@@ -44,6 +44,20 @@ func (s *server) Start() {
 	s.report("start", err)
 }
 
+// Freeze keeps the server's process from running, as SIGSTOP does, until Thaw. Its connections stay open, and nobody answers on them.
+func (s *server) Freeze() { s.report("freeze", s.pass(syscall.SIGSTOP)) }
+
+// Thaw lets a frozen server go on where it was.
+func (s *server) Thaw() { s.report("thaw", s.pass(syscall.SIGCONT)) }
+
+// pass sends the process a signal that does not end it.
+func (s *server) pass(signal syscall.Signal) error {
+	if !s.Running() {
+		return errors.New("it does not run")
+	}
+	return s.process.signal(signal)
+}
+
 // Running reports whether the server's process lives.
 func (s *server) Running() bool { return s.process != nil && !s.process.ended() }
 

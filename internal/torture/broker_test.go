@@ -1,0 +1,130 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
+)
+
+// machine is what a server can be made to suffer.
+type machine interface {
+	Kill()
+	Start()
+	Stop()
+	Freeze()
+	Thaw()
+	Running() bool
+}
+
+// broker is the sink's server, what outboxd is told of it, and who reads it.
+type broker struct {
+	machine
+	redis     *redis.Client // nil for Pulsar; past the proxies
+	reader    workload.Reader
+	upstreams []string // what each instance's proxy leads to
+	proxies   []string // addresses that the proxies must listen on
+	settings  func(proxy string) []string
+	template  string // of the destinations
+}
+
+// destination is the place of an event by the template.
+func (b *broker) destination(tenant, topic string) string {
+	return strings.NewReplacer("{tenant}", tenant, "{topic}", topic).Replace(b.template)
+}
+
+func newBroker(t *testing.T, sink string) *broker {
+	start := newRedis
+	if sink == "pulsar" {
+		start = newPulsar
+	}
+	b := start(t)
+	t.Cleanup(func() {
+		if err := b.reader.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// newRedis starts a Redis that keeps what it has acknowledged.
+func newRedis(t *testing.T) *broker {
+	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"appendonly yes", "appendfsync always"}})
+	reader, err := workload.NewRedisReader(server.URL, "torture:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() {
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	const template = "torture:{tenant}:{topic}"
+	return &broker{
+		machine: server, redis: client, reader: reader, template: template,
+		upstreams: []string{server.Addr, server.Addr}, proxies: []string{port(t), port(t)},
+		settings: func(proxy string) []string {
+			return []string{
+				"OUTBOXD_SINKS_REDIS_URL=redis://" + proxy + "/0", "OUTBOXD_SINKS_REDIS_TIMEOUT=1500ms",
+				"OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '" + template + "'}]}]",
+			}
+		},
+	}
+}
+
+// newPulsar starts a broker that keeps everything. It has a listener for each instance, which advertises that instance's proxy: what a client
+// looks up leads it through its proxy again.
+func newPulsar(t *testing.T) *broker {
+	var listeners, bindings, upstreams []string
+	proxies := make([]string, 2)
+	for i := range proxies {
+		proxies[i], upstreams = port(t), append(upstreams, port(t))
+		listeners = append(listeners, fmt.Sprintf("instance%d:pulsar://%s", i, proxies[i]))
+		bindings = append(bindings, fmt.Sprintf("instance%d:pulsar://%s", i, upstreams[i]))
+	}
+	own := port(t)
+	_, ownPort, _ := strings.Cut(own, ":")
+	server := testenv.NewPulsar(t, testenv.PulsarOptions{Settings: []string{
+		"brokerServicePort=" + ownPort,
+		"advertisedAddress=",
+		"advertisedListeners=internal:pulsar://" + own + "," + strings.Join(listeners, ","),
+		"internalListenerName=internal",
+		"bindAddresses=" + strings.Join(bindings, ","),
+		"defaultRetentionTimeInMinutes=-1", "defaultRetentionSizeInMB=-1",
+	}})
+	const namespace = "torture/storm"
+	reader, err := workload.NewPulsarReader("pulsar://"+own, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{namespace}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const template = "persistent://" + namespace + "/{tenant}.{topic}"
+	return &broker{machine: server, reader: reader, template: template, upstreams: upstreams, settings: func(proxy string) []string {
+		return []string{
+			"OUTBOXD_SINKS_PULSAR_URL=pulsar://" + proxy, "OUTBOXD_SINKS_PULSAR_ADMIN_URL=" + server.AdminURL, "OUTBOXD_SINKS_PULSAR_CREATE=true",
+			"OUTBOXD_SINKS_PULSAR_TIMEOUT=5s",
+			"OUTBOXD_ROUTES=[{to: [{sink: pulsar, destination: '" + template + "'}]}]",
+		}
+	}, proxies: proxies}
+}
+
+func port(t *testing.T) string {
+	address, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// arrivals reads everything that the broker holds, from the beginning.
+func (b *broker) arrivals(ctx context.Context, l *workload.Ledger) (workload.Report, error) {
+	checker := workload.NewChecker(l)
+	checker.Destination = b.destination
+	err := b.reader.ReadAll(ctx, func(r workload.Received) { checker.Add(r) })
+	return checker.Report(), err
+}

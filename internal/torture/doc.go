@@ -1,0 +1,23 @@
+// Package torture is a storm of faults on real servers while an application writes, and a verdict on what arrived: lost, doubled, out of order,
+// published though rolled back, corrupted, or stuck. `make torture` runs it; a short run is part of the tests.
+//
+// It consists of tests only, so that the product cannot depend on it.
+//
+// # How it works
+//
+//   - Two instances of outboxd, PostgreSQL and a broker run as processes. Each instance has proxies of its own to PostgreSQL and to the broker.
+//   - internal/workload's Producer writes at a rate, past the proxies, and knows of each event whether it was committed.
+//   - A storm runs rounds. A round injects one to three faults at chosen moments, holds them, heals them, and leaves a pause. Each fault has its
+//     first round for itself, as far as the time allows. After some rounds the storm waits until everything committed so far has arrived.
+//   - At the end everything is healed, and all that was committed must arrive, be marked SENT, and leave nothing parked. Then the broker is read
+//     from its beginning.
+//
+// # What is repeatable
+//
+// The seed decides which faults come in which order, when, how long and on which instance, and what the application writes. The same seed injects
+// the same storm. What the processes make of it differs from run to run, as their scheduling does: a violation may need several runs.
+//
+// # What the verdict forgives
+//
+// Nothing. Faults whose outcome docs/guarantees.md excepts are not injected unless they are named: a Pulsar broker that stands still.
+package torture

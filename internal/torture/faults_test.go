@@ -1,0 +1,52 @@
+package torture
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// heal takes a fault away.
+type heal func() error
+
+// fault is one kind of misfortune.
+type fault struct {
+	name     string
+	about    string
+	target   string           // what it befalls; faults of one target come one after another
+	sink     string           // the only sink that it concerns; empty for all
+	excepted bool             // docs/guarantees.md excepts its outcome: it is injected by name only
+	hold     [2]time.Duration // shortest and longest time until it is healed
+
+	// inject makes it happen and says on what. What heals it may be nil.
+	inject func(r *rig, random *rand.Rand) (on string, cure heal, err error)
+}
+
+// faults are all that there are.
+var faults = []fault{
+	{name: "outboxd-kill", about: "kill -9 of an instance", target: "outboxd", inject: killInstance},
+	{name: "outboxd-pause", about: "SIGSTOP of an instance, then SIGCONT", target: "outboxd", hold: seconds(1, 8), inject: pauseInstance},
+	{name: "outboxd-usurp", about: "SIGSTOP of the active instance until another one has taken over, then SIGCONT", target: "outboxd", hold: seconds(0, 4), inject: usurp},
+	{name: "outboxd-roll", about: "both instances are restarted by SIGTERM, one after the other", target: "outboxd", inject: roll},
+	{name: "postgres-kill", about: "kill -9 of PostgreSQL and all its processes", target: "postgres", hold: seconds(0, 3), inject: killPostgres},
+	{name: "postgres-restart", about: "fast shutdown and start of PostgreSQL", target: "postgres", hold: seconds(0, 1), inject: restartPostgres},
+	{name: "sessions-end", about: "pg_terminate_backend of outboxd's sessions: all, the walsender, or the others", target: "postgres", inject: endSessions},
+	{name: "walsender-freeze", about: "SIGSTOP of the walsender", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("walsender")},
+	{name: "backend-freeze", about: "SIGSTOP of one of outboxd's other backends", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("client backend")},
+	{name: "slot-drop", about: "the slot is dropped", target: "postgres", inject: dropSlot},
+	{name: "ddl", about: "a column is added to the outbox table, and dropped", target: "postgres", hold: seconds(0, 2), inject: changeTable},
+	{name: "redis-kill", about: "kill -9 of Redis", target: "broker", sink: "redis", hold: seconds(0, 3), inject: killBroker},
+	{name: "redis-freeze", about: "SIGSTOP of Redis", target: "broker", sink: "redis", hold: seconds(1, 6), inject: freezeBroker},
+	{name: "redis-full", about: "maxmemory is reached, with noeviction", target: "broker", sink: "redis", hold: seconds(1, 5), inject: fillRedis},
+	{name: "pulsar-kill", about: "kill -9 of Pulsar", target: "broker", sink: "pulsar", hold: seconds(0, 3), inject: killBroker},
+	{name: "pulsar-freeze", about: "SIGSTOP of Pulsar", target: "broker", sink: "pulsar", excepted: true, hold: seconds(1, 6), inject: freezeBroker},
+	{name: "postgres-cut", about: "an instance's connections to PostgreSQL are cut", target: "net-postgres", hold: seconds(0, 4), inject: cut(legPostgres)},
+	{name: "postgres-slow", about: "these have latency and little bandwidth", target: "net-postgres", hold: seconds(2, 6), inject: slow(legPostgres)},
+	{name: "postgres-half-open", about: "these stay open and lose what is sent, in one direction or both", target: "net-postgres", hold: seconds(1, 8), inject: halfOpen(legPostgres)},
+	{name: "broker-cut", about: "an instance's connections to the broker are cut", target: "net-broker", hold: seconds(0, 4), inject: cut(legBroker)},
+	{name: "broker-slow", about: "these have latency and little bandwidth", target: "net-broker", hold: seconds(2, 6), inject: slow(legBroker)},
+	{name: "broker-half-open", about: "these stay open and lose what is sent, in one direction or both", target: "net-broker", hold: seconds(1, 8), inject: halfOpen(legBroker)},
+}
+
+func seconds(from, to int) [2]time.Duration {
+	return [2]time.Duration{time.Duration(from) * time.Second, time.Duration(to) * time.Second}
+}

@@ -1,0 +1,92 @@
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// The legs that an instance has proxies for. The replication connection and those for SQL share the one to PostgreSQL; faults of one of them alone
+// are made at the server's processes.
+const (
+	legPostgres = "postgres"
+	legBroker   = "broker"
+)
+
+// network is the proxies of both instances.
+type network struct {
+	server  *toxiproxy.ApiServer // its HTTP API is never started
+	proxies map[string]*toxiproxy.Proxy
+}
+
+func newNetwork() *network {
+	metrics := toxiproxy.NewMetricsContainer(prometheus.NewRegistry())
+	return &network{server: toxiproxy.NewServer(metrics, zerolog.Nop()), proxies: map[string]*toxiproxy.Proxy{}}
+}
+
+func proxyName(instance int, leg string) string { return fmt.Sprintf("%s-%d", leg, instance+1) }
+
+// open makes the proxy of an instance's leg.
+func (n *network) open(instance int, leg, listen, upstream string) error {
+	p := toxiproxy.NewProxy(n.server, proxyName(instance, leg), listen, upstream)
+	if err := p.Start(); err != nil {
+		return fmt.Errorf("start the proxy of %s: %w", p.Name, err)
+	}
+	n.proxies[p.Name] = p
+	return nil
+}
+
+// freePort finds a port below those that the system gives to outgoing connections: nothing else takes it while its proxy is cut.
+func freePort() (string, error) {
+	var failed error
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)) //nolint:gosec // no secret
+		listener, err := net.Listen("tcp4", address)
+		if err == nil {
+			return address, listener.Close()
+		}
+		failed = err
+	}
+	return "", fmt.Errorf("find a free port: %w", failed)
+}
+
+func (n *network) proxy(instance int, leg string) *toxiproxy.Proxy {
+	return n.proxies[proxyName(instance, leg)]
+}
+
+// close ends all proxies and their connections.
+func (n *network) close() {
+	for _, p := range n.proxies {
+		p.Stop()
+	}
+}
+
+// toxic is a fault of a connection, in toxiproxy's terms.
+type toxic struct{ kind, stream, attributes string }
+
+// poison adds toxics to a proxy, and returns what takes them away.
+func poison(p *toxiproxy.Proxy, all ...toxic) (heal, error) {
+	cure := func() error {
+		var failed []error
+		for _, t := range all {
+			failed = append(failed, p.Toxics.RemoveToxic(context.Background(), t.name()))
+		}
+		return errors.Join(failed...)
+	}
+	for _, t := range all {
+		text := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "attributes": %s}`, t.name(), t.kind, t.stream, t.attributes)
+		if _, err := p.Toxics.AddToxicJson(strings.NewReader(text)); err != nil {
+			return nil, fmt.Errorf("add %s to %s: %w", t.name(), p.Name, err)
+		}
+	}
+	return cure, nil
+}
+
+func (t toxic) name() string { return t.kind + "-" + t.stream }

@@ -1,0 +1,216 @@
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/migrations"
+)
+
+const slot = "torture"
+
+// rig is everything that one run is made of.
+type rig struct {
+	t         *testing.T
+	o         options
+	dir       string
+	timeline  *timeline
+	postgres  *testenv.PostgresServer
+	database  string // URL, past the proxies
+	broker    *broker
+	network   *network
+	instances []*instance
+	producer  *workload.Producer
+	meter     *meter
+}
+
+// newRig starts the servers, the proxies and two instances. The test's end takes all of it away.
+func newRig(t *testing.T, o options) *rig {
+	r := &rig{t: t, o: o, dir: o.dir, network: newNetwork()}
+	if r.dir == "" {
+		r.dir = t.TempDir()
+	}
+	r.must(os.MkdirAll(r.dir, 0o755))
+	r.timeline = newTimeline(t.Output())
+	r.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{
+		"wal_sender_timeout = 4s", // shorter than what is frozen and held half-open
+		"deadlock_timeout = 200ms",
+	}})
+	r.database = r.postgres.Database(t)
+	r.broker = newBroker(t, o.sink)
+	t.Cleanup(r.network.close)
+	r.migrate()
+	r.application()
+	program := r.build()
+	for number := range 2 {
+		r.add(number, program)
+	}
+	r.awaitActive()
+	return r
+}
+
+func (r *rig) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// build compiles outboxd as it is in this tree, so that a patched copy of the tree tortures the patched program.
+func (r *rig) build() string {
+	program := filepath.Join(r.t.TempDir(), "outboxd")
+	answer, err := exec.Command("go", "build", "-o", program, "github.com/outboxd/outboxd/cmd/outboxd").CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("build outboxd: %v\n%s", err, answer)
+	}
+	return program
+}
+
+func (r *rig) migrate() {
+	r.must(r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := migrations.Up(ctx, conn, migrations.Options{})
+		return err
+	}))
+}
+
+// application prepares what writes. It does not begin yet.
+func (r *rig) application() {
+	var err error
+	r.producer, err = workload.NewProducer(workload.Config{
+		URL: r.database, Rate: r.o.rate, Random: r.o.seed + 1, Keys: 20, Rollbacks: 0.1, Savepoints: 0.1,
+	})
+	r.must(err)
+	r.must(r.producer.Setup(r.t.Context()))
+	r.meter = newMeter(r.producer.Ledger())
+}
+
+// add starts one instance with its proxies.
+func (r *rig) add(number int, program string) {
+	address, err := url.Parse(r.database)
+	r.must(err)
+	database := *address
+	database.Host = port(r.t)
+	r.must(r.network.open(number, legPostgres, database.Host, address.Host))
+	broker := r.broker.proxies[number]
+	r.must(r.network.open(number, legBroker, broker, r.broker.upstreams[number]))
+	name := fmt.Sprintf("outboxd-%d", number+1)
+	log, err := os.OpenFile(filepath.Join(r.dir, name+".log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	r.must(err)
+	i := &instance{
+		name: name, number: number, program: program, log: log,
+		tell:    func(format string, args ...any) { r.timeline.add("note", format, args...) },
+		environ: append(settings(name, database.String()), r.broker.settings(broker)...),
+	}
+	i.begin()
+	r.t.Cleanup(func() {
+		if err := errors.Join(i.stop(), log.Close()); err != nil {
+			r.t.Error(err)
+		}
+	})
+	r.instances = append(r.instances, i)
+}
+
+// settings are an instance's, with waits short enough for a storm.
+func settings(name, database string) []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.Getenv("TMPDIR"),
+		"DATABASE_URL=" + database,
+		"OUTBOXD_DATABASE_APPLICATION_NAME=" + name, "OUTBOXD_DATABASE_SLOT=" + slot,
+		"OUTBOXD_DATABASE_CONNECT_TIMEOUT=2s", "OUTBOXD_DATABASE_STATEMENT_TIMEOUT=5s", "OUTBOXD_DATABASE_KEEPALIVE=2s",
+		"OUTBOXD_STATUS_INTERVAL=500ms", "OUTBOXD_CHECKPOINT_INTERVAL=200ms", "OUTBOXD_SHUTDOWN_TIMEOUT=3s",
+		"OUTBOXD_POLL_SWEEP=2s", "OUTBOXD_POLL_BACKOFF_BASE=200ms", "OUTBOXD_POLL_BACKOFF_MAX_EXPONENT=3", "OUTBOXD_POLL_MAX_ATTEMPTS=1000",
+		"OUTBOXD_RETRY_BASE=50ms", "OUTBOXD_RETRY_MAX=1s", "OUTBOXD_OUTAGE_MAX_RETAINED_WAL=16MiB", "OUTBOXD_MEMORY_BUDGET=4MiB",
+		"OUTBOXD_CLEANUP_SCHEDULE=", "OUTBOXD_MONITOR_INTERVAL=0s", "OUTBOXD_HTTP_ADDR=", "OUTBOXD_LOG_FORMAT=json",
+	}
+}
+
+// query does something with a connection of its own, past the proxies.
+func (r *rig) query(do func(ctx context.Context, conn *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, r.database)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	return errors.Join(do(ctx, conn), conn.Close(ctx))
+}
+
+// exec runs a statement and returns how many rows it concerned.
+func (r *rig) exec(sql string, args ...any) (rows int64, err error) {
+	err = r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, sql, args...)
+		rows = tag.RowsAffected()
+		return err
+	})
+	return rows, err
+}
+
+// active is the number of the instance whose walsender streams, or -1.
+func (r *rig) active() int {
+	number := -1
+	err := r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		const sql = `SELECT coalesce(min(substr(a.application_name, 9)::int), 0) - 1 FROM pg_replication_slots s
+			JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = $1 AND a.application_name LIKE 'outboxd-_'`
+		return conn.QueryRow(ctx, sql, slot).Scan(&number)
+	})
+	if err != nil {
+		return -1 // PostgreSQL is down: nobody is
+	}
+	return number
+}
+
+// awaitActive waits until an instance streams for the first time.
+func (r *rig) awaitActive() {
+	r.t.Helper()
+	if !until(time.Minute, func() bool { return r.active() >= 0 }) {
+		r.t.Fatalf("no instance streams after a minute; their logs are in %s", r.dir)
+	}
+}
+
+// until waits for a condition, and tells whether it came true in time.
+func until(limit time.Duration, condition func() bool) bool {
+	deadline := time.Now().Add(limit)
+	for !condition() {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return true
+}
+
+// meter counts what arrives while the storm runs. Its findings are a first sign; the verdict reads everything again.
+type meter struct {
+	mu      sync.Mutex
+	checker *workload.Checker
+	arrived int64
+}
+
+func newMeter(l *workload.Ledger) *meter { return &meter{checker: workload.NewChecker(l)} }
+
+func (m *meter) add(r workload.Received) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.checker.Add(r) {
+		m.arrived++
+	}
+}
+
+func (m *meter) read() (arrived int64, findings int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	doubled, outOfOrder, wrong := m.checker.Findings()
+	return m.arrived, doubled + outOfOrder + wrong
+}

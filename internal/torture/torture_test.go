@@ -1,0 +1,144 @@
+package torture
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// TestStormLosesAndDoublesNothing is `make torture`; without flags it is the short run.
+func TestStormLosesAndDoublesNothing(t *testing.T) {
+	chosen, err := given.chosen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, given)
+	result := r.torture(newStorm(given.seed, chosen, given.length))
+	fmt.Fprintln(t.Output(), result.String())
+	r.must(result.write(r.dir))
+	if result.OK() {
+		return
+	}
+	t.Errorf("the storm found something; report and logs are in %s", r.dir)
+}
+
+// torture lets the application write under the storm, heals everything and judges.
+func (r *rig) torture(s *storm) *report {
+	began := time.Now()
+	load, endLoad := context.WithCancel(context.Background())
+	follow, endFollow := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	var written error
+	var loading, watching sync.WaitGroup
+	loading.Go(func() { written = r.producer.Run(load) })
+	watching.Go(func() { r.broker.reader.Follow(follow, r.meter.add, func(error) {}) })
+	watching.Go(func() {
+		r.timeline.measure(done, func() (int64, int64, int) {
+			arrived, findings := r.meter.read()
+			return r.producer.Totals().Committed, arrived, findings
+		})
+	})
+	defer watching.Wait()
+	defer endFollow()
+	defer close(done)
+	defer loading.Wait() // also where a fault that cannot be healed ends the test
+	defer endLoad()
+	r.timeline.begin()
+	rounds := 0
+	for ; time.Since(began) < r.o.length; rounds++ {
+		next := s.next()
+		next.run(r)
+	}
+	length := time.Since(began)
+	endLoad()
+	loading.Wait()
+	r.must(written)
+	r.resolve()
+	result := r.judge()
+	result.Began, result.Storm, result.Rounds = began, length.Seconds(), rounds
+	return result
+}
+
+const (
+	arrivalPatience = 3 * time.Minute
+	settledPatience = time.Minute
+)
+
+// resolve finds out which transactions committed whose answer was lost.
+func (r *rig) resolve() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r.must(r.producer.Resolve(ctx))
+}
+
+// judge waits until all has arrived and is settled, ends the instances, and reads everything from the beginning.
+func (r *rig) judge() *report {
+	want := r.producer.Totals().Committed
+	r.timeline.add("note", "the storm is over: waiting for what is due of %d events", want)
+	began := time.Now()
+	until(arrivalPatience, func() bool { arrived, _ := r.meter.read(); return arrived >= want })
+	result := &report{Sink: r.o.sink, Seed: r.o.seed}
+	until(settledPatience, func() bool {
+		var err error
+		result.Left, err = r.left(want)
+		return err == nil && result.Left == left{}
+	})
+	r.timeline.add("note", "waited for %s", time.Since(began).Round(time.Millisecond))
+	for _, i := range r.instances {
+		r.must(i.stop())
+		result.Starts += i.started()
+		result.Trouble = append(result.Trouble, trouble(i.log.Name())...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var err error
+	result.Verdict, err = r.broker.arrivals(ctx, r.producer.Ledger())
+	r.must(err)
+	result.Transactions, result.CutCommits = r.producer.Transactions(), r.producer.CutCommits()
+	result.Interruptions = r.producer.Interruptions()
+	result.Injected, result.Timeline, result.Samples = r.timeline.injected, r.timeline.moments, r.timeline.samples
+	result.Slowest = r.timeline.slowest.Seconds()
+	return result
+}
+
+// left counts what the database holds that it should not.
+func (r *rig) left(want int64) (l left, err error) {
+	err = r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		const sql = `SELECT count(*) FILTER (WHERE status <> 'SENT'), (SELECT count(*) FROM outboxd.parked), count(*) - $1 FROM public.outbox`
+		return conn.QueryRow(ctx, sql, want).Scan(&l.Unsettled, &l.Parked, &l.Extra)
+	})
+	return l, err
+}
+
+// trouble finds what no process may ever log.
+func trouble(file string) (found []string) {
+	log, err := os.Open(file)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	defer log.Close() //nolint:errcheck // it was only read
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.Contains(line, "WARNING: DATA RACE") {
+			found = append(found, fmt.Sprintf("%s: %s", file, line))
+		}
+	}
+	if err := lines.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
+		found = append(found, err.Error())
+	}
+	return found
+}
