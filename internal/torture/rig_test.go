@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,10 +40,7 @@ type rig struct {
 // newRig starts the servers, the proxies and two instances. The test's end takes all of it away.
 func newRig(t *testing.T, o options) *rig {
 	r := &rig{t: t, o: o, dir: o.dir, network: newNetwork()}
-	if r.dir == "" {
-		r.dir = t.TempDir()
-	}
-	r.must(os.MkdirAll(r.dir, 0o755))
+	r.must(r.folder())
 	r.timeline = newTimeline(t.Output())
 	r.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{
 		"wal_sender_timeout = 4s", // shorter than what is frozen and held half-open
@@ -61,6 +59,22 @@ func newRig(t *testing.T, o options) *rig {
 	return r
 }
 
+// folder makes the folder for reports and logs. One that nobody named is removed unless the test fails.
+func (r *rig) folder() (err error) {
+	if r.dir != "" {
+		return os.MkdirAll(r.dir, 0o755)
+	}
+	r.dir, err = os.MkdirTemp("", "outboxd-torture-")
+	r.t.Cleanup(func() {
+		if r.t.Failed() {
+			r.t.Logf("the instances' logs are kept in %s", r.dir)
+		} else if err := os.RemoveAll(r.dir); err != nil {
+			r.t.Error(err)
+		}
+	})
+	return err
+}
+
 func (r *rig) must(err error) {
 	r.t.Helper()
 	if err != nil {
@@ -71,7 +85,8 @@ func (r *rig) must(err error) {
 // build compiles outboxd as it is in this tree, so that a patched copy of the tree tortures the patched program.
 func (r *rig) build() string {
 	program := filepath.Join(r.t.TempDir(), "outboxd")
-	answer, err := exec.Command("go", "build", "-o", program, "github.com/outboxd/outboxd/cmd/outboxd").CombinedOutput()
+	args := slices.Concat([]string{"build"}, buildFlags, []string{"-o", program, "github.com/outboxd/outboxd/cmd/outboxd"})
+	answer, err := exec.Command("go", args...).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("build outboxd: %v\n%s", err, answer)
 	}
@@ -175,7 +190,7 @@ func (r *rig) active() int {
 func (r *rig) awaitActive() {
 	r.t.Helper()
 	if !until(time.Minute, func() bool { return r.active() >= 0 }) {
-		r.t.Fatalf("no instance streams after a minute; their logs are in %s", r.dir)
+		r.t.Fatal("no instance streams after a minute")
 	}
 }
 

@@ -3,6 +3,8 @@ package torture
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,10 +49,13 @@ func (l *timeline) begin() {
 func (l *timeline) add(kind, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := moment{At: time.Since(l.began).Round(time.Millisecond).Seconds(), Kind: kind, Text: fmt.Sprintf(format, args...)}
+	m := moment{At: l.since(), Kind: kind, Text: fmt.Sprintf(format, args...)}
 	l.moments = append(l.moments, m)
 	_, _ = fmt.Fprintf(l.out, "%9.3f  %-8s %s\n", m.At, kind, m.Text) // the report has it, too
 }
+
+// since is the time in seconds; the mutex is held.
+func (l *timeline) since() float64 { return time.Since(l.began).Round(time.Millisecond).Seconds() }
 
 func (l *timeline) fault(a *action, on string, took time.Duration) {
 	l.mu.Lock()
@@ -83,10 +88,11 @@ func (l *timeline) measure(done <-chan struct{}, read func() (committed, arrived
 			committed, arrived, findings := read()
 			span := now.Sub(last).Seconds()
 			s := sample{
-				At: time.Since(l.began).Round(time.Millisecond).Seconds(), Behind: committed - arrived,
+				Behind:  committed - arrived,
 				Written: float64(committed-lastCommitted) / span, Arrived: float64(arrived-lastArrived) / span,
 			}
 			l.mu.Lock()
+			s.At = l.since()
 			l.samples = append(l.samples, s)
 			l.mu.Unlock()
 			l.add("rate", "written %.0f/s, arrived %.0f/s, behind %d", s.Written, s.Arrived, s.Behind)
@@ -96,4 +102,11 @@ func (l *timeline) measure(done <-chan struct{}, read func() (committed, arrived
 			last, lastCommitted, lastArrived, lastFindings = now, committed, arrived, findings
 		}
 	}
+}
+
+// fill puts what was told so far into a report.
+func (l *timeline) fill(r *report) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.Injected, r.Timeline, r.Samples, r.Slowest = maps.Clone(l.injected), slices.Clone(l.moments), slices.Clone(l.samples), l.slowest.Seconds()
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package torture
+
+var buildFlags []string
