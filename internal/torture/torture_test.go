@@ -35,7 +35,10 @@ func TestStormLosesAndDoublesNothing(t *testing.T) {
 	fmt.Fprintln(t.Output(), result.String())
 	r.must(result.write(r.dir))
 	if !result.OK() {
-		t.Error("the storm found something")
+		t.Fatal("the storm found something")
+	}
+	if given.sink == "redis" && given.length <= shortRun { // it takes long where much has arrived
+		t.Run("AndTheVerdictSeesWhatIsWrong", r.seesWhatIsWrong)
 	}
 }
 
