@@ -7,6 +7,12 @@ LINES      ?=
 TESTFLAGS  ?=
 PARALLEL   ?= 2
 FUZZTIME   ?= 30s
+FOR        ?=
+SEED       ?=
+FAULTS     ?=
+ONLY       ?=
+SEEDS      ?=
+export FOR ONLY SEEDS
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINTER     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -14,7 +20,7 @@ LINTER     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## compile bin/outboxd
@@ -40,6 +46,15 @@ matrix: setup ## run the suite on PostgreSQL 12 to 18, on two Redis, Valkey and 
 .PHONY: edges
 edges: ## run what touches PostgreSQL on the oldest and the newest one
 	scripts/matrix.sh edges
+
+.PHONY: torture
+torture: setup ## a storm of faults on real servers; FOR=10m SEED=7 SINK=redis|pulsar FAULTS=name,pattern*; the report is in torture-report
+	$(GO) test ./internal/torture -v -count=1 -timeout 0 -run TestStorm -torture.dir $(CURDIR)/torture-report $(if $(FOR),-torture.for $(FOR)) \
+		$(if $(SEED),-torture.seed $(SEED)) $(if $(SINK),-torture.sink $(SINK)) $(if $(FAULTS),-torture.faults '$(FAULTS)')
+
+.PHONY: torture-proof
+torture-proof: setup ## show that the torture can fail: with each protection switched off it must; ONLY=name, FOR=90s, SEEDS='1 2 3'
+	scripts/torture-proof.sh
 
 .PHONY: lint
 lint: ## check the code, the import graph, and what is in docker/
@@ -73,4 +88,4 @@ docs: ## write the configuration reference anew from the code
 
 .PHONY: clean
 clean: ## remove what make made
-	rm -rf bin matrix-logs cover.out cover.html
+	rm -rf bin matrix-logs torture-report cover.out cover.html
