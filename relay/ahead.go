@@ -3,8 +3,6 @@ package relay
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -39,11 +37,11 @@ func (c *core) loadAhead(d *destination) {
 // scanTask loads a batch of the scan.
 func (c *core) scanTask(d *destination, a *ahead, then func()) *task {
 	size, bytes := c.cfg.BatchMessages, int64(c.cfg.BatchBytes) // a backlog is drained at full speed
-	schema, slot, at := c.lease.Schema, c.lease.Slot, d.place()
+	at := d.place()
 	return &task{
 		name: "load parked events", statement: statementLoad,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			a.rows, a.end, err = park.LoadAfter(ctx, conn, schema, slot, at, a.after, size, bytes)
+		run: func(ctx context.Context, s store) (err error) {
+			a.rows, a.end, err = s.loadAfter(ctx, at, a.after, size, bytes)
 			return err
 		},
 		then: then,

@@ -41,7 +41,6 @@ type core struct {
 	targets map[route.Destination]*target
 	failing map[*failure]struct{}
 
-	lease        event.Lease
 	table        *outbox.Table
 	parkedAt     map[park.Destination]park.Summary      // what was parked when the session began
 	keysAt       map[park.Destination][]park.WaitingKey // ... and which keys, until their destination is made

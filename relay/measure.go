@@ -28,13 +28,12 @@ func (c *core) measure(now time.Time) {
 		return
 	}
 	c.measuring, c.measured = true, now
-	lease := c.lease
 	var found measured
 	c.pollers.give(&task{
 		name:      "measure slot and standbys",
 		statement: statementMeasure,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			found, err = readMeasured(ctx, conn, lease.Schema, lease.Slot)
+		run: func(ctx context.Context, s store) (err error) {
+			found, err = s.measure(ctx)
 			return err
 		},
 		then: func() {

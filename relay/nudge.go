@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/route"
 )
@@ -18,12 +16,12 @@ func (c *core) nudged() {
 	if c.draining || !c.looking.begin() {
 		return
 	}
-	lease, passed, limit := c.lease, c.passed(), c.cfg.Table.MaxKeys
+	passed, limit := c.passed(), c.cfg.Table.MaxKeys
 	var fresh restored
 	c.pollers.give(&task{
 		name: "look at what a command has changed", statement: statementLoad,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			fresh, err = restore(ctx, conn, lease, passed, limit)
+		run: func(ctx context.Context, s store) (err error) {
+			fresh, err = restore(ctx, s, passed, limit)
 			return err
 		},
 		limit: longTask,
@@ -101,15 +99,15 @@ func (c *core) spread(t *target, from park.Destination) {
 		return
 	}
 	t.spreading = true
-	lease, partitioner := c.lease, t.sink.partitioner
+	partitioner := t.sink.partitioner
 	names := make([]string, len(t.partitions))
 	for i, d := range t.partitions {
 		names[i] = d.name
 	}
 	c.pollers.give(&task{
 		name: "give parked events to their partitions", statement: statementMove,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := moveAll(ctx, conn, lease, from, names, partitioner.Partition)
+		run: func(ctx context.Context, s store) error {
+			_, err := moveAll(ctx, s, from, names, partitioner.Partition)
 			return err
 		},
 		then: func() {
@@ -150,12 +148,11 @@ func (c *core) reroute() {
 	if !c.rerouting.begin() {
 		return
 	}
-	lease := c.lease
 	var strays []park.Row
 	c.pollers.give(&task{
 		name: "load events without a destination", statement: statementLoad,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			strays, _, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, park.Destination{}, park.Cursor{}, rerouteMost, parkBytes)
+		run: func(ctx context.Context, s store) (err error) {
+			strays, _, err = s.loadAfter(ctx, park.Destination{}, park.Cursor{}, rerouteMost, parkBytes)
 			return err
 		},
 		then: func() { c.rerouted(strays) },
@@ -189,17 +186,16 @@ func (c *core) rerouted(strays []park.Row) {
 			rows = append(rows, row)
 		}
 	}
-	lease := c.lease
 	c.pollers.give(&task{
 		name: "give events a destination", statement: statementMove,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
-			if _, err := park.Insert(ctx, conn, lease, rows); err != nil {
+		run: func(ctx context.Context, s store) error {
+			if err := s.insert(ctx, rows); err != nil {
 				return err
 			}
-			if err := park.Settle(ctx, conn, lease, park.Destination{}, refsOf(done)); err != nil {
+			if err := s.settleParked(ctx, park.Destination{}, refsOf(done)); err != nil {
 				return err
 			}
-			return park.Fail(ctx, conn, lease, park.Destination{}, failures)
+			return s.fail(ctx, park.Destination{}, failures)
 		},
 		then: func() {
 			c.entered(rows)

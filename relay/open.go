@@ -55,7 +55,7 @@ func (s *session) open(parent context.Context) error {
 		return err
 	}
 	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
-	if s.restored, err = restore(patient, s.tables, s.lease, at, s.relay.cfg.Table.MaxKeys); err != nil {
+	if s.restored, err = restore(patient, s.store(s.tables), at, s.relay.cfg.Table.MaxKeys); err != nil {
 		return err
 	}
 	return limitStatements(patient, s.tables, s.relay.cfg.StatementTimeout)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/park"
@@ -55,12 +53,11 @@ func (c *core) dispatchParks() {
 	if len(p.rows) == 0 {
 		return
 	}
-	lease, rows := c.lease, p.rows
+	rows := p.rows
 	c.parker.give(&task{
 		name: "park events", statement: statementPark,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := park.Insert(ctx, conn, lease, rows)
-			return err
+		run: func(ctx context.Context, s store) error {
+			return s.insert(ctx, rows)
 		},
 		then: func() { c.parked(p) },
 	})

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/park"
@@ -24,8 +22,8 @@ type restored struct {
 }
 
 // restore reads what is parked. It comes after the term was raised, so that nothing of the session before comes later.
-func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease, checkpoint event.Position, limit int) (r restored, err error) {
-	strays, err := park.StraysAbove(ctx, conn, lease.Schema, lease.Slot, checkpoint)
+func restore(ctx context.Context, s store, checkpoint event.Position, limit int) (r restored, err error) {
+	strays, err := s.straysAbove(ctx, checkpoint)
 	if err != nil {
 		return r, err
 	}
@@ -33,29 +31,29 @@ func restore(ctx context.Context, conn *pgx.Conn, lease event.Lease, checkpoint 
 	for _, id := range strays {
 		r.strays[id] = true
 	}
-	summaries, err := park.Summaries(ctx, conn, lease.Schema, lease.Slot)
+	summaries, err := s.summaries(ctx)
 	if err != nil {
 		return r, err
 	}
 	r.at = make(map[park.Destination]park.Summary, len(summaries))
-	for _, s := range summaries {
-		r.at[s.Destination] = s
+	for _, one := range summaries {
+		r.at[one.Destination] = one
 	}
-	return r, r.restoreKeys(ctx, conn, lease, limit)
+	return r, r.restoreKeys(ctx, s, limit)
 }
 
 // restoreKeys reads which keys wait. When there are too many to remember, every key of a destination with parked events waits until a scan has
 // delivered them; the scan passes over the keys that dead rows hold back, and those are looked at one by one.
-func (r *restored) restoreKeys(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) error {
+func (r *restored) restoreKeys(ctx context.Context, s store, limit int) error {
 	r.keys = make(map[park.Destination][]park.WaitingKey)
 	add := func(k park.WaitingKey) { r.keys[k.Destination] = append(r.keys[k.Destination], k) }
-	err := park.Keys(ctx, conn, lease.Schema, lease.Slot, limit, add)
+	err := s.keys(ctx, limit, add)
 	if !errors.Is(err, park.ErrTooMany) {
 		return err
 	}
 	clear(r.keys)
 	r.whole = true
-	return park.BlockedKeys(ctx, conn, lease.Schema, lease.Slot, limit, func(k park.WaitingKey) {
+	return s.blockedKeys(ctx, limit, func(k park.WaitingKey) {
 		k.Blocked = false // rows before the dead one may wait: the first load of the key tells
 		add(k)
 	})
@@ -160,13 +158,13 @@ func (c *core) unassume(t *target, names []string) {
 // wait in memory.
 func (c *core) rehome(t *target, from, names []string) {
 	t.rehoming = true
-	lease, sinkName, partitioner := c.lease, t.sink.name, t.sink.partitioner
+	sinkName, partitioner := t.sink.name, t.sink.partitioner
 	var blocked []park.WaitingKey
 	c.pollers.give(&task{
 		name: "give parked events to their partitions", statement: statementMove,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
+		run: func(ctx context.Context, s store) error {
 			for _, name := range from {
-				keys, err := moveAll(ctx, conn, lease, park.Destination{Sink: sinkName, Name: name}, names, partitioner.Partition)
+				keys, err := moveAll(ctx, s, park.Destination{Sink: sinkName, Name: name}, names, partitioner.Partition)
 				if blocked = append(blocked, keys...); err != nil {
 					return err
 				}
@@ -181,10 +179,10 @@ func (c *core) rehome(t *target, from, names []string) {
 // moveAll gives what waits at a destination to the partitions that the keys choose, and before that the dead events that hold some of it back.
 // It returns the keys of those.
 func moveAll(
-	ctx context.Context, conn *pgx.Conn, lease event.Lease, from park.Destination, names []string, partition func([]byte, int) int,
+	ctx context.Context, s store, from park.Destination, names []string, partition func([]byte, int) int,
 ) (blocked []park.WaitingKey, err error) {
 	for {
-		rows, err := park.Blocking(ctx, conn, lease.Schema, lease.Slot, from, parkMost, parkBytes)
+		rows, err := s.blocking(ctx, from, parkMost, parkBytes)
 		if err != nil {
 			return blocked, err
 		}
@@ -192,26 +190,26 @@ func moveAll(
 			break
 		}
 		refs := refsOf(rows)
-		if err := place(ctx, conn, lease, rows, names, partition); err != nil {
+		if err := place(ctx, s, rows, names, partition); err != nil {
 			return blocked, err
 		}
 		for i := range rows {
 			blocked = append(blocked, park.WaitingKey{Destination: rows[i].Destination, Key: rows[i].Key})
 		}
-		if err := park.Unblock(ctx, conn, lease, from, refs); err != nil {
+		if err := s.unblock(ctx, from, refs); err != nil {
 			return blocked, err
 		}
 	}
 	for end := false; !end; {
 		var rows []park.Row
-		if rows, end, err = park.LoadAfter(ctx, conn, lease.Schema, lease.Slot, from, park.Cursor{}, parkMost, parkBytes); err != nil {
+		if rows, end, err = s.loadAfter(ctx, from, park.Cursor{}, parkMost, parkBytes); err != nil {
 			return blocked, err
 		}
 		refs := refsOf(rows)
-		if err := place(ctx, conn, lease, rows, names, partition); err != nil {
+		if err := place(ctx, s, rows, names, partition); err != nil {
 			return blocked, err
 		}
-		if err := park.Settle(ctx, conn, lease, from, refs); err != nil {
+		if err := s.settleParked(ctx, from, refs); err != nil {
 			return blocked, err
 		}
 	}
@@ -219,12 +217,11 @@ func moveAll(
 }
 
 // place parks rows at the partitions that their keys choose.
-func place(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []park.Row, names []string, partition func([]byte, int) int) error {
+func place(ctx context.Context, s store, rows []park.Row, names []string, partition func([]byte, int) int) error {
 	for i := range rows {
 		rows[i].Destination.Name = names[partition(rows[i].Event.AppendKey(nil), len(names))]
 	}
-	_, err := park.Insert(ctx, conn, lease, rows)
-	return err
+	return s.insert(ctx, rows)
 }
 
 func refsOf(rows []park.Row) []event.Ref {

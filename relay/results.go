@@ -3,11 +3,8 @@ package relay
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
-	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -82,12 +79,12 @@ func (c *core) tailRead(j *job) {
 		return
 	}
 	// What the table lane, or a park in doubt, has left there is settled before anything is published.
-	lease, at, highest, refs := c.lease, d.place(), j.highest, j.refs
+	at, highest, refs := d.place(), j.highest, j.refs
 	var found int
 	c.pollers.giveFirst(&task{
 		name: "settle what the tail holds", statement: statementDeliver, limit: longTask,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			found, err = park.Found(ctx, conn, lease, at, refs)
+		run: func(ctx context.Context, s store) (err error) {
+			found, err = s.found(ctx, at, refs)
 			return err
 		},
 		then: func() {

@@ -153,7 +153,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now,
-		lease: s.lease, table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
+		table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
 		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),
@@ -181,12 +181,17 @@ func (s *session) clerks(c *core) []*clerk {
 	for _, d := range []*desk{c.parker, c.pollers} {
 		for range d.clerks {
 			all = append(all, &clerk{
-				connect: s.connectClerk, statements: s.relay.cfg.StatementTimeout,
+				connect: s.connectClerk, store: s.store, statements: s.relay.cfg.StatementTimeout,
 				todo: d.todo, done: c.tasks, queries: s.relay.facts.queries, log: s.relay.cfg.Log,
 			})
 		}
 	}
 	return all
+}
+
+// store is what tasks ask of PostgreSQL, by the connection.
+func (s *session) store(conn *pgx.Conn) store {
+	return database{conn: conn, table: s.table, lease: s.lease}
 }
 
 // freshStatus is the status of a row that the log lane delivers; nil when the table has no status column.
@@ -226,7 +231,7 @@ func (s *session) publishers(c *core) []*publisher {
 
 func (s *session) settler(c *core) *settler {
 	return &settler{
-		conn: s.tables, table: s.table, lease: s.lease, requests: c.requests, done: c.settled,
+		store: s.store(s.tables), requests: c.requests, done: c.settled,
 		timeout: max(settleTimeout, s.relay.cfg.StatementTimeout+lateness),
 		queries: s.relay.facts.queries, log: s.relay.cfg.Log,
 	}

@@ -5,10 +5,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
-	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -32,9 +30,7 @@ type settlement struct {
 
 // settler runs settlements, one at a time, on a connection of its own.
 type settler struct {
-	conn     *pgx.Conn
-	table    *outbox.Table
-	lease    event.Lease
+	store    store
 	requests <-chan *settlement
 	done     chan<- *settlement
 	timeout  time.Duration // of a round
@@ -78,7 +74,7 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 	defer cancel()
 	if len(r.ids) > 0 {
 		done := s.queries.begin(statementSettle)
-		r.snapshot, err = s.table.Settle(ctx, s.conn, s.lease, r.ids)
+		r.snapshot, err = s.store.settle(ctx, r.ids)
 		if done(); err != nil {
 			return err
 		}
@@ -87,7 +83,7 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 		return nil
 	}
 	defer s.queries.begin(statementCheckpoint)()
-	return checkpoint.Save(ctx, s.conn, s.lease, r.save)
+	return s.store.save(ctx, r.save)
 }
 
 // requestSettlement gives the settler its next round when it is free and something is due.

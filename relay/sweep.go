@@ -4,9 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -58,8 +55,6 @@ func (c *core) sweepWake() time.Time {
 // sweepRound is one sweep: what it is given, and what it brings.
 type sweepRound struct {
 	before sweeping
-	lease  event.Lease
-	table  *outbox.Table
 	keep   bool
 	look   bool             // for rows that are NEW
 	settle bool             // the candidates of before are below the checkpoint
@@ -73,20 +68,20 @@ type sweepRound struct {
 
 func (c *core) newSweep(now time.Time) *sweepRound {
 	w := &c.sweeping
-	r := &sweepRound{before: *w, lease: c.lease, table: c.table, keep: c.keep, left: c.leftAlone}
+	r := &sweepRound{before: *w, keep: c.keep, left: c.leftAlone}
 	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
 	r.look = (w.behind == 0 || r.settle) && (c.table.HasStatusIndex() || !now.Before(w.fullDue))
 	return r
 }
 
-func (r *sweepRound) run(ctx context.Context, conn *pgx.Conn) error {
+func (r *sweepRound) run(ctx context.Context, s store) error {
 	r.after, r.again = r.before, nil
-	steps := []func(context.Context, *pgx.Conn) error{r.repair, r.failed, r.settled, r.find, r.count}
+	steps := []func(context.Context, store) error{r.repair, r.failed, r.settled, r.find, r.count}
 	if r.keep {
-		steps = []func(context.Context, *pgx.Conn) error{r.keepSnapshot, r.count}
+		steps = []func(context.Context, store) error{r.keepSnapshot, r.count}
 	}
 	for _, step := range steps {
-		if err := step(ctx, conn); err != nil {
+		if err := step(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -94,28 +89,28 @@ func (r *sweepRound) run(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // repair brings the mirrors in order, and takes rows that a person set to SENT for skipped.
-func (r *sweepRound) repair(ctx context.Context, conn *pgx.Conn) (err error) {
-	if r.after.skipped, r.dropped, err = r.table.SkipSent(ctx, conn, r.lease, r.before.skipped, sweepRows); err != nil {
+func (r *sweepRound) repair(ctx context.Context, s store) (err error) {
+	if r.after.skipped, r.dropped, err = s.skipSent(ctx, r.before.skipped, sweepRows); err != nil {
 		return err
 	}
-	r.after.mirrored, _, err = r.table.RepairMirrors(ctx, conn, r.lease, r.before.mirrored, sweepRows)
+	r.after.mirrored, err = s.repairMirrors(ctx, r.before.mirrored, sweepRows)
 	return err
 }
 
 // failed finds rows that others set to FAILED and that are due.
-func (r *sweepRound) failed(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := r.table.DueFailed(ctx, conn, r.lease, againMost)
+func (r *sweepRound) failed(ctx context.Context, s store) error {
+	rows, err := s.dueFailed(ctx, againMost)
 	r.again = append(r.again, rows...)
 	return err
 }
 
 // settled finds which of the rows that were NEW some time ago still are, though everything that was in the log then is settled: they were set back
 // to NEW, or missed.
-func (r *sweepRound) settled(ctx context.Context, conn *pgx.Conn) error {
+func (r *sweepRound) settled(ctx context.Context, s store) error {
 	if !r.settle || len(r.before.candidates) == 0 {
 		return nil
 	}
-	rows, err := r.table.StillNew(ctx, conn, r.lease, r.before.candidates[:min(againMost, len(r.before.candidates))])
+	rows, err := s.stillNew(ctx, r.before.candidates[:min(againMost, len(r.before.candidates))])
 	for _, row := range rows {
 		if r.left == nil || !outbox.SeenBy(r.left, row.Xmin) {
 			r.again = append(r.again, row)
@@ -125,22 +120,22 @@ func (r *sweepRound) settled(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // find remembers the rows that are NEW now, and how far the log has come.
-func (r *sweepRound) find(ctx context.Context, conn *pgx.Conn) (err error) {
+func (r *sweepRound) find(ctx context.Context, s store) (err error) {
 	if r.settle {
 		r.after.candidates, r.after.behind = nil, 0
 	}
 	if !r.look {
 		return nil
 	}
-	if r.after.candidates, err = r.table.New(ctx, conn, r.lease, sweepRows); err != nil {
+	if r.after.candidates, err = s.newRows(ctx, sweepRows); err != nil {
 		return err
 	}
-	r.after.behind, err = logEnd(ctx, conn)
+	r.after.behind, err = s.logEnd(ctx)
 	return err
 }
 
-func (r *sweepRound) count(ctx context.Context, conn *pgx.Conn) error {
-	totals, err := park.Count(ctx, conn, r.lease.Schema, r.lease.Slot)
+func (r *sweepRound) count(ctx context.Context, s store) error {
+	totals, err := s.count(ctx)
 	if err == nil {
 		r.totals = &totals
 	}
@@ -148,29 +143,20 @@ func (r *sweepRound) count(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // keepSnapshot stores what is below the checkpoint, where the rows themselves do not say it.
-func (r *sweepRound) keepSnapshot(ctx context.Context, conn *pgx.Conn) (err error) {
+func (r *sweepRound) keepSnapshot(ctx context.Context, s store) (err error) {
 	if r.settle {
-		if err := checkpoint.SaveSettled(ctx, conn, r.lease, r.before.snapshot); err != nil {
+		if err := s.saveSettled(ctx, r.before.snapshot); err != nil {
 			return err
 		}
 	}
 	if r.before.behind > 0 && !r.settle {
 		return nil
 	}
-	if r.after.snapshot, err = outbox.ReadSnapshot(ctx, conn); err != nil {
+	if r.after.snapshot, err = s.snapshot(ctx); err != nil {
 		return err
 	}
-	r.after.behind, err = logEnd(ctx, conn)
+	r.after.behind, err = s.logEnd(ctx)
 	return err
-}
-
-// logEnd is a position that everything has in the log that was committed before the call.
-func logEnd(ctx context.Context, conn *pgx.Conn) (event.LSN, error) {
-	var text string
-	if err := conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
-		return 0, err
-	}
-	return event.ParseLSN(text)
 }
 
 // swept takes what a sweep has found.
@@ -204,17 +190,15 @@ func (c *core) deliverAgain(found []outbox.Row) {
 		rows = append(rows, rowsOf(c.cfg, &found[i])...)
 	}
 	c.cfg.Log.Info().Int("rows", len(found)).Msg("rows that others set back to NEW or FAILED are delivered again")
-	lease := c.lease
 	c.pollers.give(&task{
 		name: "park rows that are to be delivered again", statement: statementPark,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
-			first, err := park.NextReplays(ctx, conn, lease.Schema, len(found))
+		run: func(ctx context.Context, s store) error {
+			first, err := s.nextReplays(ctx, len(found))
 			if err != nil {
 				return err
 			}
 			number(rows, first)
-			_, err = park.Insert(ctx, conn, lease, rows)
-			return err
+			return s.insert(ctx, rows)
 		},
 		then: func() {
 			c.sweeping.busy = false
@@ -256,12 +240,12 @@ func (c *core) dispatchFinish() {
 		return
 	}
 	c.finishDue, c.finishing = false, true
-	lease, table, passed := c.lease, c.table, c.passed()
+	passed := c.passed()
 	var more bool
 	c.pollers.give(&task{
 		name: "remove delivered events from the table lane", statement: statementFinish,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			_, more, err = table.Finish(ctx, conn, lease, passed, finishMost)
+		run: func(ctx context.Context, s store) (err error) {
+			more, err = s.finish(ctx, passed, finishMost)
 			return err
 		},
 		then: func() { c.finishing, c.finishDue = false, c.finishDue || more },

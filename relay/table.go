@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/park"
@@ -173,13 +171,13 @@ func (c *core) loadKeys(d *destination, keys []uint64) {
 	w := &d.table
 	w.busy, w.scan, w.ahead = true, false, nil // what was loaded ahead may hold rows of these keys, which are delivered first
 	size, bytes := c.loadSize(), int64(c.cfg.BatchBytes)
-	schema, slot, at := c.lease.Schema, c.lease.Slot, d.place()
+	at := d.place()
 	var rows []park.Row
 	var exhausted []uint64
 	c.pollers.give(&task{
 		name: "load parked events", statement: statementLoad,
-		run: func(ctx context.Context, conn *pgx.Conn) (err error) {
-			rows, exhausted, err = park.LoadKeys(ctx, conn, schema, slot, at, keys, max(1, size/len(keys)), bytes)
+		run: func(ctx context.Context, s store) (err error) {
+			rows, exhausted, err = s.loadKeys(ctx, at, keys, max(1, size/len(keys)), bytes)
 			return err
 		},
 		then: func() {

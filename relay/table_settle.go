@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/outbox"
@@ -60,12 +58,12 @@ func (c *core) settleLent(d *destination, landed []park.Row, o *outcome) *task {
 	if f := o.failed; f != nil {
 		failures = []park.Failure{{Ref: f.Ref(), Attempts: f.Attempts, Due: f.Due, Reason: f.Reason, State: f.State, Blocks: f.Blocks}}
 	}
-	lease, table, at, passed := c.lease, c.table, d.place(), c.passed()
+	at, passed := d.place(), c.passed()
 	return &task{
 		name: "settle parked events", statement: statementDeliver,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
+		run: func(ctx context.Context, s store) error {
 			if len(refs) > 0 {
-				if err := deliver(ctx, conn, table, lease, at, passed, refs); err != nil {
+				if err := deliver(ctx, s, at, passed, refs); err != nil {
 					return err
 				}
 				refs = nil // a second try of the task comes here for what follows
@@ -73,17 +71,17 @@ func (c *core) settleLent(d *destination, landed []park.Row, o *outcome) *task {
 			if len(failures) == 0 {
 				return nil
 			}
-			return park.Fail(ctx, conn, lease, at, failures)
+			return s.fail(ctx, at, failures)
 		},
 		then: func() { c.lentSettled(d, o) },
 	}
 }
 
 // deliver settles what has landed. An outbox row that the application holds locked is marked later.
-func deliver(ctx context.Context, conn *pgx.Conn, table *outbox.Table, lease event.Lease, at park.Destination, passed event.Position, refs []event.Ref) error {
-	err := table.Deliver(ctx, conn, lease, at.Sink, at.Name, passed, refs)
+func deliver(ctx context.Context, s store, at park.Destination, passed event.Position, refs []event.Ref) error {
+	err := s.deliver(ctx, at, passed, refs)
 	if err != nil && outbox.Retryable(err) {
-		return park.Settle(ctx, conn, lease, at, refs)
+		return s.settleParked(ctx, at, refs)
 	}
 	return err
 }
@@ -187,12 +185,12 @@ func (c *core) dispatchMirrors() {
 	if len(c.mirrors) == 0 || !c.pollers.free() {
 		return
 	}
-	lease, table, mirrors, log := c.lease, c.table, c.mirrors, c.cfg.Log
+	mirrors, log := c.mirrors, c.cfg.Log
 	c.mirrors = nil
 	c.pollers.give(&task{
 		name: "mirror states on outbox rows", statement: statementMirror,
-		run: func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := table.Mirror(ctx, conn, lease, mirrors)
+		run: func(ctx context.Context, s store) error {
+			err := s.mirror(ctx, mirrors)
 			if err != nil && outbox.Retryable(err) {
 				log.Debug().Err(err).Msg("mirroring states on outbox rows is left to the sweep")
 				return nil

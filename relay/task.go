@@ -24,7 +24,7 @@ const taskTimeout = time.Minute // of one attempt; a connection that is silent f
 type task struct {
 	name      string // for errors: "park events"
 	statement statement
-	run       func(context.Context, *pgx.Conn) error
+	run       func(context.Context, store) error
 	then      func()        // in the core, after run has succeeded
 	limit     time.Duration // of one attempt; 0 stands for taskTimeout
 	soft      bool          // what takes longer is given up, and tried again another time
@@ -86,6 +86,7 @@ func (c *core) taskDone(t *task) error {
 // clerk runs tasks, one at a time, on a connection of its own, which it opens at its first.
 type clerk struct {
 	connect    func(context.Context) (*pgx.Conn, error)
+	store      func(*pgx.Conn) store
 	statements time.Duration // that the server gives a statement, but for those of tasks with a limit of their own; 0: as it likes
 
 	todo    <-chan *task
@@ -133,7 +134,7 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 		limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, max(taskTimeout, k.statements+lateness)))
 		defer cancel()
 		done := k.queries.begin(t.statement)
-		err := t.run(limited, k.conn)
+		err := t.run(limited, k.store(k.conn))
 		done()
 		if t.soft && ctx.Err() == nil && (limited.Err() != nil || endedByServer(err)) {
 			k.log.Warn().Err(err).Str("task", t.name).Msg("it took too long and is given up for now")
