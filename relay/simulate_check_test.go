@@ -1,0 +1,109 @@
+package relay
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/park"
+)
+
+// check panics where a promise is broken. It reads what the broker holds and what is in the tables, and nothing else.
+func (w *world) check() {
+	for _, at := range w.places[1:] {
+		w.checkOrder(at)
+	}
+	passed := max(w.db.checkpoint, w.db.slot)
+	for _, tx := range w.db.log {
+		for _, r := range tx.rows {
+			w.checkRow(r, tx.end <= passed)
+		}
+	}
+}
+
+// checkOrder looks at what has come to a destination since it was looked at last: once, committed, and in order by key.
+func (w *world) checkOrder(at park.Destination) {
+	entries := w.broker.topic(at.Name).entries
+	for n := w.checked[at.Name]; n < len(entries); n++ {
+		e := entries[n]
+		r := w.db.rows[e.ID]
+		if r == nil || !slices.Contains(w.destinations(r), at) {
+			panic(fmt.Sprintf("%s has nothing to do at %s", e.ID, at))
+		}
+		for _, before := range entries[:n] {
+			switch {
+			case before.ID == e.ID:
+				panic(fmt.Sprintf("doubled: %s at %s", e.ID, at))
+			case before.Position.After(e.Position) && string(w.db.rows[before.ID].event.AggregateID) == string(r.event.AggregateID):
+				panic(fmt.Sprintf("order: %s behind %s at %s", e.ID, before.ID, at))
+			}
+		}
+	}
+	w.checked[at.Name] = len(entries)
+}
+
+// checkRow looks at one event: below what is confirmed, it is in each of its destinations or parked for it, and its row is settled or parked; a
+// row is SENT only when it is delivered everywhere.
+func (w *world) checkRow(r *simRow, confirmed bool) {
+	id := string(r.event.ID)
+	everywhere := true
+	for _, at := range w.destinations(r) {
+		if w.landed(r, at) {
+			continue
+		}
+		everywhere = false
+		if p := w.parkedAt(r, at); confirmed && (p == nil || p.State == park.Done || p.State == park.Skipped) {
+			panic(fmt.Sprintf("lost: %s is confirmed and neither at %s nor waits for it", id, at))
+		}
+	}
+	if r.status == "SENT" && !everywhere {
+		panic(fmt.Sprintf("lost: the row of %s is SENT before it is delivered everywhere", id))
+	}
+	if confirmed && r.status == "NEW" && !w.db.isParked(id) {
+		panic(fmt.Sprintf("unsettled: %s is confirmed, and its row is neither settled nor parked", id))
+	}
+}
+
+func (w *world) landed(r *simRow, at park.Destination) bool {
+	for _, e := range w.broker.topic(at.Name).entries {
+		if e.ID == string(r.event.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) parkedAt(r *simRow, at park.Destination) *park.Row {
+	return w.db.find(at, event.Ref{ID: string(r.event.ID)})
+}
+
+// unfinished says what is still to be done; empty when nothing is.
+func (w *world) unfinished() string {
+	if w.db.checkpoint < w.db.end() {
+		return fmt.Sprintf("the checkpoint is %s of %s", w.db.checkpoint, w.db.end())
+	}
+	for _, r := range w.db.inOrder() {
+		everywhere := true
+		for _, at := range w.destinations(r) {
+			if w.landed(r, at) {
+				continue
+			}
+			everywhere = false
+			if p := w.parkedAt(r, at); p == nil || p.State != park.Dead && !w.heldBack(p) {
+				return fmt.Sprintf("%s is not at %s", r.event.ID, at)
+			}
+		}
+		if everywhere && (r.status != "SENT" || w.db.isParked(string(r.event.ID))) {
+			return fmt.Sprintf("the row of %s is %s", r.event.ID, r.status)
+		}
+	}
+	return ""
+}
+
+// heldBack tells whether a dead event holds the waiting row back.
+func (w *world) heldBack(p *park.Row) bool {
+	return slices.ContainsFunc(w.db.parked, func(dead *park.Row) bool {
+		return dead.Destination == p.Destination && dead.Key == p.Key && dead.State == park.Dead && dead.Blocks &&
+			p.Event.Position.After(dead.Event.Position)
+	})
+}
