@@ -118,7 +118,7 @@ func (w *world) disturb() {
 // retryDead is a person who lets dead events be tried again, and has mended what is wrong with some of them.
 func (w *world) retryDead() {
 	for _, p := range w.db.parked {
-		if p.State == park.Dead && p.Blocks {
+		if r := w.db.rows[string(p.Event.ID)]; p.State == park.Dead && p.Blocks && !w.landed(r, p.Destination) {
 			p.State, p.Attempts, p.Due, p.Blocks = park.Waiting, 0, time.Time{}, false
 			w.broker.topic(p.Destination.Name).poison[string(p.Event.ID)] = w.choose(2) * forEver
 			w.note("a person retries %s at %s", p.Event.ID, p.Destination)

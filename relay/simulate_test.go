@@ -71,3 +71,40 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 }
+
+// Each protection that the models can switch off is needed: without it a promise is broken within so many histories.
+func TestSimulationCatchesEachProtectionThatIsSwitchedOff(t *testing.T) {
+	const within = 3000
+	for _, off := range []string{
+		"fence", "tail", "deep tail", "term", "visibility", "park awaited", "checkpoint waits", "keys wait", "parks raise the frontier",
+		"doubt kept", "found settled", "settle spares the parked", "tombstones",
+	} {
+		t.Run(off, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := simRelay()
+				for seed := uint64(1); seed <= within; seed++ {
+					if fault, _ := play(r, scriptOf(seed), off, false); fault != "" {
+						t.Logf("seed %d: %s", seed, fault)
+						return
+					}
+				}
+				t.Errorf("%d histories without it break nothing", within)
+			})
+		})
+	}
+}
+
+func TestSimulationIsTheSameForTheSameSeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := simRelay()
+		for seed := uint64(1); seed <= 50; seed++ {
+			_, first := play(r, scriptOf(seed), "", true)
+			_, second := play(r, scriptOf(seed), "", true)
+			for i := range first {
+				if i >= len(second) || first[i] != second[i] {
+					t.Fatalf("seed %d: the histories part at line %d:\n%s", seed, i, strings.Join(append(first[max(0, i-5):i+1], second[max(0, i-5):]...), "\n"))
+				}
+			}
+		}
+	})
+}
