@@ -20,14 +20,17 @@ const (
 const (
 	outcomeBits = 2
 	outcomeMask = 1<<outcomeBits - 1
+	maxTopics   = 1 << (8 - outcomeBits)
 )
 
 // Ledger is what a Producer wrote. It holds a byte for each event: its outcome and the index of its topic. It is safe for
 // concurrent use.
 type Ledger struct {
-	run     uint64
-	tenants []string
-	keys    []ledgerKey
+	run       uint64
+	tenants   []string
+	topics    []string
+	keyPrefix string // of aggregate ids
+	keys      []ledgerKey
 }
 
 // ledgerKey is one key's events; the number of the first is 1.
@@ -44,7 +47,7 @@ func newLedger(run uint64, tenants []string, keys int, describe func(key int) (t
 	if run > maxRun || keys > maxKey || len(tenants) == 0 || len(tenants) > 1<<16 {
 		return nil, errors.New("make a ledger: too many tenants or keys, or none")
 	}
-	l := &Ledger{run: run, tenants: tenants, keys: make([]ledgerKey, keys)}
+	l := &Ledger{run: run, tenants: tenants, topics: Topics(), keys: make([]ledgerKey, keys)}
 	for i := range l.keys {
 		tenant, loose := describe(i)
 		l.keys[i].tenant, l.keys[i].loose = uint16(tenant), loose //nolint:gosec // bounded above
@@ -57,7 +60,7 @@ func (l *Ledger) next(key uint32, topic int) eventID {
 	k := &l.keys[key]
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.events = append(k.events, uint8(topic)<<outcomeBits|uint8(pending)) //nolint:gosec // there are three topics
+	k.events = append(k.events, uint8(topic)<<outcomeBits|uint8(pending)) //nolint:gosec // there are maxTopics at most
 	return eventID{l.run, key, uint32(len(k.events))}                     //nolint:gosec // memory ends before
 }
 
@@ -84,7 +87,7 @@ func (l *Ledger) look(id eventID) (o outcome, topic string) {
 	if int(id.seq) > len(k.events) {
 		return unwritten, ""
 	}
-	return outcome(k.events[id.seq-1] & outcomeMask), topics[k.events[id.seq-1]>>outcomeBits]
+	return outcome(k.events[id.seq-1] & outcomeMask), l.topics[k.events[id.seq-1]>>outcomeBits]
 }
 
 // written returns how many events of the key were tried.
@@ -102,5 +105,5 @@ func (l *Ledger) keyName(key uint32) string {
 	if l.keys[key].loose {
 		return ""
 	}
-	return strconv.Itoa(int(key) + 1)
+	return l.keyPrefix + strconv.Itoa(int(key)+1)
 }
