@@ -75,6 +75,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(a),
 		newDemoCommand(a),
+		newVerifyCommand(a),
 		newMigrateCommand(a),
 		newConfigCommand(a),
 		newDoctorCommand(a),

@@ -83,6 +83,16 @@ func (l *Load) count(add func(*LoadCounts)) {
 	add(&l.counts.LoadCounts)
 }
 
+// SamplePayload is the payload of an event as a Load writes it.
+func SamplePayload() []byte {
+	p := payload{ID: eventID{}.String(), Tenant: "tenant", Topic: "topic", Order: "order", Filler: filling}
+	body, err := p.encode()
+	if err != nil {
+		panic(err) // it is text and numbers
+	}
+	return body
+}
+
 // Try inserts an event and rolls that back, to see whether the table takes it.
 func (l *Load) Try(ctx context.Context) error {
 	conn, err := l.cfg.Connect(ctx)

@@ -41,8 +41,14 @@ type PulsarTopics struct {
 
 // NewPulsarReader connects when it is first used.
 func NewPulsarReader(url string, t PulsarTopics) (*PulsarReader, error) {
+	return NewPulsarReaderWith(pulsar.ClientOptions{URL: url}, t)
+}
+
+// NewPulsarReaderWith is NewPulsarReader with the URL, the authentication and the TLS settings of options.
+func NewPulsarReaderWith(options pulsar.ClientOptions, t PulsarTopics) (*PulsarReader, error) {
 	client, err := pulsar.NewClient(pulsar.ClientOptions{
-		URL: url, OperationTimeout: pulsarTimeout, ConnectionTimeout: pulsarTimeout, Logger: pulsarlog.DefaultNopLogger(),
+		URL: options.URL, Authentication: options.Authentication, TLSConfig: options.TLSConfig,
+		OperationTimeout: pulsarTimeout, ConnectionTimeout: pulsarTimeout, Logger: pulsarlog.DefaultNopLogger(),
 		MetricsCardinality: pulsar.MetricsCardinalityNone, MetricsRegisterer: prometheus.NewRegistry(), MemoryLimitBytes: 64 << 20,
 	})
 	if err != nil {
@@ -57,11 +63,17 @@ func (r *PulsarReader) Close() error {
 	return nil
 }
 
-// Topics returns the names of the topics, each partition by itself.
+// isMissing tells whether the broker says that there is no such topic, namespace or tenant.
+func isMissing(err error) bool { return err != nil && strings.Contains(err.Error(), "TopicNotFound") }
+
+// Topics returns the names of the topics, each partition by itself. One whose namespace does not exist is left out.
 func (r *PulsarReader) Topics(ctx context.Context) ([]string, error) {
 	var all []string
 	for _, name := range r.topics {
 		partitions, err := r.client.TopicPartitions(name)
+		if isMissing(err) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("look up topic %s: %w", name, err)
 		}
@@ -157,6 +169,9 @@ func (r *PulsarReader) ReadAll(ctx context.Context, handle func(Received)) error
 
 func (r *PulsarReader) readAll(ctx context.Context, topic string, handle func(Received)) error {
 	reader, err := r.open(topic)
+	if isMissing(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

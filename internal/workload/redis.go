@@ -37,6 +37,11 @@ func NewRedisReader(url, prefix string, streams ...string) (*RedisReader, error)
 	return &RedisReader{client: redis.NewClient(o), prefix: prefix, streams: streams}, nil
 }
 
+// NewRedisReaderOn reads the streams of these names over the client, which it closes.
+func NewRedisReaderOn(client *redis.Client, streams ...string) *RedisReader {
+	return &RedisReader{client: client, streams: streams}
+}
+
 // Close ends the connections.
 func (r *RedisReader) Close() error { return r.client.Close() }
 

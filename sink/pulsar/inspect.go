@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
 )
 
 // Ping connects to each host of the service URL and says who we are, without naming a topic. It returns how many hosts welcomed us, and an error
@@ -84,4 +86,24 @@ func (s *Sink) Secured() (addrs []string, config *tls.Config) {
 		addrs = append(addrs, host)
 	}
 	return addrs, s.options.TLSConfig
+}
+
+// ClientOptions returns how the sink connects, for who reads what was published: address, authentication and TLS are set.
+func (s *Sink) ClientOptions() client.ClientOptions { return s.options }
+
+// Remove deletes a topic with all its partitions by the admin API, at Config.AdminURL, whoever is connected to it. That it is missing is no error.
+func (s *Sink) Remove(ctx context.Context, name string) error {
+	t, err := parseTopic(name)
+	if err != nil {
+		return err
+	}
+	path := "persistent/" + url.PathEscape(t.tenant) + "/" + url.PathEscape(t.namespace) + "/" + url.PathEscape(t.local)
+	err = s.request(ctx, http.MethodDelete, path+"/partitions?force=true", nil, nil)
+	if err != nil { // it has none, and each version of the broker says so in its own way
+		err = s.request(ctx, http.MethodDelete, path+"?force=true", nil, nil)
+	}
+	if err != nil && status(err) != http.StatusNotFound {
+		return fmt.Errorf("delete topic %s: %w", name, err)
+	}
+	return nil
 }

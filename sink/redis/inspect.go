@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -82,4 +83,14 @@ func (s *Sink) Secured() (addrs []string, config *tls.Config) {
 		return nil, nil
 	}
 	return a.hosts, s.client.conns.tls
+}
+
+// Client returns a client of its own, with usual timeouts, for who reads what was published; the caller closes it before the sink. A cluster has none.
+func (s *Sink) Client() (*redis.Client, error) {
+	if s.client.cluster != nil {
+		return nil, errors.New("a Redis Cluster is not read")
+	}
+	o := *s.client.single.Options()
+	o.ReadTimeout, o.WriteTimeout, o.MaxRetries = s.cfg.Timeout, s.cfg.Timeout, 0
+	return redis.NewClient(&o), nil
 }

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/outbox"
+)
+
+// table is the outbox as the load fills it: the mapped columns that there are.
+func (v *verifier) table(ctx context.Context) (t workload.LoadTable, err error) {
+	schema, name := tableName(v.cfg)
+	t.Name = pgx.Identifier{schema, name}
+	rows, err := v.conn.Query(ctx, `SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped`, t.Name.Sanitize())
+	if err != nil {
+		return t, fmt.Errorf("look at the columns of %s: %w", v.cfg.Database.Table, err)
+	}
+	columns, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return t, fmt.Errorf("look at the columns of %s: %w", v.cfg.Database.Table, err)
+	}
+	if len(columns) == 0 {
+		return t, fmt.Errorf("there is no table %s: make it with outboxd migrate up, or name another with database.table", v.cfg.Database.Table)
+	}
+	there := func(column string) string {
+		if slices.Contains(columns, column) {
+			return column
+		}
+		return ""
+	}
+	c := &v.cfg.Database.Columns
+	t.ID, t.TenantID, t.Topic, t.Payload, t.Status = there(c.ID), there(c.TenantID), there(c.Topic), there(c.Payload), there(c.Status)
+	t.AggregateType, t.AggregateID = there(c.AggregateType), there(c.AggregateID)
+	t.OccurredAt, t.SchemaID, t.Metadata = there(c.OccurredAt), there(c.SchemaID), there(c.Metadata)
+	t.StatusNew, t.Deletes = v.cfg.Database.Statuses.New, v.cfg.OnSent == string(outbox.Delete)
+	if t.ID == "" || t.Topic == "" || t.Payload == "" || t.AggregateType == "" || t.AggregateID == "" || t.TenantID != c.TenantID {
+		return t, fmt.Errorf("table %s lacks a column that verify needs: those of database.columns.id, tenant_id, topic, payload, aggregate_type and aggregate_id",
+			v.cfg.Database.Table)
+	}
+	return t, nil
+}
+
+// inspect looks whether transactions may be prepared, and whether outboxd runs.
+func (v *verifier) inspect(ctx context.Context) (prepared bool, err error) {
+	var streaming *bool
+	err = v.conn.QueryRow(ctx, `SELECT current_setting('max_prepared_transactions')::int > 0,
+		(SELECT active FROM pg_replication_slots WHERE slot_name = $1)`, v.cfg.Database.Slot).Scan(&prepared, &streaming)
+	if err != nil {
+		return false, fmt.Errorf("ask PostgreSQL about itself: %w", err)
+	}
+	if !prepared {
+		v.notes = append(v.notes, "no prepared transactions: max_prepared_transactions is 0")
+	}
+	switch {
+	case streaming == nil:
+		v.notes = append(v.notes, "there is no slot "+v.cfg.Database.Slot+": outboxd has not run yet, or not with this configuration")
+	case !*streaming:
+		v.notes = append(v.notes, "nobody streams from slot "+v.cfg.Database.Slot+": outboxd is not running")
+	}
+	return prepared, nil
+}
+
+// confirmLimit is how long the slot may take to pass what has arrived.
+const confirmLimit = 10 * time.Second
+
+// awaitConfirmed waits until the slot is confirmed beyond all that was written: outboxd then needs neither rows nor streams any more.
+func (v *verifier) awaitConfirmed(ctx context.Context) (confirmed bool, err error) {
+	var end string
+	if err := v.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&end); err != nil {
+		return false, fmt.Errorf("ask for the end of the log: %w", err)
+	}
+	for deadline := time.Now().Add(min(confirmLimit, v.o.wait)); ; {
+		err := v.conn.QueryRow(ctx, `SELECT coalesce(bool_or(confirmed_flush_lsn >= $2::pg_lsn), false) FROM pg_replication_slots WHERE slot_name = $1`,
+			v.cfg.Database.Slot, end).Scan(&confirmed)
+		if err != nil {
+			return false, fmt.Errorf("ask how far slot %s is confirmed: %w", v.cfg.Database.Slot, err)
+		}
+		if confirmed || time.Now().After(deadline) {
+			return confirmed, nil
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return false, err
+		}
+	}
+}
+
+// explainMissing adds to the examples of missing events what outboxd's own table says of them.
+func (v *verifier) explainMissing(ctx context.Context, missing *workload.Finding) error {
+	parked := pgx.Identifier{v.cfg.Database.Schema, "parked"}.Sanitize()
+	var there bool
+	if err := v.conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, parked).Scan(&there); err != nil || !there {
+		return err
+	}
+	for i := range missing.Examples {
+		e := &missing.Examples[i]
+		var state, reason string
+		err := v.conn.QueryRow(ctx, `SELECT state, coalesce(reason, '') FROM `+parked+` WHERE slot = $1 AND id = $2 AND state IN ('waiting', 'dead', 'skipped')
+			ORDER BY state LIMIT 1`, v.cfg.Database.Slot, e.ID).Scan(&state, &reason)
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for event %s among what is parked: %w", e.ID, err)
+		}
+		e.Detail += "; parked and " + state + ": " + reason
+	}
+	return nil
+}
