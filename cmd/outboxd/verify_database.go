@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -64,30 +63,6 @@ func (v *verifier) inspect(ctx context.Context) (prepared bool, err error) {
 		v.notes = append(v.notes, "nobody streams from slot "+v.cfg.Database.Slot+": outboxd is not running")
 	}
 	return prepared, nil
-}
-
-// confirmLimit is how long the slot may take to pass what has arrived.
-const confirmLimit = 10 * time.Second
-
-// awaitConfirmed waits until the slot is confirmed beyond all that was written: outboxd then needs neither rows nor streams any more.
-func (v *verifier) awaitConfirmed(ctx context.Context) (confirmed bool, err error) {
-	var end string
-	if err := v.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&end); err != nil {
-		return false, fmt.Errorf("ask for the end of the log: %w", err)
-	}
-	for deadline := time.Now().Add(min(confirmLimit, v.o.wait)); ; {
-		err := v.conn.QueryRow(ctx, `SELECT coalesce(bool_or(confirmed_flush_lsn >= $2::pg_lsn), false) FROM pg_replication_slots WHERE slot_name = $1`,
-			v.cfg.Database.Slot, end).Scan(&confirmed)
-		if err != nil {
-			return false, fmt.Errorf("ask how far slot %s is confirmed: %w", v.cfg.Database.Slot, err)
-		}
-		if confirmed || time.Now().After(deadline) {
-			return confirmed, nil
-		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
-			return false, err
-		}
-	}
 }
 
 // explainMissing adds to the examples of missing events what outboxd's own table says of them.

@@ -13,6 +13,9 @@
 //     the same destination, each of a rolled-back transaction, each that lies in a wrong destination, and each whose content changed.
 //   - Memory is about 2 bytes an event in a Ledger, and 1 byte in a Checker with 4 bytes for each key and destination.
 //
+//   - A Load writes into somebody's outbox table and nothing else, with savepoints and prepared transactions too; an Audit checks events that
+//     go to several brokers.
+//
 // # What is not
 //
 //   - Latency is measured from the time that the payload carries, which the writer takes before it sends the statements that are
