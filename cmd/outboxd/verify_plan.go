@@ -52,7 +52,7 @@ type verifyEvent struct {
 // newVerifier checks all that can be checked without asking a server.
 func newVerifier(a *app, o verifyOptions, cfg *config.Config) (*verifier, error) {
 	var random [8]byte
-	_, _ = rand.Read(random[:])                               // never fails
+	_, _ = rand.Read(random[:])                                 // never fails
 	run := max(1, binary.BigEndian.Uint64(random[:])&(1<<48-1)) // what a load takes
 	if o.seed == 0 {
 		o.seed = mathrand.Uint64() //nolint:gosec // only has to differ

@@ -94,4 +94,3 @@ func (v *verifier) print(s *verifySummary) error {
 	}
 	return v.app.print("%s", b.String())
 }
-

@@ -7,10 +7,13 @@
 //   - The Ledger of a Producer says of each event whether its transaction committed or was rolled back. Where a connection was cut
 //     between COMMIT and its answer, the writer asks the database before it writes again: each of its transactions sets the writer's number
 //     in a row of its own, whose lock also waits for a backend that is still committing.
+//
 //   - Events of one key are written by one writer at a time, and their sequence numbers rise in the order of their commits. A number is
 //     used once, whatever became of its transaction.
+//
 //   - A Checker finds each committed event that is missing, each that came more than once, each that came behind a later one of its key in
 //     the same destination, each of a rolled-back transaction, each that lies in a wrong destination, and each whose content changed.
+//
 //   - Memory is about 2 bytes an event in a Ledger, and 1 byte in a Checker with 4 bytes for each key and destination.
 //
 //   - A Load writes into somebody's outbox table and nothing else, with savepoints and prepared transactions too; an Audit checks events that
