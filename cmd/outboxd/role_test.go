@@ -103,7 +103,9 @@ func TestTheLeastRoleDoesEverythingOnATableWhoseNamesNeedQuotes(t *testing.T) {
 	o.want("events skip --status dead --yes", "1")
 	eventually(t, "the skipped one is settled", func() bool { return o.oddStatus("large", "DEAD") == 0 })
 	o.want("events replay --tenant acme --yes", "5")
-	eventually(t, "the events are delivered again", func() bool { return len(o.stream("acme")) == 10 && o.count(oddly(`SELECT count(*) FROM {own}.parked`)) == 0 })
+	eventually(t, "the events are delivered again", func() bool {
+		return len(o.stream("acme")) == 10 && o.count(oddly(`SELECT count(*) FROM {own}.parked`)) == 0
+	})
 	o.want("doctor", "0 errors, ", "has its rights in schema")
 	o.want("slot status", "active")
 	o.exec(oddly(`UPDATE {outbox} SET {created_at} = now() - interval '30 days'`))

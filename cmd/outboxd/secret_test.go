@@ -30,6 +30,13 @@ http: {addr: ""}
 log: {level: trace}
 `
 
+// secretKey is a Fernet key.
+const secretKey = "aHVudGVyMi1rZXktaHVudGVyMi1rZXktaHVudGVyMi0="
+
+func showsSecret(text string) bool {
+	return strings.Contains(text, "hunter2") || strings.Contains(text, secretKey[:20])
+}
+
 // writeSecretConfig returns the path of a file with the planted secrets.
 func writeSecretConfig(t *testing.T) string {
 	t.Helper()
@@ -44,15 +51,16 @@ func writeSecretConfig(t *testing.T) string {
 func TestNoCommandShowsASecret(t *testing.T) {
 	path, outboxd := writeSecretConfig(t), program(t)
 	for _, command := range []string{
-		"config", "config --output json", "config --set batch.max_messages=0", "config --set sinks.redis.url=hunter2",
+		"config", "config --output json", "config --explain", "doctor", "doctor --output json", "events list", "cleanup --yes", "slot status --output json", "config --set batch.max_messages=0", "config --set sinks.redis.url=hunter2",
 		"config --set sinks.redis.url=redis://u:hun#hunter2@h", "config --database-url hunter2", "config --database-url postgres://u:hunter2%@h/d",
+		"run --database-url postgres://u:hunter2@h:x/d", "doctor --database-url postgres://u:hunter2@127.0.0.1:1/d?sslrootcert=/nowhere", "run --set sinks.pulsar.url=http://u:hunter2@h",
 		"migrate up", "migrate down --yes", "migrate status", "migrate sql --role app", "slot status", "slot create", "slot drop --yes",
 	} {
 		t.Run(command, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), outboxd, append(strings.Fields(command), "--config", path)...)
-			cmd.Env = []string{}
+			cmd.Env = []string{"ENCRYPTION_KEY=" + secretKey}
 			out, _ := cmd.CombinedOutput() // most of them fail, that is the point
-			if len(out) == 0 || strings.Contains(string(out), "hunter2") {
+			if len(out) == 0 || showsSecret(string(out)) {
 				t.Errorf("printed %q", out)
 			}
 		})
@@ -62,7 +70,7 @@ func TestNoCommandShowsASecret(t *testing.T) {
 // The servers refuse or do not answer, so that their errors reach the log: first the database, then the brokers.
 func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 	t.Run("database", func(t *testing.T) {
-		runUntil(t, nil, "session ended; opening the next one")
+		runUntil(t, nil, nil, "session ended; opening the next one")
 	})
 	t.Run("brokers", func(t *testing.T) {
 		url := testenv.Postgres(t).Database(t)
@@ -74,7 +82,21 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 		if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
 			t.Fatal(err)
 		}
+		addr := freeAddr(t)
+		page := func(path string) func() string { return func() string { return get(t, "http://"+addr+path) } }
+		stored := func() (text string) {
+			eventually(t, "the errors are stored", func() bool {
+				err := conn.QueryRow(t.Context(), `SELECT coalesce(string_agg(concat_ws(' ', p.reason, o.error_message), E'\n'), '')
+					FROM outboxd.parked p JOIN outbox o ON o.id::text = p.id`).Scan(&text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return text != ""
+			})
+			return text
+		}
 		outboxd, environ := program(t), []string{
+			"OUTBOXD_HTTP_ADDR=" + addr,
 			"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms",
 			"OUTBOXD_SINKS_PULSAR_TIMEOUT=1500ms",
 		}
@@ -86,12 +108,12 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 			VALUES ('a', 'x', now(), '{}'), ('b', 'x', now(), '{}')`); err != nil {
 			t.Fatal(err)
 		}
-		runUntil(t, environ, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"sink":"pulsar","destination":"persistent:`, `"message":"redis client"`)
+		runUntil(t, environ, []func() string{page("/status"), page("/metrics"), page("/readyz"), stored}, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"sink":"pulsar","destination":"persistent:`, `"message":"redis client"`)
 	})
 }
 
-// runUntil runs the program with the planted secrets until its output holds the texts, and stops it.
-func runUntil(t *testing.T, variables []string, texts ...string) {
+// runUntil runs the program with the planted secrets until its output holds the texts, takes the looks at what else it shows, and stops it.
+func runUntil(t *testing.T, variables []string, looks []func() string, texts ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -99,7 +121,7 @@ func runUntil(t *testing.T, variables []string, texts ...string) {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(program(t), "run", "--config", writeSecretConfig(t))
-	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{}, variables...), log, log
+	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{"ENCRYPTION_KEY=" + secretKey}, variables...), log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,13 +140,18 @@ func runUntil(t *testing.T, variables []string, texts ...string) {
 			t.Fatalf("want %q in:\n%s", texts, read())
 		}
 	}
+	for _, look := range looks {
+		if text := look(); text == "" || showsSecret(text) {
+			t.Errorf("shown while it runs:\n%s", text)
+		}
+	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("ended with %v:\n%s", err, read())
 	}
-	if text := read(); strings.Contains(text, "hunter2") {
+	if text := read(); showsSecret(text) {
 		t.Errorf("printed:\n%s", text)
 	}
 }
