@@ -71,7 +71,7 @@ func newRedis(t *testing.T) *broker {
 		upstreams: []string{server.Addr, server.Addr}, proxies: []string{port(t), port(t)},
 		settings: func(proxy string) []string {
 			return []string{
-				"OUTBOXD_SINKS_REDIS_URL=redis://" + proxy + "/0", "OUTBOXD_SINKS_REDIS_TIMEOUT=1500ms",
+				"OUTBOXD_SINKS_REDIS_URL=redis://" + proxy + "/0", "OUTBOXD_SINKS_REDIS_TIMEOUT=3s",
 				"OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '" + template + "'}]}]",
 			}
 		},

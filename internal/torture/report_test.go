@@ -18,6 +18,7 @@ import (
 type report struct {
 	Sink     string          `json:"sink"`
 	Seed     uint64          `json:"seed"`
+	Rate     float64         `json:"rate"` // events that the application was to write in a second
 	Began    time.Time       `json:"began"`
 	Storm    float64         `json:"storm_seconds"`
 	Verdict  workload.Report `json:"verdict"`

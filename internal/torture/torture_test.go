@@ -32,7 +32,7 @@ func TestStormLosesAndDoublesNothing(t *testing.T) {
 	}
 	r := newRig(t, given)
 	result := r.torture(newStorm(given.seed, chosen, given.length))
-	fmt.Fprintln(t.Output(), result.String())
+	t.Log("\n" + result.String())
 	r.must(result.write(r.dir))
 	if !result.OK() {
 		t.Fatal("the storm found something")
@@ -110,7 +110,7 @@ func (r *rig) judge() *report {
 // conclude reads everything from the beginning. No instance may run.
 func (r *rig) conclude() *report {
 	result := &report{
-		Sink: r.o.sink, Seed: r.o.seed,
+		Sink: r.o.sink, Seed: r.o.seed, Rate: r.o.rate,
 		Transactions: r.producer.Transactions(), CutCommits: r.producer.CutCommits(), Interruptions: r.producer.Interruptions(),
 	}
 	r.timeline.fill(result)
