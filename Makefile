@@ -56,6 +56,10 @@ torture: setup ## a storm of faults on real servers; FOR=10m SEED=7 SINK=redis|p
 torture-proof: setup ## show that the torture can fail: with each protection switched off it must; ONLY=name, FOR=90s, SEEDS='1 2 3'
 	scripts/torture-proof.sh
 
+.PHONY: simulate
+simulate: ## play SEEDS=100000 histories of the core on models of the servers, from SEED=1
+	$(GO) test -count=1 -timeout 2h -run '^TestSimulation' ./relay -seeds $(or $(SEEDS),100000) -seed $(or $(SEED),1)
+
 .PHONY: lint
 lint: ## check the code, the import graph, and what is in docker/
 	$(GO) vet ./...

@@ -39,7 +39,7 @@ func (c *core) scanTask(d *destination, a *ahead, then func()) *task {
 	size, bytes := c.cfg.BatchMessages, int64(c.cfg.BatchBytes) // a backlog is drained at full speed
 	at := d.place()
 	return &task{
-		name: "load parked events", statement: statementLoad,
+		name: "load parked events", statement: statementLoad, at: at,
 		run: func(ctx context.Context, s store) (err error) {
 			a.rows, a.end, err = s.loadAfter(ctx, at, a.after, size, bytes)
 			return err

@@ -82,7 +82,7 @@ func (c *core) tailRead(j *job) {
 	at, highest, refs := d.place(), j.highest, j.refs
 	var found int
 	c.pollers.giveFirst(&task{
-		name: "settle what the tail holds", statement: statementDeliver, limit: longTask,
+		name: "settle what the tail holds", statement: statementDeliver, at: at, limit: longTask,
 		run: func(ctx context.Context, s store) (err error) {
 			found, err = s.found(ctx, at, refs)
 			return err

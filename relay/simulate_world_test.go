@@ -160,6 +160,8 @@ func (w *world) start(process map[string]sink.Sink) {
 
 // ask lets the core hand out work, and gathers it.
 func (i *instance) ask() {
+	i.core.dispatchTable(time.Now())
+	i.tidy()
 	i.core.dispatch()
 	var asked []*pending
 	for _, s := range i.core.sinks {
@@ -184,6 +186,19 @@ func (i *instance) ask() {
 	}
 }
 
+// tidy brings what waits for work in an order that no map has made, so that a seed has one history.
+func (i *instance) tidy() {
+	byName := func(a, b *destination) int { return strings.Compare(a.name, b.name) }
+	for _, s := range i.core.sinks {
+		for _, l := range []*line{&s.unread, &s.ready, &s.lent} {
+			slices.SortStableFunc(l.healthy, byName)
+			slices.SortStableFunc(l.suspect, byName)
+		}
+		slices.SortStableFunc(s.parks, byName)
+		slices.SortStableFunc(s.probes, func(a, b probe) int { return strings.Compare(a.name, b.name) })
+	}
+}
+
 func (i *instance) job(j *job) *pending {
 	p := &pending{
 		publish: j.kind == jobPublish,
@@ -202,7 +217,7 @@ func (i *instance) job(j *job) *pending {
 
 func (i *instance) task(t *task) *pending {
 	return &pending{
-		name: t.name,
+		name: strings.TrimSpace(t.name + " " + t.at.Name),
 		run:  func() { t.err = t.run(context.Background(), i.store) },
 		then: func() error { return i.core.taskDone(t) },
 	}

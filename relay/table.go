@@ -175,7 +175,7 @@ func (c *core) loadKeys(d *destination, keys []uint64) {
 	var rows []park.Row
 	var exhausted []uint64
 	c.pollers.give(&task{
-		name: "load parked events", statement: statementLoad,
+		name: "load parked events", statement: statementLoad, at: at,
 		run: func(ctx context.Context, s store) (err error) {
 			rows, exhausted, err = s.loadKeys(ctx, at, keys, max(1, size/len(keys)), bytes)
 			return err

@@ -60,7 +60,7 @@ func (c *core) settleLent(d *destination, landed []park.Row, o *outcome) *task {
 	}
 	at, passed := d.place(), c.passed()
 	return &task{
-		name: "settle parked events", statement: statementDeliver,
+		name: "settle parked events", statement: statementDeliver, at: at,
 		run: func(ctx context.Context, s store) error {
 			if len(refs) > 0 {
 				if err := deliver(ctx, s, at, passed, refs); err != nil {

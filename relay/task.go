@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
 )
 
 const longTask = 15 * time.Minute // of an attempt at what reads or moves much
@@ -24,6 +25,7 @@ const taskTimeout = time.Minute // of one attempt; a connection that is silent f
 type task struct {
 	name      string // for errors: "park events"
 	statement statement
+	at        park.Destination // the one that it is for; zero: several, or none
 	run       func(context.Context, store) error
 	then      func()        // in the core, after run has succeeded
 	limit     time.Duration // of one attempt; 0 stands for taskTimeout
@@ -137,7 +139,7 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 		err := t.run(limited, k.store(k.conn))
 		done()
 		if t.soft && ctx.Err() == nil && (limited.Err() != nil || endedByServer(err)) {
-			k.log.Warn().Err(err).Str("task", t.name).Msg("it took too long and is given up for now")
+			k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Msg("it took too long and is given up for now")
 			return struct{}{}, nil
 		}
 		if err != nil && !outbox.Retryable(err) {
@@ -146,7 +148,7 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 		return struct{}{}, err
 	}
 	notify := func(err error, wait time.Duration) {
-		k.log.Warn().Err(err).Str("task", t.name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("the table lane is held up by the database")
+		k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("the table lane is held up by the database")
 	}
 	_, err = backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err
