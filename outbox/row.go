@@ -30,6 +30,7 @@ type Row struct {
 // names of what is read beside the table's columns, which no column has by chance
 const (
 	xminName = `"outboxd xmin"`
+	cminName = `"outboxd cmin"`
 	ctidName = `"outboxd ctid"`
 )
 
@@ -39,7 +40,7 @@ func (t *Table) source(rest string) string {
 	for _, name := range t.config.Columns.all() {
 		list.WriteString(`o.` + quote(name) + `, `)
 	}
-	return `(SELECT ` + list.String() + `o.xmin AS ` + xminName + `, o.ctid AS ` + ctidName + ` FROM ` + t.config.quoted() + ` o WHERE ` + rest + `) o`
+	return `(SELECT ` + list.String() + `o.xmin AS ` + xminName + `, o.cmin AS ` + cminName + `, o.ctid AS ` + ctidName + ` FROM ` + t.config.quoted() + ` o WHERE ` + rest + `) o`
 }
 
 // list is what scanRow reads, of a source o, everything as text.
@@ -55,7 +56,7 @@ func (t *Table) list() string {
 	}
 	list = append(list, t.textOf(c.Status), t.countOf(c.RetryCount), t.microsOf(c.RetryAfter), t.microsOf(c.CreatedAt), t.textOf(c.ErrorMessage),
 		`o.`+xminName+`::text`, `(SELECT txid_snapshot_xmax(txid_current_snapshot()))::text`,
-		`((o.`+ctidName+`::text::point)[0]::bigint * 2048 + (o.`+ctidName+`::text::point)[1]::bigint)::text`)
+		`((o.`+ctidName+`::text::point)[0]::bigint * 2048 + (o.`+ctidName+`::text::point)[1]::bigint)::text`, `o.`+cminName+`::text`)
 	return strings.Join(list, `, `)
 }
 
@@ -137,7 +138,7 @@ func scanRow(values [][]byte) (r Row, err error) {
 	}
 	values = values[len(fields):]
 	r.Status, r.Error = string(e.Status), string(values[3])
-	var numbers [7]int64
+	var numbers [8]int64
 	for i, text := range values {
 		if i == 3 || text == nil {
 			continue
@@ -149,12 +150,20 @@ func scanRow(values [][]byte) (r Row, err error) {
 	r.RetryCount = int(numbers[0])
 	r.RetryAfter, r.CreatedAt = timeOf(values[1], numbers[1]), timeOf(values[2], numbers[2])
 	r.Xmin = frozen(uint32(numbers[4]), uint64(numbers[5]))
-	place := uint64(numbers[6])
-	e.Position = event.Position{Commit: event.LSN(max(numbers[2], 0)), Ordinal: uint32(place)}
-	if values[2] == nil { // a table can have more rows than the ordinal holds
-		e.Position.Commit = event.LSN(place >> 32)
-	}
+	e.Position = positionInTable(values[2] != nil, numbers[2], uint64(numbers[6]), numbers[7])
 	return r, nil
+}
+
+// positionInTable orders rows as they were inserted, as far as they tell: by created_at in microseconds, which is one for a whole transaction; by the
+// command of their transaction, its cmin, as far as 11 bits have room for it; and by their place, because a new row may lie before an older one
+// where there was room. Without a created_at only the place is left, of which the ordinal may be too small.
+func positionInTable(created bool, micros int64, place uint64, command int64) event.Position {
+	const commandBits, latest = 11, 1<<53 - 1
+	if !created {
+		return event.Position{Commit: event.LSN(place >> 32), Ordinal: uint32(place)}
+	}
+	at := uint64(min(max(micros, 0), latest))<<commandBits | uint64(min(command, 1<<commandBits-1))
+	return event.Position{Commit: event.LSN(at), Ordinal: uint32(place)}
 }
 
 func timeOf(text []byte, micros int64) time.Time {

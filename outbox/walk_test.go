@@ -89,8 +89,47 @@ func TestPositionsFollowCreationAndInsertion(t *testing.T) {
 		t.Errorf("the positions order the rows as %q", order)
 	}
 	micro := time.Date(2026, 1, 2, 0, 0, 0, 1000, time.UTC)
-	if got := rows[3].Event.Position; got.Epoch != 0 || got.Commit != event.LSN(micro.UnixMicro()) {
+	if got := rows[3].Event.Position; got.Epoch != 0 || got.Commit != event.LSN(micro.UnixMicro()<<11) {
 		t.Errorf("the position of a row of %s is %s", micro, got)
+	}
+}
+
+// A new row goes where there is room, which may be before an older one of its transaction.
+func TestPositionsOfATransactionFollowItsCommands(t *testing.T) {
+	l := setupLaneOf(t, "uuid", outbox.Config{})
+	l.exec(`INSERT INTO t (id, aggregate_id, payload) SELECT gen_random_uuid(), '0000', to_jsonb(repeat('x', 500)) FROM generate_series(1, 100)`)
+	l.exec(`DELETE FROM t WHERE ctid::text LIKE '%,1)' OR ctid::text LIKE '%,2)'`)
+	l.exec(`VACUUM t`)
+	tx, err := l.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 60 { // only the smaller ones have room where rows were deleted
+		const insert = `INSERT INTO t (id, aggregate_id, payload) VALUES (gen_random_uuid(), $1, to_jsonb(repeat('x', $2::int)))`
+		if _, err := tx.Exec(t.Context(), insert, fmt.Sprint(1000+i), []int{1500, 1500, 1500, 1500, 1500, 800}[i%6]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var place []string
+	if err := l.conn.QueryRow(t.Context(), `SELECT array_agg(aggregate_id ORDER BY ctid) FROM t WHERE aggregate_id >= '1000'`).Scan(&place); err != nil {
+		t.Fatal(err)
+	}
+	if slices.IsSorted(place) {
+		t.Fatal("the rows lie in the order of insertion, so this shows nothing")
+	}
+	rows, _ := l.adoptAll(100)
+	slices.SortFunc(rows, func(a, b outbox.Row) int { return a.Event.Position.Compare(b.Event.Position) })
+	var order []string
+	for i := range rows {
+		if id := string(rows[i].Event.AggregateID); id >= "1000" {
+			order = append(order, id)
+		}
+	}
+	if len(order) != 60 || !slices.IsSorted(order) {
+		t.Errorf("the positions order the rows as %q", order)
 	}
 }
 

@@ -99,6 +99,10 @@ func (s *session) prepare(ctx, patient context.Context) (err error) {
 	if s.record, found, err = checkpoint.Load(ctx, s.control, cfg.Schema, cfg.WAL.Slot); err != nil {
 		return err
 	}
+	if s.record.Epoch != s.relay.epoch { // another instance has made a new slot since
+		s.relay.lost = nil
+	}
+	s.relay.epoch = s.record.Epoch
 	switch {
 	case s.relay.lost != nil, !found && cfg.WAL.Create:
 		return s.begin(patient, found)

@@ -103,7 +103,8 @@ type Relay struct {
 	facts    *facts
 	stopping chan struct{}
 	lastStop string // the last stop that was logged
-	lost     error  // the log since the checkpoint is lost, and why: the next session makes a new slot
+	lost     error  // the log since the checkpoint is lost, and why: the next session makes a new slot, unless another instance has
+	epoch    uint32 // of the record that the last session read, with which the log was lost
 }
 
 // New returns a relay that does nothing until Run.
