@@ -25,6 +25,20 @@ func Raise(ctx context.Context, db Querier, schema, slot, holder string) (event.
 	return lease, nil
 }
 
+// Check returns [event.ErrTermLost] when a later session has raised the term, as of now: it may be raised right behind the answer.
+func Check(ctx context.Context, db Querier, lease event.Lease) error {
+	var ours bool
+	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+table(lease.Schema, "lease")+` WHERE slot = $1 AND term = $2)`, lease.Slot, lease.Term).Scan(&ours)
+	switch {
+	case err != nil:
+		return fmt.Errorf("check the term of slot %q: %w", lease.Slot, classify(err))
+	case !ours:
+		return event.ErrTermLost
+	default:
+		return nil
+	}
+}
+
 func raiseSQL(schema string) string {
 	return `INSERT INTO ` + table(schema, "lease") + ` AS l (slot, term, holder)
 		VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)

@@ -50,6 +50,8 @@ type core struct {
 	rerouteDue   bool                      // strays wait for the checkpoint to pass them
 	rerouting    single                    // strays are given their destinations
 	looking      single                    // what a command has changed is read
+	fenced       []fenced                  // destinations at which the term is to be checked
+	checking     single                    // the term is checked
 	waiting      map[*destination]struct{} // those with something in the table lane
 	tableDue     time.Time                 // when dispatchTable has to look again
 	counted      time.Time                 // when what waits was last counted

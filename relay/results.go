@@ -75,7 +75,8 @@ func (c *core) tailRead(j *job) {
 		return
 	}
 	if len(j.refs) == 0 && !d.doubt {
-		c.tailKnown(d, j.highest)
+		c.fenced = append(c.fenced, fenced{d, j.highest})
+		c.checkTerm()
 		return
 	}
 	// What the table lane, or a park in doubt, has left there is settled before anything is published.
@@ -93,6 +94,35 @@ func (c *core) tailRead(j *job) {
 			d.doubt, d.landedAfter, c.unfinished = false, event.Position{}, true
 			c.discard(d)
 			c.tailKnown(d, highest)
+		},
+	})
+}
+
+// fenced is a destination that is ours, and up to where its tail says that the log is there.
+type fenced struct {
+	destination *destination
+	highest     event.Position
+}
+
+// checkTerm asks whether the session still has its term before anything is published at the destinations that were fenced meanwhile. An instance
+// that was frozen fences like any other when it wakes up, and knows nothing of what its successor has parked. One that raises the term behind the
+// answer fences behind it, too. Where the tail left something to settle, that statement shows the term.
+func (c *core) checkTerm() {
+	if len(c.fenced) == 0 || !c.checking.begin() {
+		return
+	}
+	all := c.fenced
+	c.fenced = nil
+	c.pollers.giveFirst(&task{
+		name: "check the term", statement: statementOther,
+		run: func(ctx context.Context, s store) error { return s.checkTerm(ctx) },
+		then: func() {
+			for _, f := range all {
+				c.tailKnown(f.destination, f.highest)
+			}
+			if c.checking.end() {
+				c.checkTerm()
+			}
 		},
 	})
 }

@@ -101,6 +101,13 @@ func (s simStore) done() error {
 	return nil
 }
 
+func (s simStore) checkTerm(context.Context) error {
+	if err := s.begin(s.w.off != "term checked behind the fence"); err != nil {
+		return err
+	}
+	return s.done()
+}
+
 func (s simStore) insert(_ context.Context, rows []park.Row) error {
 	if err := s.begin(true); err != nil {
 		return err

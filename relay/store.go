@@ -42,7 +42,8 @@ type store interface {
 	stillNew(ctx context.Context, ids []string) ([]outbox.Row, error)
 	newRows(ctx context.Context, limit int) ([]string, error)
 
-	// The checkpoint and the server.
+	// The term, the checkpoint and the server.
+	checkTerm(ctx context.Context) error
 	save(ctx context.Context, confirmed event.LSN) error
 	saveSettled(ctx context.Context, snapshot string) error
 	snapshot(ctx context.Context) (string, error)
@@ -152,6 +153,8 @@ func (d database) stillNew(ctx context.Context, ids []string) ([]outbox.Row, err
 func (d database) newRows(ctx context.Context, limit int) ([]string, error) {
 	return d.table.New(ctx, d.conn, d.lease, limit)
 }
+
+func (d database) checkTerm(ctx context.Context) error { return park.Check(ctx, d.conn, d.lease) }
 
 func (d database) save(ctx context.Context, confirmed event.LSN) error {
 	return checkpoint.Save(ctx, d.conn, d.lease, confirmed)
