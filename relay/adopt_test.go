@@ -86,6 +86,41 @@ func TestLostSlotIsMadeAnewAndNothingIsLostOrDoubled(t *testing.T) {
 	}
 }
 
+// Both instances find that the slot is lost. The one that comes second must not make another one when it takes over.
+func TestSlotThatAnotherInstanceHasMadeAnewIsKept(t *testing.T) {
+	r := newRig(t, "", "")
+	run := r.start(often)
+	r.insert("acme", 0, 10, 7)
+	r.eventually("the first events", func() bool { return r.length("acme:orders") == 10 })
+	run.crash()
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	open := r.begin(`SELECT txid_current()`) // a new slot waits for it
+	lost := func(run *running) func() bool {
+		return func() bool { return run.metrics(t)["outboxd_slot_lost_timestamp_seconds"] > 0 }
+	}
+	first := r.start(often)
+	r.eventually("the first finds that the slot is lost", lost(first))
+	second := r.start(often)
+	r.eventually("the second finds it, too", func() bool {
+		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`)
+		return lost(second)()
+	})
+	r.commit(open)
+	active := func(run *running) bool { return run.Status().State == "active" }
+	r.eventually("one of them streams", func() bool { return active(first) || active(second) })
+	if active(second) {
+		first, second = second, first
+	}
+	epoch := r.count(`SELECT epoch FROM outboxd.checkpoint`)
+	first.crash()
+	r.eventually("the other one streams", func() bool { return active(second) })
+	if now := r.count(`SELECT epoch FROM outboxd.checkpoint`); now != epoch {
+		t.Errorf("it made another slot: epoch %d, then %d", epoch, now)
+	}
+}
+
 // History 4 of the protocol: parked for one destination only, and the slot is lost before the other had its turn.
 func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
 	r := newRig(t, "", "")

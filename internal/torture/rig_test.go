@@ -82,12 +82,12 @@ func (r *rig) must(err error) {
 	}
 }
 
-// build compiles outboxd as it is in this tree, so that a patched copy of the tree tortures the patched program. Without paths and revisions in it,
-// what did not change is compiled once for all copies.
+// build compiles outboxd as it is in this tree, so that a patched copy of the tree tortures the patched program. It is compiled as the tests are,
+// so that their cache holds most of it.
 func (r *rig) build() string {
 	program := filepath.Join(r.t.TempDir(), "outboxd")
-	args := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false"}, buildFlags, []string{"-o", program, "github.com/outboxd/outboxd/cmd/outboxd"})
-	answer, err := exec.Command("go", args...).CombinedOutput()
+	args := slices.Concat([]string{"build", "-buildvcs=false"}, buildFlags, []string{"-o", program, "github.com/outboxd/outboxd/cmd/outboxd"})
+	answer, err := exec.CommandContext(r.t.Context(), "go", args...).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("build outboxd: %v\n%s", err, answer)
 	}
