@@ -55,6 +55,15 @@ func newLedger(run uint64, tenants []string, keys int, describe func(key int) (t
 	return l, nil
 }
 
+// newLedgerOf makes the ledger of writers that have so many keys each, behind one for each tenant, which holds the events without an aggregate id.
+func newLedgerOf(run uint64, tenants []string, writers, keys int) (*Ledger, error) {
+	each := len(tenants) + keys
+	return newLedger(run, tenants, writers*each, func(key int) (int, bool) {
+		n := key % each
+		return n % len(tenants), n < len(tenants)
+	})
+}
+
 // next gives the number of a new event of the key, which is pending from now on.
 func (l *Ledger) next(key uint32, topic int) eventID {
 	k := &l.keys[key]

@@ -48,19 +48,15 @@ func NewLoad(cfg LoadConfig) (*Load, error) {
 	}
 	l := &Load{cfg: cfg, pacer: pacer{rate: cfg.Rate}}
 	l.left.Store(int64(cfg.Events))
-	each := len(cfg.Tenants) + cfg.Keys // the first keys of each writer hold the events without an aggregate id
 	var err error
-	l.ledger, err = newLedger(cfg.Run, cfg.Tenants, cfg.Writers*each, func(key int) (int, bool) {
-		n := key % each
-		return n % len(cfg.Tenants), n < len(cfg.Tenants)
-	})
-	if err != nil {
+	if l.ledger, err = newLedgerOf(cfg.Run, cfg.Tenants, cfg.Writers, cfg.Keys); err != nil {
 		return nil, err
 	}
 	l.ledger.topics, l.ledger.keyPrefix = cfg.Topics, fmt.Sprintf("verify-%012x-", cfg.Run)
+	each := len(cfg.Tenants) + cfg.Keys
 	for i := range cfg.Writers {
 		l.writers = append(l.writers, &loadWriter{
-			l: l, index: i, firstKey: uint32(i * each), keys: each, insert: cfg.Outbox.insert(), //nolint:gosec // bounded by newLedger
+			l: l, index: i, firstKey: uint32(i * each), keys: each, connection: wire{open: cfg.Connect}, insert: cfg.Outbox.insert(), //nolint:gosec // bounded by newLedger
 			random: rand.New(rand.NewPCG(cfg.Seed, uint64(i))), //nolint:gosec // no secret
 		})
 	}
@@ -123,36 +119,13 @@ var errTried = errors.New("the row is rolled back")
 // Run writes until ctx ends or all events are written, and then finishes the transactions that were begun. The error is one that
 // repeating cannot mend; a lost connection is none.
 func (l *Load) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var failed error
-	var once sync.Once
-	var all sync.WaitGroup
-	for _, w := range l.writers {
-		all.Go(func() {
-			if err := w.run(ctx); err != nil {
-				once.Do(func() { failed = fmt.Errorf("writer %d: %w", w.index, err) })
-				cancel(err)
-			}
-		})
-	}
-	all.Wait()
-	return failed
+	return runAll(ctx, l.writers)
 }
 
 // Resolve finds out what became of the transactions that Run left unknown, and leaves none prepared. It tries until ctx ends.
 // Run must have returned.
 func (l *Load) Resolve(ctx context.Context) error {
-	for _, w := range l.writers {
-		for w.doubt != nil {
-			err := w.resolve(ctx)
-			if err != nil && (permanent(err) || !sleep(ctx, pauseAfterTrouble)) {
-				return fmt.Errorf("find out what became of a transaction of writer %d: %w", w.index, err)
-			}
-		}
-		w.hangUp()
-	}
-	return nil
+	return resolveAll(ctx, l.writers)
 }
 
 // take reserves events of the total for one transaction: n, or what is left.
@@ -199,20 +172,4 @@ func (l *Ledger) perhapsCommitted() (ids []string) {
 		}
 	}
 	return ids
-}
-
-// Written returns how many events were committed and rolled back so far.
-func (l *Ledger) Written() (c Counts) {
-	for key := range l.keys {
-		for seq := 1; seq <= l.written(key); seq++ {
-			switch o, _ := l.look(eventID{l.run, uint32(key), uint32(seq)}); o { //nolint:gosec // as in next
-			case committed:
-				c.Committed++
-			case rolledBack:
-				c.RolledBack++
-			case pending, unwritten:
-			}
-		}
-	}
-	return c
 }

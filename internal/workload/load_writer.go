@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// loadWriter writes the events of its own keys over a connection of its own. One goroutine uses it.
+// loadWriter is a hand of a Load.
 type loadWriter struct {
 	l        *Load
 	index    int
@@ -21,9 +21,9 @@ type loadWriter struct {
 	random   *rand.Rand
 	insert   string
 
-	conn   *pgx.Conn // nil while there is none
-	number int       // of the last transaction
-	doubt  *doubt    // nil while the outcome of the last transaction is known
+	connection wire
+	number     int    // of the last transaction
+	doubt      *doubt // nil while the outcome of the last transaction is known
 }
 
 // doubt is a transaction of unknown outcome.
@@ -33,55 +33,24 @@ type doubt struct {
 	gid    string // empty unless it was prepared
 }
 
-// run writes until ctx ends. An interruption only costs the transaction that was under way.
-func (w *loadWriter) run(ctx context.Context) error {
-	defer w.hangUp()
-	for {
-		n := w.l.take(drawSize(w.random))
-		if n == 0 || !w.l.pacer.wait(ctx, n) {
-			return nil
-		}
-		shape := drawTransaction(w.random, n, w.l.cfg.Prepared)
-		err := w.once(context.WithoutCancel(ctx), &shape)
-		if err == nil {
-			continue
-		}
-		w.hangUp()
-		if permanent(err) {
-			return err
-		}
-		w.l.count(func(c *LoadCounts) { c.Interruptions++ })
-		if w.l.cfg.Trouble != nil {
-			w.l.cfg.Trouble(err)
-		}
-		if !sleep(ctx, pauseAfterTrouble) {
-			return nil
-		}
+func (w *loadWriter) draw(ctx context.Context) func(context.Context) error {
+	n := w.l.take(drawSize(w.random))
+	if n == 0 || !w.l.pacer.wait(ctx, n) {
+		return nil
 	}
+	shape := drawTransaction(w.random, n, w.l.cfg.Prepared)
+	return func(ctx context.Context) error { return w.transact(ctx, &shape) }
 }
 
-// once settles the last transaction if that is still open, and runs another one.
-func (w *loadWriter) once(ctx context.Context, t *transaction) error {
-	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
-	defer cancel()
-	if w.doubt != nil {
-		if err := w.resolve(ctx); err != nil {
-			return err
-		}
-	}
-	if err := w.connect(ctx); err != nil {
-		return err
-	}
-	return w.transact(ctx, t)
-}
+func (w *loadWriter) inDoubt() bool { return w.doubt != nil }
 
-func (w *loadWriter) connect(ctx context.Context) (err error) {
-	if w.conn == nil {
-		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-		defer cancel()
-		w.conn, err = w.l.cfg.Connect(ctx)
+func (w *loadWriter) wire() *wire { return &w.connection }
+
+func (w *loadWriter) interrupted(err error) {
+	w.l.count(func(c *LoadCounts) { c.Interruptions++ })
+	if w.l.cfg.Trouble != nil {
+		w.l.cfg.Trouble(err)
 	}
-	return err
 }
 
 // transact writes a transaction. Whatever it returns, each of its events is decided in the ledger or stands in w.doubt.
@@ -95,7 +64,7 @@ func (w *loadWriter) transact(ctx context.Context, t *transaction) error {
 		return err
 	}
 	var xid int64
-	results := w.conn.SendBatch(ctx, batch)
+	results := w.connection.conn.SendBatch(ctx, batch)
 	if _, err = results.Exec(); err == nil { // BEGIN
 		err = results.QueryRow().Scan(&xid)
 	}
@@ -113,7 +82,7 @@ func (w *loadWriter) transact(ctx context.Context, t *transaction) error {
 func (w *loadWriter) end(ctx context.Context, e ending, d doubt) error {
 	if e == endRollback {
 		w.settle(d.events, false)
-		_, err := w.conn.Exec(ctx, "ROLLBACK")
+		_, err := w.connection.conn.Exec(ctx, "ROLLBACK")
 		return err
 	}
 	steps := []string{"COMMIT"}
@@ -125,7 +94,7 @@ func (w *loadWriter) end(ctx context.Context, e ending, d doubt) error {
 		}
 	}
 	for _, step := range steps {
-		tag, err := w.conn.Exec(ctx, step)
+		tag, err := w.connection.conn.Exec(ctx, step)
 		if err == nil && tag.String() == "ROLLBACK" && e != endRollbackPrepared {
 			err = errors.New("the server rolled it back")
 		}
@@ -269,15 +238,4 @@ func (w *loadWriter) settle(events []written, did bool) {
 		}
 		w.l.ledger.decide(e.id, o)
 	}
-}
-
-// hangUp closes the connection without waiting for the server.
-func (w *loadWriter) hangUp() {
-	if w.conn == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = w.conn.Close(ctx) // every answer that counts was received
-	w.conn = nil
 }

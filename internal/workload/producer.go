@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -43,16 +42,11 @@ func NewProducer(cfg Config) (*Producer, error) {
 		cfg.Random = rand.Uint64() //nolint:gosec // only has to differ
 	}
 	p := &Producer{cfg: cfg, pacer: pacer{rate: cfg.Rate}, counts: make([]tenantCounts, len(cfg.Tenants))}
-	// The first keys of each writer, one for each tenant, hold the events without an aggregate id.
-	each := len(cfg.Tenants) + cfg.Keys
 	var err error
-	p.ledger, err = newLedger(cfg.Random&maxRun, cfg.Tenants, cfg.Writers*each, func(key int) (int, bool) {
-		n := key % each
-		return n % len(cfg.Tenants), n < len(cfg.Tenants)
-	})
-	if err != nil {
+	if p.ledger, err = newLedgerOf(cfg.Random&maxRun, cfg.Tenants, cfg.Writers, cfg.Keys); err != nil {
 		return nil, err
 	}
+	each := len(cfg.Tenants) + cfg.Keys
 	for i := range cfg.Writers {
 		p.writers = append(p.writers, newWriter(p, i, uint32(i*each), each)) //nolint:gosec // bounded by newLedger
 	}
@@ -125,35 +119,12 @@ func (p *Producer) table(name string) string { return pgx.Identifier{p.cfg.Schem
 // Run writes until ctx ends, and then finishes the transactions that were begun. The error is one that repeating cannot mend; a lost
 // connection is none. Run may be called again.
 func (p *Producer) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var failed error
-	var once sync.Once
-	var all sync.WaitGroup
-	for _, w := range p.writers {
-		all.Go(func() {
-			if err := w.run(ctx); err != nil {
-				once.Do(func() { failed = fmt.Errorf("writer %d: %w", w.index, err) })
-				cancel(err)
-			}
-		})
-	}
-	all.Wait()
-	return failed
+	return runAll(ctx, p.writers)
 }
 
 // Resolve finds out what became of the transactions that Run left unknown. It tries until ctx ends. Run must have returned.
 func (p *Producer) Resolve(ctx context.Context) error {
-	for _, w := range p.writers {
-		for w.doubt != nil {
-			err := w.resolve(ctx)
-			if err != nil && (permanent(err) || !sleep(ctx, pauseAfterTrouble)) {
-				return fmt.Errorf("resolve the last transaction of writer %d: %w", w.index, err)
-			}
-		}
-		w.hangUp()
-	}
-	return nil
+	return resolveAll(ctx, p.writers)
 }
 
 // settle records what became of the events of a transaction.

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// writer writes the events of its own keys over a connection of its own. One goroutine uses it.
+// writer is a hand of a Producer.
 type writer struct {
 	p        *Producer
 	index    int
@@ -20,9 +20,9 @@ type writer struct {
 	keys     int
 	random   *rand.Rand
 
-	conn   *pgx.Conn // nil while there is none
-	number int64     // of the last transaction
-	doubt  []written // events of the last transaction while its outcome is unknown
+	connection wire
+	number     int64     // of the last transaction
+	doubt      []written // events of the last transaction while its outcome is unknown
 
 	setNumber, upsertOrder, insertEvent string // statements
 }
@@ -36,8 +36,9 @@ type written struct {
 func newWriter(p *Producer, index int, firstKey uint32, keys int) *writer {
 	return &writer{
 		p: p, index: index, firstKey: firstKey, keys: keys,
-		random:    rand.New(rand.NewPCG(p.cfg.Random, uint64(index))), //nolint:gosec // no secret
-		setNumber: `UPDATE ` + p.table("order_writers") + ` SET number = $3 WHERE run = $1 AND writer = $2`,
+		connection: wire{open: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, p.cfg.URL) }},
+		random:     rand.New(rand.NewPCG(p.cfg.Random, uint64(index))), //nolint:gosec // no secret
+		setNumber:  `UPDATE ` + p.table("order_writers") + ` SET number = $3 WHERE run = $1 AND writer = $2`,
 		upsertOrder: `INSERT INTO ` + p.table("orders") + ` (tenant_id, id, state, cents) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (tenant_id, id) DO UPDATE SET state = excluded.state, cents = excluded.cents, updated_at = now()`,
 		insertEvent: `INSERT INTO ` + p.cfg.Outbox.Sanitize() + ` (id, tenant_id, aggregate_type, aggregate_id, topic, occurred_at,
@@ -45,59 +46,23 @@ func newWriter(p *Producer, index int, firstKey uint32, keys int) *writer {
 	}
 }
 
-// run writes until ctx ends. An interruption only costs the transaction that was under way.
-func (w *writer) run(ctx context.Context) error {
-	defer w.hangUp()
-	for {
-		n := 1 + w.random.IntN(w.p.cfg.MaxEvents)
-		if !w.p.pacer.wait(ctx, n) {
-			return nil
-		}
-		err := w.once(context.WithoutCancel(ctx), n)
-		if err == nil {
-			continue
-		}
-		w.hangUp()
-		if permanent(err) {
-			return err
-		}
-		w.p.interruptions.Add(1)
-		if w.p.cfg.Trouble != nil {
-			w.p.cfg.Trouble(err, w.doubt != nil)
-		}
-		if !sleep(ctx, pauseAfterTrouble) {
-			return nil
-		}
-	}
-}
-
-// once settles the last transaction if that is still open, and runs another one.
-func (w *writer) once(ctx context.Context, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
-	defer cancel()
-	if w.doubt != nil {
-		if err := w.resolve(ctx); err != nil {
-			return err
-		}
-	}
-	if err := w.connect(ctx); err != nil {
-		return err
-	}
-	return w.transact(ctx, n)
-}
-
-func (w *writer) connect(ctx context.Context) error {
-	if w.conn != nil {
+func (w *writer) draw(ctx context.Context) func(context.Context) error {
+	n := 1 + w.random.IntN(w.p.cfg.MaxEvents)
+	if !w.p.pacer.wait(ctx, n) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, w.p.cfg.URL)
-	if err != nil {
-		return err
+	return func(ctx context.Context) error { return w.transact(ctx, n) }
+}
+
+func (w *writer) inDoubt() bool { return w.doubt != nil }
+
+func (w *writer) wire() *wire { return &w.connection }
+
+func (w *writer) interrupted(err error) {
+	w.p.interruptions.Add(1)
+	if w.p.cfg.Trouble != nil {
+		w.p.cfg.Trouble(err, w.doubt != nil)
 	}
-	w.conn = conn
-	return nil
 }
 
 // transact writes n events. Whatever it returns, each of them is decided in the ledger or stands in w.doubt.
@@ -107,7 +72,7 @@ func (w *writer) transact(ctx context.Context, n int) error {
 	events := w.plan(n)
 	batch, err := w.statements(events)
 	if err == nil {
-		err = w.conn.SendBatch(ctx, batch).Close()
+		err = w.connection.conn.SendBatch(ctx, batch).Close()
 	}
 	if err != nil {
 		w.p.settle(events, rolledBack) // COMMIT was never sent
@@ -115,10 +80,10 @@ func (w *writer) transact(ctx context.Context, n int) error {
 	}
 	if w.chance(w.p.cfg.Rollbacks) {
 		w.p.settle(events, rolledBack)
-		_, err := w.conn.Exec(ctx, "ROLLBACK")
+		_, err := w.connection.conn.Exec(ctx, "ROLLBACK")
 		return err
 	}
-	tag, err := w.conn.Exec(ctx, "COMMIT")
+	tag, err := w.connection.conn.Exec(ctx, "COMMIT")
 	if err != nil {
 		w.doubt = events
 		w.p.unknown.Add(1)
@@ -216,13 +181,13 @@ func (w *writer) settleCommitted(events []written) {
 
 // resolve asks what became of the transaction in doubt. Reading the writer's row waits for a backend that still holds it.
 func (w *writer) resolve(ctx context.Context) error {
-	if err := w.connect(ctx); err != nil {
+	if err := w.connection.connect(ctx); err != nil {
 		return err
 	}
 	var last int64
 	query := `SELECT number FROM ` + w.p.table("order_writers") + ` WHERE run = $1 AND writer = $2 FOR UPDATE`
-	if err := w.conn.QueryRow(ctx, query, w.p.ledger.run, w.index).Scan(&last); err != nil {
-		w.hangUp()
+	if err := w.connection.conn.QueryRow(ctx, query, w.p.ledger.run, w.index).Scan(&last); err != nil {
+		w.connection.hangUp()
 		return fmt.Errorf("ask what became of transaction %d: %w", w.number, err)
 	}
 	if last == w.number {
@@ -232,17 +197,6 @@ func (w *writer) resolve(ctx context.Context) error {
 	}
 	w.doubt = nil
 	return nil
-}
-
-// hangUp closes the connection without waiting for the server.
-func (w *writer) hangUp() {
-	if w.conn == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = w.conn.Close(ctx) // every answer that counts was received
-	w.conn = nil
 }
 
 func (w *writer) chance(share float64) bool { return w.random.Float64() < share }
