@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/outboxd/outboxd/internal/testenv"
 )
 
 const (
@@ -59,7 +61,7 @@ func startDemoChild(a *app, listen, configFile, logFile string) (*demoChild, err
 		cmd := exec.CommandContext(ctx, program)
 		cmd.Args, cmd.Env = args, demoEnvironment(a.environ)
 		cmd.Stdout, cmd.Stderr = log, log
-		cmd.SysProcAttr = demoProcessAttributes()
+		cmd.SysProcAttr = testenv.ChildAttributes()
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = demoStopTimeout
 		return cmd

@@ -35,11 +35,9 @@ type operator struct {
 	log     bytes.Buffer
 }
 
-// newOperator has an outbox whose events go to the stream PREFIX:TENANT, unless a setting says something else.
-func newOperator(t *testing.T, settings ...string) *operator {
+// migrated returns a connection to the database, where the tables were made.
+func migrated(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
-	o := &operator{t: t, path: program(t), prefix: fmt.Sprintf("%s:%d", t.Name(), time.Now().UnixNano())}
-	url, broker := testenv.Postgres(t).Database(t), testenv.Redis(t).URL
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +46,15 @@ func newOperator(t *testing.T, settings ...string) *operator {
 	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	o.conn, o.redis = conn, redisClient(t, broker)
+	return conn
+}
+
+// newOperator has an outbox whose events go to the stream PREFIX:TENANT, unless a setting says something else.
+func newOperator(t *testing.T, settings ...string) *operator {
+	t.Helper()
+	o := &operator{t: t, path: program(t), prefix: fmt.Sprintf("%s:%d", t.Name(), time.Now().UnixNano())}
+	url, broker := testenv.Postgres(t).Database(t), testenv.Redis(t).URL
+	o.conn, o.redis = migrated(t, url), redisClient(t, broker)
 	o.environ = append([]string{
 		"DATABASE_URL=" + url, "REDIS_URL=" + broker, fmt.Sprintf("OUTBOXD_DATABASE_SLOT=events_%d", time.Now().UnixNano()),
 		"OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '" + o.prefix + ":{tenant}'}]}]",

@@ -12,11 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
-	"github.com/outboxd/outboxd/migrations"
 )
 
 const (
@@ -67,16 +64,7 @@ func killUnderLoad(t *testing.T, reader arrival, kills int, environ ...string) {
 		}
 	})
 	url := testenv.Postgres(t).Database(t)
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	migrated(t, url)
 	outboxd := &child{t: t, path: program(t), environ: append(environ, "DATABASE_URL="+url,
 		fmt.Sprintf("OUTBOXD_DATABASE_SLOT=kill_%d", time.Now().UnixNano()), "OUTBOXD_HTTP_ADDR=", "OUTBOXD_CHECKPOINT_INTERVAL=100ms")}
 	outboxd.run("slot", "create") // before the first event: rows older than the slot are not in its log

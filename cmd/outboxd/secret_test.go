@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,10 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/internal/testenv"
-	"github.com/outboxd/outboxd/migrations"
 )
 
 const secretConfig = `database: {url: "postgres://app:hunter2@127.0.0.1:1/shop?sslmode=disable&connect_timeout=5"}
@@ -74,14 +70,7 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 	})
 	t.Run("brokers", func(t *testing.T) {
 		url := testenv.Postgres(t).Database(t)
-		conn, err := pgx.Connect(t.Context(), url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-		if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
-			t.Fatal(err)
-		}
+		conn := migrated(t, url)
 		addr := freeAddr(t)
 		page := func(path string) func() string { return func() string { return get(t, "http://"+addr+path) } }
 		stored := func() (text string) {

@@ -103,12 +103,14 @@ func (a *app) verify(ctx context.Context, o verifyOptions, cfg *config.Config) (
 	}
 	v.announce()
 	if err := v.stream(ctx); err != nil {
-		return errors.Join(err, v.leave())
+		v.leave()
+		return err
 	}
 	finishing := context.WithoutCancel(ctx)
 	s, err := v.judge(finishing)
 	if err != nil {
-		return errors.Join(err, v.leave())
+		v.leave()
+		return err
 	}
 	v.cleanUp(finishing, &s)
 	if err := v.print(&s); err != nil {

@@ -12,13 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
-	"github.com/outboxd/outboxd/migrations"
 )
 
 const verifyRoute = "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '%s:{tenant}:{topic}'}]}]"
@@ -34,15 +32,7 @@ func newVerified(t *testing.T, settings ...string) *operator {
 // newVerifiedOn is newVerified with a database of another server.
 func newVerifiedOn(t *testing.T, url string) *operator {
 	o := newVerified(t, "DATABASE_URL="+url)
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	o.conn = conn
+	o.conn = migrated(t, url)
 	return o
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"testing"
 )
 
 // Ports are taken from below 32768, where no system puts the near ends of outgoing connections: a killed server finds its port free again.
@@ -32,6 +33,17 @@ func freePorts(n int) ([]int, error) {
 		held, ports = append(held, listener), append(ports, port)
 	}
 	return ports, nil
+}
+
+// FreeAddress returns 127.0.0.1 with a port that nothing listens on, from where no system puts the near ends of outgoing connections: who ends
+// to listen there finds it free again.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address(ports[0])
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -68,7 +68,7 @@ func newRedis(t *testing.T) *broker {
 	const template = "torture:{tenant}:{topic}"
 	return &broker{
 		machine: server, redis: client, reader: reader, template: template,
-		upstreams: []string{server.Addr, server.Addr}, proxies: []string{port(t), port(t)},
+		upstreams: []string{server.Addr, server.Addr}, proxies: []string{testenv.FreeAddress(t), testenv.FreeAddress(t)},
 		settings: func(proxy string) []string {
 			return []string{
 				"OUTBOXD_SINKS_REDIS_URL=redis://" + proxy + "/0", "OUTBOXD_SINKS_REDIS_TIMEOUT=3s",
@@ -84,11 +84,11 @@ func newPulsar(t *testing.T) *broker {
 	var listeners, bindings, upstreams []string
 	proxies := make([]string, 2)
 	for i := range proxies {
-		proxies[i], upstreams = port(t), append(upstreams, port(t))
+		proxies[i], upstreams = testenv.FreeAddress(t), append(upstreams, testenv.FreeAddress(t))
 		listeners = append(listeners, fmt.Sprintf("instance%d:pulsar://%s", i, proxies[i]))
 		bindings = append(bindings, fmt.Sprintf("instance%d:pulsar://%s", i, upstreams[i]))
 	}
-	own := port(t)
+	own := testenv.FreeAddress(t)
 	_, ownPort, _ := strings.Cut(own, ":")
 	server := testenv.NewPulsar(t, testenv.PulsarOptions{Settings: []string{
 		"brokerServicePort=" + ownPort,
@@ -111,14 +111,6 @@ func newPulsar(t *testing.T) *broker {
 			"OUTBOXD_ROUTES=[{to: [{sink: pulsar, destination: '" + template + "'}]}]",
 		}
 	}, proxies: proxies}
-}
-
-func port(t *testing.T) string {
-	address, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }
 
 // arrivals reads everything that the broker holds, from the beginning.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/outboxd/outboxd/internal/testenv"
 )
 
 const (
@@ -69,7 +71,7 @@ func (i *instance) start() bool {
 	}
 	cmd := exec.Command(i.program, "run")
 	cmd.Env, cmd.Stdout, cmd.Stderr = i.environ, i.log, i.log
-	cmd.SysProcAttr = childAttributes()
+	cmd.SysProcAttr = testenv.ChildAttributes()
 	if err := cmd.Start(); err != nil {
 		i.tell("start %s: %v", i.name, err)
 		return false

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"strings"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -41,20 +39,6 @@ func (n *network) open(instance int, leg, listen, upstream string) error {
 	}
 	n.proxies[p.Name] = p
 	return nil
-}
-
-// freePort finds a port below those that the system gives to outgoing connections: nothing else takes it while its proxy is cut.
-func freePort() (string, error) {
-	var failed error
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(17000)) //nolint:gosec // no secret
-		listener, err := net.Listen("tcp4", address)
-		if err == nil {
-			return address, listener.Close()
-		}
-		failed = err
-	}
-	return "", fmt.Errorf("find a free port: %w", failed)
 }
 
 func (n *network) proxy(instance int, leg string) *toxiproxy.Proxy {

@@ -117,7 +117,7 @@ func (r *rig) add(number int, program string) {
 	address, err := url.Parse(r.database)
 	r.must(err)
 	database := *address
-	database.Host = port(r.t)
+	database.Host = testenv.FreeAddress(r.t)
 	r.must(r.network.open(number, legPostgres, database.Host, address.Host))
 	broker := r.broker.proxies[number]
 	r.must(r.network.open(number, legBroker, broker, r.broker.upstreams[number]))

@@ -1,0 +1,8 @@
+package testenv
+
+import "syscall"
+
+// ChildAttributes are those of a process that a test or the demo starts: they keep the terminal's Ctrl-C from it, and end it with this process even when that is killed.
+func ChildAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
