@@ -67,10 +67,17 @@ func (v *verifier) inspect(ctx context.Context) (prepared bool, err error) {
 
 // explainMissing adds to the examples of missing events what outboxd's own table says of them.
 func (v *verifier) explainMissing(ctx context.Context, missing *workload.Finding) error {
+	if len(missing.Examples) == 0 {
+		return nil
+	}
 	parked := pgx.Identifier{v.cfg.Database.Schema, "parked"}.Sanitize()
 	var there bool
-	if err := v.conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, parked).Scan(&there); err != nil || !there {
-		return err
+	err := v.conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, parked).Scan(&there)
+	if err != nil {
+		return fmt.Errorf("look for missing events among what is parked: %w", err)
+	}
+	if !there {
+		return nil
 	}
 	for i := range missing.Examples {
 		e := &missing.Examples[i]
