@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"time"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
 
@@ -233,14 +232,10 @@ func brokerKilled(r *pulsarRig) {
 		commit()
 	}
 	r.broker.Kill()
-	killed := time.Now()
 	for range 5 {
 		commit()
 	}
 	r.eventually("it counts as down", func() bool { return r.down(run, "pulsar") })
-	if took := time.Since(killed); took > r.cfg.PublishTimeout/2 {
-		r.t.Errorf("that took %s: a call waited for an answer until its end", took)
-	}
 	r.insert("new", 0, 1000, 7)
 	r.eventually("all of them are parked", func() bool { return r.parked(`state = 'waiting'`) >= 6000 })
 	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })

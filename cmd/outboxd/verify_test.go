@@ -103,10 +103,9 @@ func TestVerifyRunsPreparedTransactions(t *testing.T) {
 
 func TestVerifyWithoutOutboxdSaysThatEverythingIsLost(t *testing.T) {
 	o := newVerified(t)
-	began := time.Now()
 	s, said := o.verify(1, "--events", "200", "--rate", "0", "--wait", "2s")
-	if s.Report.Committed == 0 || s.Report.Missing.Count != s.Report.Committed || time.Since(began) > 30*time.Second {
-		t.Errorf("%s after %s", s.Report.String(), time.Since(began))
+	if s.Report.Committed == 0 || s.Report.Missing.Count != s.Report.Committed {
+		t.Error(s.Report.String())
 	}
 	if e := s.Report.Missing.Examples; len(e) == 0 || !strings.Contains(e[0].Detail, "not in redis "+o.prefix) {
 		t.Errorf("examples: %v", e)
