@@ -72,8 +72,8 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 	if err := wal.CheckPooler(ctx, s.control, func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, "") }); err != nil {
 		return err
 	}
-	if cfg.CheckSchema != nil {
-		if err := cfg.CheckSchema(ctx, s.control); err != nil {
+	if cfg.Admit != nil {
+		if err := cfg.Admit(ctx, s.control); err != nil {
 			return err
 		}
 	}

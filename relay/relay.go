@@ -33,8 +33,9 @@ type Config struct {
 	StatementTimeout time.Duration // after which the server ends a statement on the tables; 0: its own limit. Tasks that read much have 15 minutes
 	JIT              bool          // let the server compile queries
 
-	// CheckSchema refuses a schema of outboxd's own that this program was not made for. Nil checks nothing.
-	CheckSchema func(context.Context, *pgx.Conn) error
+	// Admit looks at the database at the beginning of each session, before a broker is spoken to. Its error, such as that of a schema
+	// of outboxd's own that this program was not made for, ends the session. Nil looks at nothing.
+	Admit func(context.Context, *pgx.Conn) error
 
 	Router       *route.Router
 	DropUnrouted bool                 // drop events that no route matches instead of parking them

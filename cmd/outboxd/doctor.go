@@ -49,10 +49,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		look, err := doctorConfig(cfg, *timeout)
-		if err != nil {
-			return err
-		}
+		look := doctorConfig(cmd.Context(), cfg, *timeout)
 		for _, d := range *destinations {
 			if err := addDestination(look.Sinks, d); err != nil {
 				return usage(cmd, "--destination %s: %v", d, err)
@@ -65,7 +62,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 }
 
 // doctorConfig says what to look at.
-func doctorConfig(cfg *config.Config, timeout time.Duration) (doctor.Config, error) {
+func doctorConfig(ctx context.Context, cfg *config.Config, timeout time.Duration) doctor.Config {
 	const besideTable = 5 // connections to watch, to settle, to park, for the next load, and of replication; see docs/operations.md
 	look := doctor.Config{
 		Connect: func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error) {
@@ -75,10 +72,7 @@ func doctorConfig(cfg *config.Config, timeout time.Duration) (doctor.Config, err
 		MaxRetainedWAL: int64(cfg.Outage.MaxRetainedWAL), MaxConnections: cfg.Poll.MaxConcurrent + besideTable,
 		StopWhenLost: cfg.Slot.OnLost == "stop", Failover: cfg.Database.Failover, Timeout: timeout,
 	}
-	name, err := outboxName(cfg)
-	if err != nil {
-		return look, err
-	}
+	name := askName(ctx, cfg, timeout)
 	for _, r := range cfg.Routes {
 		for _, to := range r.To {
 			i := slices.IndexFunc(look.Sinks, func(s doctor.Sink) bool { return s.Name == to.Sink })
@@ -89,10 +83,23 @@ func doctorConfig(cfg *config.Config, timeout time.Duration) (doctor.Config, err
 			look.Sinks[i].Templates = append(look.Sinks[i].Templates, to.Destination)
 		}
 	}
-	return look, nil
+	return look
 }
 
-func doctorSink(name string, s config.Sink, instance string) doctor.Sink {
+// askName learns the outbox's name, by which the producers of its own instances are known. A database that does not say it leaves the
+// name of nobody: what is wrong with it is found by the checks of the database.
+func askName(ctx context.Context, cfg *config.Config, timeout time.Duration) func() string {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var name outboxName
+	if conn, err := connect(ctx, cfg, nil); err == nil {
+		_ = name.learn(ctx, conn, cfg.Database.Slot)
+		_ = closeConn(ctx, conn)
+	}
+	return name.get
+}
+
+func doctorSink(name string, s config.Sink, instance func() string) doctor.Sink {
 	d := doctor.Sink{Name: name}
 	switch {
 	case s.Redis != nil:

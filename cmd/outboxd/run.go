@@ -59,7 +59,8 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	sinks, err := openSinks(cfg, a.out, log)
+	var name outboxName
+	sinks, err := openSinks(cfg, name.get, a.out, log)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 		return err
 	}
 	defer stopTracing()
-	parts, err := relayConfig(cfg, sinks, create)
+	parts, err := relayConfig(cfg, sinks, &name, create)
 	if err != nil {
 		return err
 	}

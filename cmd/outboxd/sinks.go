@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,12 +22,8 @@ import (
 )
 
 // openSinks opens the sinks that a route names; when one fails the others are closed again.
-func openSinks(cfg *config.Config, out io.Writer, log zerolog.Logger) (map[string]sink.Sink, error) {
+func openSinks(cfg *config.Config, name func() string, out io.Writer, log zerolog.Logger) (map[string]sink.Sink, error) {
 	goredis.SetLogger(redisLog{log}) // the library knows one logger for the process
-	name, err := outboxName(cfg)
-	if err != nil {
-		return nil, err
-	}
 	sinks := map[string]sink.Sink{}
 	for _, r := range cfg.Routes {
 		for _, to := range r.To {
@@ -91,7 +87,7 @@ func system(c config.Sink) string {
 	}
 }
 
-func openSink(c config.Sink, name string, out io.Writer, log zerolog.Logger) (sink.Sink, error) {
+func openSink(c config.Sink, name func() string, out io.Writer, log zerolog.Logger) (sink.Sink, error) {
 	switch {
 	case c.Redis != nil:
 		return redis.New(redisConfig(c.Redis))
@@ -128,14 +124,28 @@ func closeSinks(ctx context.Context, sinks map[string]sink.Sink, log zerolog.Log
 }
 
 // outboxName is what the instances of one outbox have in common and those of others have not: on Pulsar one of them may cut off another
-// of the same name that was killed, but never a stranger.
-func outboxName(cfg *config.Config) (string, error) {
-	database, err := pgx.ParseConfig(cfg.Database.URL.Reveal())
-	if err != nil {
-		return "", fmt.Errorf("read database.url: %w", err)
+// of the same name that was killed, but never a stranger. The server's own identity is in it, because instances may reach the same server
+// at different addresses. A session learns it before it speaks to a broker.
+type outboxName struct{ name atomic.Pointer[string] }
+
+// get returns the name, or that of nobody until it was learned.
+func (n *outboxName) get() string {
+	if name := n.name.Load(); name != nil {
+		return *name
 	}
-	where := fmt.Sprintf("%s:%d/%s", database.Host, database.Port, database.Database)
-	return fmt.Sprintf("outboxd-%s-%08x", cfg.Database.Slot, crc32.ChecksumIEEE([]byte(where))), nil
+	return pulsar.DefaultName
+}
+
+// learn asks the database for its part of the name.
+func (n *outboxName) learn(ctx context.Context, conn *pgx.Conn, slot string) error {
+	const identity = `SELECT format('outboxd-%s-%s-%s', $1::text, to_hex(system_identifier), d.oid)
+		FROM pg_control_system(), pg_database d WHERE d.datname = current_database()`
+	var name string
+	if err := conn.QueryRow(ctx, identity, slot).Scan(&name); err != nil {
+		return fmt.Errorf("ask which server this is: %w", err)
+	}
+	n.name.Store(&name)
+	return nil
 }
 
 // publishTimeout is the longest that a configured sink may take for one call; each sink keeps its own beneath it.
@@ -159,7 +169,7 @@ func redisConfig(c *config.Redis) redis.Config {
 	}
 }
 
-func pulsarConfig(c *config.Pulsar, name string) pulsar.Config {
+func pulsarConfig(c *config.Pulsar, name func() string) pulsar.Config {
 	return pulsar.Config{
 		Name: name,
 		URL:  c.URL.Reveal(), Token: c.Token.Reveal(), TokenFile: c.TokenFile,

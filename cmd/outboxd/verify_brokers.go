@@ -74,7 +74,7 @@ func (v *verifier) openBroker(sink string, c config.Sink, names []string) (*veri
 		b.remove = func(ctx context.Context, name string) error { return client.Del(ctx, name).Err() }
 		return b, nil
 	}
-	s, err := pulsar.New(pulsarConfig(c.Pulsar, "outboxd-verify-"+v.id), zerolog.Nop())
+	s, err := pulsar.New(pulsarConfig(c.Pulsar, func() string { return "outboxd-verify-" + v.id }), zerolog.Nop())
 	if err != nil {
 		return nil, err
 	}

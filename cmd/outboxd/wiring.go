@@ -17,8 +17,8 @@ import (
 )
 
 // relayConfig says what the log lane is made of; the caller adds the log and the registry. create lets it make a
-// missing publication and slot.
-func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (relay.Config, error) {
+// missing publication and slot. name is what the sinks go by, and is learned at the beginning of each session.
+func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, name *outboxName, create bool) (relay.Config, error) {
 	router, err := cfg.Router()
 	if err != nil {
 		return relay.Config{}, err
@@ -37,7 +37,10 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, create bool) (r
 		StatementTimeout: cfg.Database.StatementTimeout.Std(),
 		JIT:              cfg.Database.JIT,
 
-		CheckSchema: func(ctx context.Context, conn *pgx.Conn) error {
+		Admit: func(ctx context.Context, conn *pgx.Conn) error {
+			if err := name.learn(ctx, conn, cfg.Database.Slot); err != nil {
+				return err
+			}
 			return migrations.Verify(ctx, conn, migrationOptions(cfg, ""))
 		},
 

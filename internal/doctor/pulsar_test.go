@@ -34,7 +34,7 @@ func pulsarAt(t *testing.T, topics ...string) Sink {
 	t.Helper()
 	server := testenv.Pulsar(t)
 	return Sink{
-		Name: "pulsar", Pulsar: &pulsar.Config{URL: server.URL, AdminURL: server.AdminURL, Name: "outboxd-doctor-test"},
+		Name: "pulsar", Pulsar: &pulsar.Config{URL: server.URL, AdminURL: server.AdminURL, Name: func() string { return "outboxd-doctor-test" }},
 		Templates: []string{"persistent://{tenant}/outbox/{topic}"}, Destinations: topics,
 	}
 }

@@ -32,9 +32,10 @@ type Config struct {
 	// It holds no credentials.
 	URL string
 
-	// Name is what the outboxds of one outbox have in common: the beginning of their producers' names. Whoever produces to a
-	// destination under the same name is an older instance, and is cut off; others are waited for. Default: outboxd.
-	Name string
+	// Name returns what the outboxds of one outbox have in common: the beginning of their producers' names, without @. Whoever produces
+	// to a destination under the same name is an older instance, and is cut off; others are waited for. It is asked at each new
+	// producer, because the database may have to be asked for it first. Default: always "outboxd".
+	Name func() string
 
 	// Token is the client's JSON web token; TokenFile is a file that holds it, read again at each connection. At most
 	// one of them is set. Default: none.
@@ -91,8 +92,8 @@ type TLS struct {
 
 // WithDefaults returns c with every unset field at its default.
 func (c Config) WithDefaults() Config {
-	if c.Name == "" {
-		c.Name = DefaultName
+	if c.Name == nil {
+		c.Name = func() string { return DefaultName }
 	}
 	if c.Compression == "" {
 		c.Compression = CompressionNone
@@ -177,7 +178,6 @@ func (c Config) validateLimits() error {
 		name string
 		bad  bool
 	}{
-		{"name must not contain @", strings.Contains(c.Name, nameEnd)},
 		{"max_producers must be at least 1", c.MaxProducers < 1},
 		{"max_message_bytes must not be negative", c.MaxMessageBytes < 0},
 		{"pending_bytes must be at least 1", c.PendingBytes < 1},

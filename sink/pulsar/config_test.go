@@ -13,14 +13,14 @@ import (
 func TestConfigNamesEveryProblem(t *testing.T) {
 	_, err := pulsar.New(pulsar.Config{
 		URL: "http://broker:8080", Token: "hush-hush", Username: "u", Compression: "brotli", MaxProducers: -1, PendingBytes: -1,
-		MaxMessageBytes: -1, AckStall: time.Minute, Timeout: time.Second, Create: true, Name: "a@b", TLS: pulsar.TLS{CertFile: "c.pem"},
+		MaxMessageBytes: -1, AckStall: time.Minute, Timeout: time.Second, Create: true, TLS: pulsar.TLS{CertFile: "c.pem"},
 	}, zerolog.Nop())
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, problem := range []string{
 		"url must begin with pulsar://", "only one of token", "username and password", "cert_file and tls.key_file", "tls is set but",
-		`compression is "brotli"`, "max_producers", "pending_bytes", "max_message_bytes", "timeout must be longer", "create needs admin_url", "name must not",
+		`compression is "brotli"`, "max_producers", "pending_bytes", "max_message_bytes", "timeout must be longer", "create needs admin_url",
 	} {
 		if !strings.Contains(err.Error(), problem) {
 			t.Errorf("no word of %q in: %v", problem, err)

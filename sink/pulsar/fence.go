@@ -34,7 +34,7 @@ func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
 		if !isHeld(err) {
 			return nil, fmt.Errorf("make a producer: %w", err)
 		}
-		if ours := strings.HasPrefix(holder(err), s.cfg.Name+nameEnd); ours && !tookOver {
+		if ours := strings.HasPrefix(holder(err), s.cfg.Name()+nameEnd); ours && !tookOver {
 			if err := s.cutOff(ctx, t.String()); err != nil {
 				return nil, err
 			}
@@ -156,7 +156,7 @@ func (s *Sink) takeOver(ctx context.Context, topic string) error {
 		return fmt.Errorf("take the topic over: %w", err)
 	}
 	defer hangUp()
-	began, name := time.Now(), s.name+randomName()
+	began, name := time.Now(), s.producerName()
 	_, err = w.ask(wireMessage{Type: "PRODUCER", Producer: &wireProducer{
 		Topic: topic, ProducerID: 1, RequestID: 1,
 		ProducerName: name, UserProvidedProducerName: true, ProducerAccessMode: "ExclusiveWithFencing",

@@ -40,7 +40,7 @@ func (s *Sink) probe(ctx context.Context, destination string) error {
 	case err == nil:
 		s.giveBack(p)
 		return nil
-	case isHeld(err) && strings.HasPrefix(holder(err), s.cfg.Name+nameEnd):
+	case isHeld(err) && strings.HasPrefix(holder(err), s.cfg.Name()+nameEnd):
 		return nil
 	case isHeld(err):
 		return fmt.Errorf("another producer holds the topic: %w", err)

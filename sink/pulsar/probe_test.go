@@ -107,7 +107,7 @@ func TestProbeLeavesEveryProducerAlone(t *testing.T) {
 	mustProbe(t, p, topic)
 	mustProbe(t, newer, topic) // of the same outbox, so it would take over
 	mustPublish(t, p, messages(topic, 2, 2, 1))
-	wantRefused(t, s.open(t, func(c *pulsar.Config) { c.Name = "another" }), topic, "another producer holds the topic")
+	wantRefused(t, s.open(t, func(c *pulsar.Config) { c.Name = func() string { return "another" } }), topic, "another producer holds the topic")
 	mustPublish(t, p, messages(topic, 3, 3, 1))
 	s.wantIDs(t, topic, 3)
 

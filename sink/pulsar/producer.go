@@ -242,7 +242,7 @@ func (s *Sink) producerOptions(topic string, lost func()) client.ProducerOptions
 	reconnect := uint(0)
 	return client.ProducerOptions{
 		Topic:              topic,
-		Name:               s.name + randomName(),
+		Name:               s.producerName(),
 		ProducerAccessMode: client.ProducerAccessModeExclusive,
 		CompressionType:    compressionType(s.cfg.Compression),
 
@@ -280,19 +280,19 @@ func compressionType(name string) client.CompressionType {
 // nameEnd stands between Config.Name and the rest of a producer's name.
 const nameEnd = "@"
 
-// producerNamePrefix says who holds a topic, in the error that another producer gets: "outboxd@HOST:PID:".
-func producerNamePrefix(name string) string {
+// producerName says who holds a topic, in the error that another producer gets: "outboxd@HOST:PID:RANDOM". Each producer's name is its
+// own: a broker refuses two of one name, and keeps the last sequence id of each where it removes duplicates.
+func (s *Sink) producerName() string {
+	random := make([]byte, 6)
+	_, _ = rand.Read(random) // never fails, as crypto/rand says
+	return s.cfg.Name() + nameEnd + s.process + hex.EncodeToString(random)
+}
+
+// processName returns "HOST:PID:".
+func processName() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown-host"
 	}
-	return fmt.Sprintf("%s%s%s:%d:", name, nameEnd, host, os.Getpid())
-}
-
-// randomName makes each producer's name its own: a broker refuses two of one name, and keeps the last sequence id
-// of each where it removes duplicates.
-func randomName() string {
-	b := make([]byte, 6)
-	_, _ = rand.Read(b) // never fails, as crypto/rand says
-	return hex.EncodeToString(b)
+	return fmt.Sprintf("%s:%d:", host, os.Getpid())
 }

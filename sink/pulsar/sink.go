@@ -24,7 +24,7 @@ type Sink struct {
 	log     zerolog.Logger
 	heard   *overheard
 	admin   *http.Client
-	name    string // prefix of the producers' names
+	process string // part of the producers' names
 
 	pending *semaphore.Weighted // bytes that wait for an acknowledgement; cfg.PendingBytes in all
 	silent  atomic.Bool         // the last call into the client brought no answer, there was none yet, or a connection was lost since
@@ -61,7 +61,7 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 		log:       log,
 		heard:     &overheard{},
 		admin:     &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Second}},
-		name:      producerNamePrefix(cfg.Name),
+		process:   processName(),
 		pending:   semaphore.NewWeighted(cfg.PendingBytes),
 		producers: newProducers(),
 		answered:  time.Now(),

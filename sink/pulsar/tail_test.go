@@ -154,7 +154,7 @@ func TestOlderInstanceIsCutOffButNotAnotherOutbox(t *testing.T) {
 	mustTail(t, older, topic, 1)
 	mustPublish(t, older, messages(topic, 1, 2, 1))
 
-	another := s.open(t, func(c *pulsar.Config) { c.Name = "outbox" })
+	another := s.open(t, func(c *pulsar.Config) { c.Name = func() string { return "outbox" } })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := another.Tail(ctx, topic, 1); sink.ClassOf(err) != sink.Unavailable {
