@@ -17,8 +17,10 @@ import (
 const (
 	// firstRead is how many entries are looked at before their size is known.
 	firstRead = 10
-	// readBytes is about how many bytes of entries one script goes through, so that it does not hold up the server.
-	readBytes = 4 << 20
+	// readEntries and readBytes are how many entries, and about how many bytes of them, one script goes through at most: the server
+	// does nothing else meanwhile.
+	readEntries = 4000
+	readBytes   = 4 << 20
 )
 
 // Tail remembers where the stream ends, so that a batch that went out before can no longer land behind a
@@ -69,7 +71,7 @@ func nextRead(remaining, read, size int) int {
 	if read == 0 {
 		return remaining
 	}
-	return max(1, min(remaining, readBytes/max(1, size/read)))
+	return max(1, min(remaining, readEntries, readBytes/max(1, size/read)))
 }
 
 // askBulkLimit asks for proto-max-bulk-len, once. Where that is not allowed, Redis's default is assumed.
