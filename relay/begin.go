@@ -59,7 +59,7 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 		return nil, err
 	}
 	for _, warning := range server.Warnings {
-		s.relay.cfg.Log.Warn().Msg(warning)
+		s.relay.cfg.Log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
 	}
 	if !server.PublicationExists {
 		if err := wal.CreatePublication(ctx, s.control, source); err != nil {

@@ -227,7 +227,7 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 		return lostIf(found, err)
 	}
 	for _, warning := range server.Warnings {
-		s.relay.cfg.Log.Warn().Msg(warning)
+		s.relay.cfg.Log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
 	}
 	return nil
 }

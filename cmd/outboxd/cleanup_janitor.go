@@ -66,16 +66,15 @@ var errInactive = errors.New("this instance is no longer active")
 // runOnce cleans up and logs what came of it.
 func (j *janitor) runOnce(ctx context.Context) {
 	s, err := j.clean(ctx)
-	level, message := zerolog.InfoLevel, "cleaned up old rows"
+	log := j.log.With().Err(err).Str("note", s.Note).Int("deleted", s.Deleted).Int("batches", s.Batches).Stringer("duration", s.Duration).Logger()
 	switch {
 	case err == nil:
+		log.Info().Msg("cleaned up old rows")
 	case ctx.Err() != nil, errors.Is(err, errInactive), errors.Is(err, errCleanupRuns):
-		message = "cleanup of old rows ended early"
+		log.Info().Msg("cleanup of old rows ended early")
 	default:
-		level, message = zerolog.WarnLevel, "cleanup of old rows failed; it begins again at its next time"
+		log.Warn().Msg("cleanup of old rows failed; it begins again at its next time")
 	}
-	j.log.WithLevel(level).Err(err).Str("note", s.Note).Int("deleted", s.Deleted).Int("batches", s.Batches).
-		Stringer("duration", s.Duration).Msg(message)
 }
 
 func (j *janitor) clean(ctx context.Context) (s cleanupStats, err error) {

@@ -83,7 +83,7 @@ func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
 
 func TestRunbooksCommandsExist(t *testing.T) {
 	root := newRootCommand(&app{})
-	commands := regexp.MustCompile("(?m)(?:^|`)outboxd ([a-z][^`\n]*)").FindAllStringSubmatch(document(t, "docs/runbook.md"), -1)
+	commands := regexp.MustCompile("(?m)(?:^|`)outboxd ([a-z][^`\n]*)").FindAllStringSubmatch(document(t, "docs/runbook.md")+document(t, messagesFile), -1)
 	if len(commands) == 0 {
 		t.Error("docs/runbook.md names no command")
 	}
