@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/outboxd/outboxd/internal/testenv"
 )
 
@@ -66,24 +68,14 @@ func TestNoCommandShowsASecret(t *testing.T) {
 // The servers refuse or do not answer, so that their errors reach the log: first the database, then the brokers.
 func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 	t.Run("database", func(t *testing.T) {
-		runUntil(t, nil, nil, "session ended; opening the next one")
+		runUntil(t, writeSecretConfig(t), nil, nil, "session ended; opening the next one")
 	})
 	t.Run("brokers", func(t *testing.T) {
 		url := testenv.Postgres(t).Database(t)
 		conn := migrated(t, url)
 		addr := freeAddr(t)
 		page := func(path string) func() string { return func() string { return get(t, "http://"+addr+path) } }
-		stored := func() (text string) {
-			eventually(t, "the errors are stored", func() bool {
-				err := conn.QueryRow(t.Context(), `SELECT coalesce(string_agg(concat_ws(' ', p.reason, o.error_message), E'\n'), '')
-					FROM outboxd.parked p JOIN outbox o ON o.id::text = p.id`).Scan(&text)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return text != ""
-			})
-			return text
-		}
+		stored := func() string { return storedErrors(t, conn) }
 		outboxd, environ := program(t), []string{
 			"OUTBOXD_HTTP_ADDR=" + addr,
 			"OUTBOXD_DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=cli_secret", "OUTBOXD_SHUTDOWN_TIMEOUT=100ms",
@@ -97,19 +89,33 @@ func TestRunWithoutServersShowsNoSecret(t *testing.T) {
 			VALUES ('a', 'x', now(), '{}'), ('b', 'x', now(), '{}')`); err != nil {
 			t.Fatal(err)
 		}
-		runUntil(t, environ, []func() string{page("/status"), page("/metrics"), page("/readyz"), stored}, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"sink":"pulsar","destination":"persistent:`, `"message":"redis client"`)
+		runUntil(t, writeSecretConfig(t), environ, []func() string{page("/status"), page("/metrics"), page("/readyz"), stored}, `"sink":"redis-b","destination":"a"`, `"sink":"redis","destination":"a"`, `"sink":"pulsar","destination":"persistent:`, `"message":"redis client"`)
 	})
 }
 
+// storedErrors waits for errors beside parked events and in the rows of the outbox, and returns them all.
+func storedErrors(t *testing.T, conn *pgx.Conn) (text string) {
+	t.Helper()
+	eventually(t, "the errors are stored", func() bool {
+		err := conn.QueryRow(t.Context(), `SELECT coalesce(string_agg(concat_ws(' ', p.reason, o.error_message), E'\n'), '')
+			FROM outboxd.parked p JOIN outbox o ON o.id::text = p.id`).Scan(&text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text != ""
+	})
+	return text
+}
+
 // runUntil runs the program with the planted secrets until its output holds the texts, takes the looks at what else it shows, and stops it.
-func runUntil(t *testing.T, variables []string, looks []func() string, texts ...string) {
+func runUntil(t *testing.T, path string, variables []string, looks []func() string, texts ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(program(t), "run", "--config", writeSecretConfig(t))
+	cmd := exec.Command(program(t), "run", "--config", path)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{"ENCRYPTION_KEY=" + secretKey}, variables...), log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

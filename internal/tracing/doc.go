@@ -7,4 +7,5 @@
 //
 // Tracing never holds delivery up: spans wait in a queue of fixed length, and what does not fit is dropped. What the collector does not
 // take is retried for a while by the exporter, then dropped, and logged at most once a minute. [Tracer.Close] sends what waits, within its deadline.
+// What the OpenTelemetry library says of its variables is logged without their values, which may be secrets.
 package tracing
