@@ -76,6 +76,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newRunCommand(a),
 		newDemoCommand(a),
 		newVerifyCommand(a),
+		newBenchCommand(a),
 		newMigrateCommand(a),
 		newConfigCommand(a),
 		newDoctorCommand(a),
@@ -115,6 +116,17 @@ func (a *app) load(cmd *cobra.Command, need config.Need) (*config.Config, config
 		}
 	}
 	return config.Load(o)
+}
+
+// settingFlags are the flags for another process of the same single settings.
+func (a *app) settingFlags() (flags []string) {
+	for _, setting := range a.settings {
+		flags = append(flags, "--set", setting)
+	}
+	if a.logLevel != "" {
+		flags = append(flags, "--log-level", a.logLevel)
+	}
+	return flags
 }
 
 // variable returns the value of a variable of the environment, or "".

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,8 +39,9 @@ type demoChild struct {
 	err    error         // why it ended by itself; to be read when ended is closed
 }
 
-// startDemoChild returns when the first process was started, or could not be.
-func startDemoChild(a *app, listen, configFile, logFile string) (*demoChild, error) {
+// startDemoChild starts "outboxd run" with the arguments, which make it listen on the address, and returns when the first process was
+// started, or could not be.
+func startDemoChild(environ, arguments []string, listen, logFile string) (*demoChild, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the program: %w", err)
@@ -48,18 +50,12 @@ func startDemoChild(a *app, listen, configFile, logFile string) (*demoChild, err
 	if err != nil {
 		return nil, fmt.Errorf("make outboxd's log: %w", err)
 	}
-	args := []string{"outboxd", "run", "--config", configFile}
-	for _, setting := range a.settings {
-		args = append(args, "--set", setting)
-	}
-	if a.logLevel != "" {
-		args = append(args, "--log-level", a.logLevel)
-	}
+	args := append([]string{"outboxd", "run"}, arguments...)
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &demoChild{addr: reachable(listen), logFile: logFile, cancel: cancel, ended: make(chan struct{})}
 	command := func() *exec.Cmd {
 		cmd := exec.CommandContext(ctx, program)
-		cmd.Args, cmd.Env = args, demoEnvironment(a.environ)
+		cmd.Args, cmd.Env = args, environ
 		cmd.Stdout, cmd.Stderr = log, log
 		cmd.SysProcAttr = testenv.ChildAttributes()
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -118,6 +114,16 @@ func (c *demoChild) stop() error {
 	err := c.err
 	c.err = nil
 	return err
+}
+
+// failure says why the process runs no more, nil while it runs.
+func (c *demoChild) failure() error {
+	select {
+	case <-c.ended:
+		return cmp.Or(c.err, errors.New("outboxd has ended"))
+	default:
+		return nil
+	}
 }
 
 // waitReady waits until outboxd says that it streams.
@@ -220,6 +226,11 @@ func quoteYAML(s string) string {
 		panic(err) // a string has a JSON form
 	}
 	return string(b)
+}
+
+// arguments are those of outboxd: its file, and what the demo was given.
+func (d *demo) arguments() []string {
+	return append([]string{"--config", d.configFile()}, d.app.settingFlags()...)
 }
 
 // configuration is outboxd's file.

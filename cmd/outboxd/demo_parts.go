@@ -127,7 +127,7 @@ func (d *demo) startOutboxd(ctx context.Context) error {
 	if err := os.WriteFile(d.configFile(), []byte(d.configuration(addr)), 0o600); err != nil {
 		return fmt.Errorf("write outboxd's configuration: %w", err)
 	}
-	if d.child, err = startDemoChild(d.app, addr, d.configFile(), d.logFile()); err != nil {
+	if d.child, err = startDemoChild(demoEnvironment(d.app.environ), d.arguments(), addr, d.logFile()); err != nil {
 		return err
 	}
 	d.later("stop outboxd", func(context.Context) error { return d.child.stop() })

@@ -40,13 +40,14 @@ func newRunCommand(a *app) *cobra.Command {
 		Args: noArguments,
 	}
 	noCreate := cmd.Flags().Bool("no-create", false, "make neither the publication nor the slot; fail when they are missing")
+	profile := cmd.Flags().String("profile", "", "write cpu.pprof, heap.pprof and allocs.pprof into `DIR` at the end, for \"go tool pprof\"")
 	skipBacklog := cmd.Flags().Bool("skip-backlog", false, "at the very first start, leave the rows alone that are in the table already")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, _, err := a.load(cmd, config.NeedAll)
 		if err != nil {
 			return err
 		}
-		return a.run(cmd.Context(), cfg, !*noCreate, *skipBacklog)
+		return profiled(*profile, func() error { return a.run(cmd.Context(), cfg, !*noCreate, *skipBacklog) })
 	}
 	return cmd
 }

@@ -43,7 +43,7 @@ func (v *verifier) openBrokers(ctx context.Context) error {
 		names[p.Sink] = append(names[p.Sink], p.Destination)
 	}
 	for _, sink := range sinks {
-		b, err := v.openBroker(sink, v.cfg.Sinks[sink], names[sink])
+		b, err := openBroker(sink, v.cfg.Sinks[sink], "outboxd-verify-"+v.id, names[sink])
 		if err != nil {
 			return fmt.Errorf("open sink %s: %w", sink, err)
 		}
@@ -58,7 +58,8 @@ func (v *verifier) openBrokers(ctx context.Context) error {
 	return nil
 }
 
-func (v *verifier) openBroker(sink string, c config.Sink, names []string) (*verifyBroker, error) {
+// openBroker makes the clients of a sink's broker, as one that calls itself by the name.
+func openBroker(sink string, c config.Sink, name string, names []string) (*verifyBroker, error) {
 	b := &verifyBroker{sink: sink, names: names}
 	if c.Redis != nil {
 		s, err := redis.New(redisConfig(c.Redis))
@@ -74,12 +75,12 @@ func (v *verifier) openBroker(sink string, c config.Sink, names []string) (*veri
 		b.remove = func(ctx context.Context, name string) error { return client.Del(ctx, name).Err() }
 		return b, nil
 	}
-	s, err := pulsar.New(pulsarConfig(c.Pulsar, func() string { return "outboxd-verify-" + v.id }), zerolog.Nop())
+	s, err := pulsar.New(pulsarConfig(c.Pulsar, func() string { return name }), zerolog.Nop())
 	if err != nil {
 		return nil, err
 	}
 	b.hangUp = s.Close
-	if b.reader, err = workload.NewPulsarReaderWith(s.ClientOptions(), workload.PulsarTopics{Names: names}); err != nil {
+	if b.reader, err = workload.NewPulsarReaderWith(s.ClientOptions(), workload.PulsarTopics{Names: names, AdminURL: c.Pulsar.AdminURL.Reveal()}); err != nil {
 		return nil, errors.Join(err, s.Close(context.Background()))
 	}
 	if !c.Pulsar.AdminURL.Empty() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -273,4 +274,46 @@ func fromPulsar(topic string, m pulsar.Message) Received {
 		id: p["id"], tenant: p["tenant_id"], topic: p["topic"],
 		aggregateType: p["aggregate_type"], aggregateID: p["aggregate_id"], key: &key, body: m.Payload(),
 	}, topic, entry, m.PublishTime())
+}
+
+// Count returns how many messages the topics have taken since the broker loaded them, by the admin API.
+func (r *PulsarReader) Count(ctx context.Context) (sum int64, err error) {
+	topics, err := r.Topics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, topic := range topics {
+		code, answer, err := r.call(ctx, http.MethodGet, "/admin/v2/persistent/"+strings.TrimPrefix(topic, "persistent://")+"/stats")
+		if code == http.StatusNotFound {
+			continue
+		}
+		var stats struct {
+			Taken int64 `json:"msgInCounter"`
+		}
+		if err == nil {
+			err = json.Unmarshal(answer, &stats)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("count the messages of topic %s: %w", topic, err)
+		}
+		sum += stats.Taken
+	}
+	return sum, nil
+}
+
+// CPU is the processor time that the broker says it has used, by its metrics; false where it does not tell.
+func (r *PulsarReader) CPU(ctx context.Context) (time.Duration, bool) {
+	_, answer, err := r.call(ctx, http.MethodGet, "/metrics/")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(answer)) {
+		if !strings.HasPrefix(line, "process_cpu_seconds_total") {
+			continue
+		}
+		fields := strings.Fields(line)
+		seconds, err := strconv.ParseFloat(fields[1], 64)
+		return time.Duration(seconds * float64(time.Second)), err == nil
+	}
+	return 0, false
 }

@@ -191,3 +191,44 @@ func (r *RedisReader) Version(ctx context.Context) (string, error) {
 	}
 	return "", nil
 }
+
+// Count returns how many entries the streams hold.
+func (r *RedisReader) Count(ctx context.Context) (sum int64, err error) {
+	streams, err := r.Streams(ctx)
+	if err != nil {
+		return 0, err
+	}
+	lengths := make([]*redis.IntCmd, len(streams))
+	_, err = r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, stream := range streams {
+			lengths[i] = p.XLen(ctx, stream)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the entries of %d streams: %w", len(streams), err)
+	}
+	for _, length := range lengths {
+		sum += length.Val()
+	}
+	return sum, nil
+}
+
+// CPU is the processor time that the server says it has used; false where it does not tell.
+func (r *RedisReader) CPU(ctx context.Context) (used time.Duration, ok bool) {
+	text, err := r.client.Info(ctx, "cpu").Result()
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			seconds, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return 0, false
+			}
+			used, ok = used+time.Duration(seconds*float64(time.Second)), true
+		}
+	}
+	return used, ok
+}

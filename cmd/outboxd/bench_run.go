@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxd/outboxd/internal/bench"
+	"github.com/outboxd/outboxd/internal/workload"
+)
+
+// start starts outboxd, with more arguments.
+func (b *bencher) start(ctx context.Context, more ...string) (*demoChild, error) {
+	addr, err := demoAddress(ctx, "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	args := more
+	for _, f := range []struct{ name, value string }{
+		{"--config", b.app.configFile},
+		{"--env-file", b.app.envFile},
+		{"--preset", b.app.preset},
+		{"--database-url", b.app.database},
+	} {
+		if f.value != "" {
+			args = append(args, f.name, f.value)
+		}
+	}
+	args = append(args, b.app.settingFlags()...)
+	return startDemoChild(b.app.environ, append(args, "--set", "http.addr="+addr), addr, b.logFile())
+}
+
+// makeSlot lets outboxd run for a moment: it makes the slot, from which it will go on.
+func (b *bencher) makeSlot(ctx context.Context) error {
+	child, err := b.start(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(child.waitReady(ctx), child.stop())
+}
+
+// drain writes a backlog, lets outboxd deliver it, and checks that it did.
+func (b *bencher) drain(ctx context.Context) error {
+	if err := b.write(ctx); err != nil {
+		return err
+	}
+	run, err := b.deliver(ctx)
+	if err != nil {
+		return err
+	}
+	b.result.Runs = append(b.result.Runs, run)
+	return b.check(ctx)
+}
+
+// write makes the backlog, and leaves PostgreSQL with nothing to do after it.
+func (b *bencher) write(ctx context.Context) error {
+	showing := b.app.newProgress("rows written", b.o.rows, b.o.output.value)
+	began := time.Now()
+	err := b.backlog.Write(ctx, b.conn, showing.set)
+	showing.end()
+	if err != nil {
+		return err
+	}
+	b.result.Load.WriteSeconds = time.Since(began).Seconds()
+	if _, err := b.conn.Exec(ctx, `VACUUM (ANALYZE) `+b.backlog.Table.Sanitize()); err != nil {
+		return fmt.Errorf("vacuum the outbox: %w", err)
+	}
+	if b.own {
+		if _, err := b.conn.Exec(ctx, `CHECKPOINT`); err != nil {
+			return fmt.Errorf("make a checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// deliver lets outboxd drain the backlog and measures it.
+func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
+	broker := b.counter()
+	before, err := bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own")
+	if err != nil {
+		return run, err
+	}
+	brokerBefore := bench.Known(broker.CPU(ctx))
+	began := time.Now()
+	var more []string
+	if b.o.profile != "" {
+		more = []string{"--profile", b.o.profile}
+	}
+	child, err := b.start(ctx, more...)
+	if err != nil {
+		return run, err
+	}
+	defer func() { err = errors.Join(err, child.stop()) }()
+	showing := b.app.newProgress("events delivered", b.o.rows, b.o.output.value)
+	watched, err := bench.Watch(ctx, broker, began, int64(b.o.rows), child.failure, func(n int64) { showing.set(int(n)) })
+	showing.end()
+	if err != nil {
+		return run, err
+	}
+	pid := int(child.pid.Load())
+	run = bench.NewRun("outboxd", watched, b.o.payload)
+	run.PeakMemory = bench.PeakMemory(pid)
+	backends, err := bench.LookAtBackends(ctx, b.conn, b.schema)
+	if err != nil {
+		return run, err
+	}
+	run.CPU = bench.CPUPerMillion{
+		Tool:      bench.PerMillion(bench.Known(bench.CPU(pid)), watched.Entries),
+		Walsender: bench.PerMillion(backends.Walsender, watched.Entries), Backends: bench.PerMillion(backends.Others, watched.Entries),
+		Broker: bench.PerMillion(bench.Used(brokerBefore, bench.Known(broker.CPU(ctx))), watched.Entries),
+	}
+	if err := child.stop(); err != nil {
+		return run, err
+	}
+	if b.o.onSent.value != "keep" {
+		run.Settled = time.Since(began).Seconds()
+	}
+	if n := child.kills.Load(); n > 0 {
+		return run, fmt.Errorf("outboxd was killed meanwhile")
+	}
+	after, err := bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own")
+	if err != nil {
+		return run, err
+	}
+	work := after.Since(before)
+	run.Work = &work
+	return run, nil
+}
+
+// check reads everything back, and looks whether all rows are settled.
+func (b *bencher) check(ctx context.Context) error {
+	showing := b.app.newProgress("events checked", b.o.rows, b.o.output.value)
+	defer showing.end()
+	tally := bench.NewTally(b.backlog)
+	err := b.broker.reader.ReadAll(ctx, func(r workload.Received) {
+		tally.Add(r)
+		showing.set(tally.Entries)
+	})
+	if err != nil {
+		return fmt.Errorf("read everything back: %w", err)
+	}
+	if err := tally.Err(); err != nil {
+		return fmt.Errorf("what was delivered is not the backlog, so the figures mean nothing: %w", err)
+	}
+	if b.o.onSent.value == "keep" {
+		return nil
+	}
+	var left int
+	err = b.conn.QueryRow(ctx, `SELECT count(*) FROM `+b.backlog.Table.Sanitize()+` WHERE status = $1`, b.backlog.Status).Scan(&left)
+	if err != nil {
+		return fmt.Errorf("count the rows that are not settled: %w", err)
+	}
+	if left > 0 {
+		return fmt.Errorf("%d rows are not settled, so the figures mean nothing", left)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/bench"
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
+)
+
+// runBench runs the command in an environment that would spoil its own servers' settings, did the bench not keep it away.
+func runBench(t *testing.T, args ...string) (r bench.Result, said string) {
+	t.Helper()
+	tmp := openFolder(t)
+	var out, told bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program(t), append([]string{"bench", "--output", "json"}, args...)...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	if !slices.Contains(args, "--env-file") {
+		cmd.Env = append(cmd.Env, "OUTBOXD_ON_SENT=nonsense")
+	}
+	cmd.Stdout, cmd.Stderr = &out, &told
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, told.String())
+	}
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if left, err := filepath.Glob(filepath.Join(tmp, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+	return r, told.String()
+}
+
+// wantRun looks whether the figures of a tool are there and possible.
+func wantRun(t *testing.T, r *bench.Result, tool string, rows int64) *bench.Run {
+	t.Helper()
+	run := r.Run(tool)
+	if run == nil {
+		t.Fatalf("no run of %s in %+v", tool, r.Runs)
+	}
+	if run.Entries != rows || run.EventsPerSecond <= 0 || run.Seconds < run.Start || run.Start <= 0 {
+		t.Errorf("%+v", run)
+	}
+	if run.CPU.Tool == nil || *run.CPU.Tool <= 0 || run.CPU.Broker == nil || run.PeakMemory < 1<<20 {
+		t.Errorf("%+v of %+v", run.CPU, run)
+	}
+	return run
+}
+
+func TestBenchDrainsWithServersOfItsOwn(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	r, _ := runBench(t, "--rows", "5000", "--transaction", "7", "--tenants", "2", "--topics", "2", "--on-sent", "mark", "--profile", folder)
+	run := wantRun(t, &r, "outboxd", 5000)
+	if run.Work.Updated < 5000 || run.Settled < run.Seconds || run.Work.WAL < 5000*100 || r.Load.Destinations != 4 {
+		t.Errorf("%+v of %+v", run.Work, r)
+	}
+	if run.CPU.Walsender == nil {
+		t.Error("the walsender was not found")
+	}
+	for _, name := range []string{"cpu", "heap", "allocs"} {
+		if info, err := os.Stat(filepath.Join(folder, name+".pprof")); err != nil || info.Size() == 0 {
+			t.Errorf("profile %s: %v", name, err)
+		}
+	}
+}
+
+// envFile writes the settings of the user's servers.
+func envFile(t *testing.T, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
+	t.Parallel()
+	url, redis, pulsar := testenv.Postgres(t).Database(t), testenv.Redis(t).URL, testenv.Pulsar(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it only read
+	schemas := func() (n int) {
+		err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'outboxd%') + (SELECT count(*) FROM pg_publication)
+			+ (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())`).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	file := envFile(t, "DATABASE_URL="+url, "REDIS_URL="+redis, "PULSAR_SERVICE_URL="+pulsar.URL, "OUTBOXD_SINKS_PULSAR_ADMIN_URL="+pulsar.AdminURL,
+		"OUTBOXD_DATABASE_COLUMNS_TOPIC=subject", "OUTBOXD_SINKS_REDIS_MAXLEN=1000")
+	for _, sink := range []string{"redis", "pulsar"} {
+		r, _ := runBench(t, "--env-file", file, "--sink", sink, "--rows", "3000", "--topics", "2", "--on-sent", "delete")
+		run := wantRun(t, &r, "outboxd", 3000)
+		if run.Work.Deleted < 3000 || r.Load.Sink != sink {
+			t.Errorf("%+v of %+v", run.Work, r)
+		}
+		if n := schemas(); n != 0 {
+			t.Errorf("%d schemas, publications and slots are left", n)
+		}
+	}
+	if left, err := redisClient(t, redis).Keys(t.Context(), "outboxd-bench-*").Result(); err != nil || len(left) > 0 {
+		t.Errorf("streams are left: %v %v", left, err)
+	}
+	reader, err := workload.NewPulsarReader(pulsar.URL, workload.PulsarTopics{AdminURL: pulsar.AdminURL, Namespaces: []string{"public/default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close() //nolint:errcheck // it only read
+	left, err := reader.Topics(t.Context())
+	if err != nil || slices.ContainsFunc(left, func(name string) bool { return strings.Contains(name, "outboxd-bench-") }) {
+		t.Errorf("topics are left: %v %v", left, err)
+	}
+}
+
+func TestBenchRefusesWhatItCannotDo(t *testing.T) {
+	file := envFile(t, "DATABASE_URL=postgres://localhost/shop", "REDIS_URL=redis://localhost:6379/0", "PULSAR_SERVICE_URL=pulsar://localhost:6650")
+	for args, want := range map[string]string{
+		"--rows 0":                             "--rows 0: choose",
+		"--transaction=0":                      "at least 1",
+		"--tenants 20000":                      "--tenants 20000",
+		"--on-sent burn":                       "burn",
+		"--env-file " + file:                   "there are several sinks: choose one with --sink",
+		"--env-file " + file + " --sink kafka": "no sink of Redis or Pulsar",
+	} {
+		var out bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: io.Discard, err: &out}
+		if code := execute(t.Context(), a, append([]string{"bench"}, strings.Fields(args)...)); code != exitUsage || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: exit code %d: %s", args, code, out.String())
+		}
+	}
+	var out bytes.Buffer
+	a := &app{in: strings.NewReader(""), out: io.Discard, err: &out}
+	if code := execute(t.Context(), a, []string{"bench", "--env-file", file, "--sink", "pulsar"}); code != exitFailure || !strings.Contains(out.String(), "sinks.pulsar.admin_url is needed") {
+		t.Errorf("exit code %d: %s", code, out.String())
+	}
+	if got := fmt.Sprint(shown([]string{"sinks.redis.password=secret", "batch.max_messages=1"})); got != "[batch.max_messages=1]" {
+		t.Errorf("shown: %s", got)
+	}
+}

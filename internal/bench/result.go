@@ -1,0 +1,102 @@
+package bench
+
+import (
+	"cmp"
+	"time"
+)
+
+// Result is what one bench found out.
+type Result struct {
+	Machine Machine `json:"machine"`
+	Load    Load    `json:"load"`
+	Runs    []Run   `json:"runs,omitempty"`
+
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Machine is where the figures come from.
+type Machine struct {
+	Processor string   `json:"processor"`
+	Cores     int      `json:"cores"`
+	System    string   `json:"system"`
+	Versions  []string `json:"versions"` // of outboxd and the servers
+	Settings  []string `json:"settings"` // that differ from the defaults
+}
+
+// Load is what was written.
+type Load struct {
+	Rows         int     `json:"rows"`
+	Transaction  int     `json:"rows_in_a_transaction"`
+	PayloadBytes int     `json:"payload_bytes"`
+	Tenants      int     `json:"tenants"`
+	Topics       int     `json:"topics"`
+	Keys         int     `json:"keys"`
+	Destinations int     `json:"destinations"`
+	Sink         string  `json:"sink"`
+	OnSent       string  `json:"on_sent"`
+	Indexes      string  `json:"indexes"`
+	WriteSeconds float64 `json:"write_seconds,omitempty"` // of the backlog
+}
+
+// Run is one tool's way through the backlog.
+type Run struct {
+	Tool    string `json:"tool"`
+	Entries int64  `json:"entries"`
+
+	Start   float64 `json:"start_seconds"` // from the start of the process to the first entry
+	Seconds float64 `json:"seconds"`       // from the start of the process to the last entry
+	Settled float64 `json:"settled_seconds,omitempty"`
+
+	EventsPerSecond    float64 `json:"events_per_second"`           // over Seconds
+	StreamingPerSecond float64 `json:"streaming_events_per_second"` // without Start
+	MegabytesPerSecond float64 `json:"payload_megabytes_per_second"`
+
+	CPU        CPUPerMillion `json:"cpu_seconds_per_million_events"`
+	PeakMemory int64         `json:"peak_memory_bytes,omitempty"`
+	Work       *Work         `json:"database,omitempty"`
+}
+
+// CPUPerMillion is processor time, in seconds for a million events; nil where it is not known.
+type CPUPerMillion struct {
+	Tool      *float64 `json:"tool,omitempty"`
+	Walsender *float64 `json:"walsender,omitempty"`
+	Backends  *float64 `json:"other_backends,omitempty"` // that settle
+	Broker    *float64 `json:"broker,omitempty"`
+}
+
+// NewRun makes a run of what was watched.
+func NewRun(tool string, w Watched, payload int) Run {
+	return Run{
+		Tool: tool, Entries: w.Entries, Start: w.First.Seconds(), Seconds: w.Last.Seconds(), EventsPerSecond: perSecond(w.Entries, w.Last),
+		StreamingPerSecond: w.Rate(), MegabytesPerSecond: perSecond(w.Entries*int64(payload), w.Last) / 1e6,
+	}
+}
+
+// PerMillion is processor time that so many events took, for a million of them; nil where it is not known.
+func PerMillion(used *time.Duration, events int64) *float64 {
+	if used == nil || events == 0 {
+		return nil
+	}
+	seconds := used.Seconds() / float64(events) * 1e6
+	return &seconds
+}
+
+// Known is a processor time that may be unknown, as CPU returns it.
+func Known(used time.Duration, ok bool) *time.Duration {
+	if !ok {
+		return nil
+	}
+	return &used
+}
+
+// Used is the difference of two looks; nil where one of them is not known.
+func Used(before, after *time.Duration) *time.Duration {
+	if before == nil || after == nil {
+		return nil
+	}
+	used := *after - *before
+	return &used
+}
+
+// Done is the seconds until all was done: in the broker, and settled where that is part of it.
+func (r *Run) Done() float64 { return cmp.Or(r.Settled, r.Seconds) }
