@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/outboxd/outboxd/internal/bench"
 )
 
 const benchLong = `Measure how fast a backlog is drained, and with --rate how soon an event arrives.
@@ -24,6 +27,13 @@ type benchOptions struct {
 	rows, transaction, payload int
 	tenants, topics, keys      int
 
+	rate     float64       // 0: a backlog
+	duration time.Duration // of rate
+	scenario *choice
+
+	against  []string // rivals
+	debezium string   // folder
+
 	sink            string
 	profile         string // folder
 	onSent, indexes *choice
@@ -38,6 +48,9 @@ func newBenchCommand(a *app) *cobra.Command {
 		Example: `  outboxd bench
   outboxd bench --sink pulsar --rows 1000000 --transaction 100 --output markdown
   outboxd bench --on-sent mark --indexes full
+  outboxd bench --rate 1000 --for 1m
+  outboxd bench --scenario 5000
+  outboxd bench --against pg_recvlogical,polling --output markdown
   outboxd bench --env-file .env --sink redis`,
 		Args: noArguments,
 	}
@@ -49,7 +62,12 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.IntVar(&o.tenants, "tenants", 1, "`NUMBER` of tenants")
 	f.IntVar(&o.topics, "topics", 1, "`NUMBER` of topics of each tenant; each is a stream or topic of its own")
 	f.IntVar(&o.keys, "keys", 10_000, "`NUMBER` of aggregates")
+	f.Float64Var(&o.rate, "rate", 0, "measure how soon events arrive that are written at this rate, `EVENTS` a second, in place of a backlog")
+	f.DurationVar(&o.duration, "for", 30*time.Second, "write at --rate for this `TIME`")
+	o.scenario = choiceFlag(cmd, "scenario", "", "the load of an existing deployment of so many events a second: sets --rate, --transaction, --tenants and --topics", "none", "1000", "5000", "10000")
 	f.StringVar(&o.sink, "sink", "", "`NAME` of the sink; redis or pulsar for servers of its own (default redis, or your only sink)")
+	f.StringSliceVar(&o.against, "against", nil, "first let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m")
+	f.StringVar(&o.debezium, "debezium", "", "`DIR` of Debezium Server, for --against; it needs Java 21 or later in JAVA_HOME")
 	f.StringVar(&o.profile, "profile", "", "write outboxd's profiles into `DIR`, for \"go tool pprof\"; they cost some speed")
 	o.onSent = choiceFlag(cmd, "on-sent", "", "what becomes of delivered rows", "keep", "mark", "delete")
 	o.indexes = choiceFlag(cmd, "indexes", "", "of the outbox table: those that migrate makes, or the eight of older tables", "lean", "full")
@@ -63,9 +81,32 @@ func newBenchCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// scenarios are loads of existing deployments: many tenants, and larger transactions where there is more to write.
+var scenarios = map[string]benchOptions{
+	"1000":  {rate: 1000, transaction: 1, tenants: 10, topics: 3},
+	"5000":  {rate: 5000, transaction: 5, tenants: 20, topics: 3},
+	"10000": {rate: 10_000, transaction: 10, tenants: 50, topics: 3},
+}
+
 // check refuses flags that make no sense.
 func (o *benchOptions) check(cmd *cobra.Command) error {
+	if s, ok := scenarios[o.scenario.value]; ok {
+		o.rate, o.transaction, o.tenants, o.topics = s.rate, s.transaction, s.tenants, s.topics
+	}
+	for _, name := range o.against {
+		if _, ok := bench.Rivals[name]; !ok {
+			return usage(cmd, "--against %s: choose of pg_recvlogical, polling, debezium and debezium-128m", name)
+		}
+	}
 	switch {
+	case o.rate < 0 || o.rate > 0 && o.rate*o.duration.Seconds() < 1 || o.rate*o.duration.Seconds() > 1<<30:
+		return usage(cmd, "--rate %g --for %s: that is no number of events between 1 and 1073741824", o.rate, o.duration)
+	case len(o.against) > 0 && (o.rate > 0 || !ownServers(cmd)):
+		return usage(cmd, "--against compares the drain of a backlog, on servers of the bench's own")
+	case slices.Contains(o.against, "polling") && (o.onSent.value != "keep" || o.sink == "pulsar"):
+		return usage(cmd, "--against polling marks the rows itself, so outboxd has to keep them, and publishes to Redis")
+	case o.rate == 0 && cmd.Flags().Changed("for"):
+		return usage(cmd, "--for goes with --rate")
 	case o.rows < 1 || o.rows > 1<<31:
 		return usage(cmd, "--rows %d: choose 1 to 2147483648", o.rows)
 	case o.transaction < 1 || o.payload < 1 || o.keys < 1:
@@ -76,10 +117,15 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 	return nil
 }
 
+// ownServers tells whether no flag names servers.
+func ownServers(cmd *cobra.Command) bool {
+	return !slices.ContainsFunc([]string{"config", "env-file", "database-url"}, cmd.Flags().Changed)
+}
+
 // bench runs one. Whatever happens, it takes away what it made.
 func (a *app) bench(cmd *cobra.Command, o benchOptions) (err error) {
 	ctx := cmd.Context()
-	b, err := newBencher(a, o)
+	b, err := newBencher(a, o, ownServers(cmd))
 	if err != nil {
 		return err
 	}
@@ -90,7 +136,11 @@ func (a *app) bench(cmd *cobra.Command, o benchOptions) (err error) {
 		}
 		return err
 	}
-	if err := b.drain(ctx); err != nil {
+	measure := b.drain
+	if o.rate > 0 {
+		measure = b.pace
+	}
+	if err := measure(ctx); err != nil {
 		return err
 	}
 	return b.print()

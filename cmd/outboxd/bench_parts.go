@@ -38,15 +38,15 @@ type bencher struct {
 	template string // of the destinations
 	broker   *verifyBroker
 	backlog  *bench.Backlog
+	end      string // log position behind it
 	result   bench.Result
 
 	cleanups []demoCleanup // in the order in which the things were made
 }
 
-func newBencher(a *app, o benchOptions) (*bencher, error) {
-	b := &bencher{app: a, o: o, id: strings.ToLower(rand.Text()[:8]), given: shown(a.settings)}
+func newBencher(a *app, o benchOptions, own bool) (*bencher, error) {
+	b := &bencher{app: a, o: o, own: own, id: strings.ToLower(rand.Text()[:8]), given: shown(a.settings)}
 	b.schema = "outboxd_bench_" + b.id
-	b.own = a.configFile == "" && a.envFile == "" && a.database == ""
 	var err error
 	if b.dir, err = os.MkdirTemp("", "outboxd-bench-"); err != nil {
 		return nil, fmt.Errorf("make a folder for the log: %w", err)

@@ -31,6 +31,13 @@ func (b *bencher) start(ctx context.Context, more ...string) (*demoChild, error)
 	return startDemoChild(b.app.environ, append(args, "--set", "http.addr="+addr), addr, b.logFile())
 }
 
+func (b *bencher) profileFlags() []string {
+	if b.o.profile == "" {
+		return nil
+	}
+	return []string{"--profile", b.o.profile}
+}
+
 // makeSlot lets outboxd run for a moment: it makes the slot, from which it will go on.
 func (b *bencher) makeSlot(ctx context.Context) error {
 	child, err := b.start(ctx)
@@ -45,12 +52,19 @@ func (b *bencher) drain(ctx context.Context) error {
 	if err := b.write(ctx); err != nil {
 		return err
 	}
+	before, after := b.rivals()
+	if err := b.compete(ctx, before); err != nil {
+		return err
+	}
 	run, err := b.deliver(ctx)
 	if err != nil {
 		return err
 	}
 	b.result.Runs = append(b.result.Runs, run)
-	return b.check(ctx)
+	if err := b.check(ctx); err != nil {
+		return err
+	}
+	return b.compete(ctx, after)
 }
 
 // write makes the backlog, and leaves PostgreSQL with nothing to do after it.
@@ -63,6 +77,9 @@ func (b *bencher) write(ctx context.Context) error {
 		return err
 	}
 	b.result.Load.WriteSeconds = time.Since(began).Seconds()
+	if err := b.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&b.end); err != nil {
+		return fmt.Errorf("ask for the end of the log: %w", err)
+	}
 	if _, err := b.conn.Exec(ctx, `VACUUM (ANALYZE) `+b.backlog.Table.Sanitize()); err != nil {
 		return fmt.Errorf("vacuum the outbox: %w", err)
 	}
@@ -83,11 +100,7 @@ func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
 	}
 	brokerBefore := bench.Known(broker.CPU(ctx))
 	began := time.Now()
-	var more []string
-	if b.o.profile != "" {
-		more = []string{"--profile", b.o.profile}
-	}
-	child, err := b.start(ctx, more...)
+	child, err := b.start(ctx, b.profileFlags()...)
 	if err != nil {
 		return run, err
 	}

@@ -77,6 +77,19 @@ func TestBenchDrainsWithServersOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestBenchMeasuresLatency(t *testing.T) {
+	t.Parallel()
+	file := envFile(t, "DATABASE_URL="+testenv.Postgres(t).Database(t), "REDIS_URL="+testenv.Redis(t).URL)
+	r, _ := runBench(t, "--env-file", file, "--rate", "200", "--for", "2s", "--transaction", "2", "--topics", "2")
+	l := r.Latency
+	if l == nil || l.Events != 400 || l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.P999 || l.P999 > l.Max || l.Cores <= 0 || l.PeakMemory == 0 {
+		t.Errorf("%+v", l)
+	}
+	if l.Rate <= 0 || len(r.Runs) > 0 || r.Load.Rows != 400 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // envFile writes the settings of the user's servers.
 func envFile(t *testing.T, lines ...string) string {
 	t.Helper()

@@ -35,8 +35,12 @@ func (b *bencher) describe(ctx context.Context) error {
 	m.Settings = append(b.settled, b.given...)
 	o := &b.o
 	b.result.Machine = m
+	rows := o.rows
+	if o.rate > 0 {
+		rows = int(o.rate * o.duration.Seconds())
+	}
 	b.result.Load = bench.Load{
-		Rows: o.rows, Transaction: o.transaction, PayloadBytes: o.payload, Tenants: o.tenants, Topics: o.topics, Keys: o.keys,
+		Rows: rows, Transaction: o.transaction, PayloadBytes: o.payload, Tenants: o.tenants, Topics: o.topics, Keys: o.keys,
 		Destinations: o.tenants * o.topics, Sink: b.sink, OnSent: o.onSent.value, Indexes: o.indexes.value,
 	}
 	return nil

@@ -7,9 +7,10 @@ import (
 
 // Result is what one bench found out.
 type Result struct {
-	Machine Machine `json:"machine"`
-	Load    Load    `json:"load"`
-	Runs    []Run   `json:"runs,omitempty"`
+	Machine Machine  `json:"machine"`
+	Load    Load     `json:"load"`
+	Runs    []Run    `json:"runs,omitempty"`
+	Latency *Latency `json:"latency,omitempty"`
 
 	Notes []string `json:"notes,omitempty"`
 }

@@ -13,6 +13,8 @@ type Tally struct {
 	last    map[tallyKey]int
 	Entries int // read
 
+	Unordered bool // whether rows of a key may come in any order
+
 	Missing, Doubled, OutOfOrder, Foreign int
 }
 
@@ -38,7 +40,7 @@ func (t *Tally) Add(r workload.Received) {
 	t.arrived[n] = true
 	t.Missing--
 	key := tallyKey{r.Destination, r.Tenant, r.Key}
-	if last, ok := t.last[key]; ok && n < last {
+	if last, ok := t.last[key]; ok && n < last && !t.Unordered {
 		t.OutOfOrder++
 	}
 	t.last[key] = n

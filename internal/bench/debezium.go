@@ -1,0 +1,143 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/outboxd/outboxd/internal/workload"
+)
+
+// debezium lets Debezium Server drain the backlog with its EventRouter, tuned as well as we know. See https://debezium.io/documentation/reference/stable/operations/debezium-server.html.
+func debezium(ctx context.Context, f *Field, name, heap string) (run Run, err error) {
+	if f.Debezium == "" {
+		return run, errors.New("name the folder of Debezium Server with --debezium")
+	}
+	slot, drop, err := f.copySlot(ctx, strings.ReplaceAll(name, "-", "_"))
+	if err != nil {
+		return run, err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
+	prefix := f.Name + "-" + name + "-"
+	folder := filepath.Join(f.Folder, name)
+	if err := writeDebezium(f, folder, slot, prefix); err != nil {
+		return run, err
+	}
+	broker, err := f.reader(prefix)
+	if err != nil {
+		return run, err
+	}
+	defer func() { err = errors.Join(err, broker.Delete(context.WithoutCancel(ctx)), broker.Close()) }()
+	before := Known(broker.CPU(ctx))
+	began := time.Now()
+	c, err := launch(ctx, filepath.Join(f.Folder, name+".log"), debeziumCommand(ctx, f.Debezium, folder, heap))
+	if err != nil {
+		return run, err
+	}
+	defer func() {
+		c.kill() // a clean end has nothing to do with the figures
+		<-c.ended
+	}()
+	watched, err := Watch(ctx, broker, began, int64(f.Backlog.Rows), c.failure, f.Seen)
+	if err != nil {
+		return run, fmt.Errorf("%w; the end of its log:\n%s", err, c.tail())
+	}
+	run = NewRun(name, watched, f.Backlog.Payload)
+	run.CPU = CPUPerMillion{
+		Tool:      PerMillion(Known(CPU(c.cmd.Process.Pid)), run.Entries),
+		Walsender: PerMillion(f.walsender(ctx, slot), run.Entries),
+		Broker:    PerMillion(Used(before, Known(broker.CPU(ctx))), run.Entries),
+	}
+	run.PeakMemory = PeakMemory(c.cmd.Process.Pid)
+	return run, nil
+}
+
+// removable is a broker whose destinations can be removed.
+type removable interface {
+	Broker
+	Delete(ctx context.Context) error
+}
+
+// reader reads what has the prefix before a topic's name.
+func (f *Field) reader(prefix string) (removable, error) {
+	var names []string
+	for i := range f.Backlog.Topics {
+		names = append(names, prefix+TopicName(i))
+	}
+	if f.Admin == "" {
+		return workload.NewRedisReader(f.Broker, "", names...)
+	}
+	for i := range names {
+		names[i] = "persistent://public/default/" + names[i]
+	}
+	return workload.NewPulsarReader(f.Broker, workload.PulsarTopics{Names: names, AdminURL: f.Admin})
+}
+
+// debeziumCommand needs Java 21 or later: that of JAVA_HOME, or of PATH.
+func debeziumCommand(ctx context.Context, program, folder, heap string) *exec.Cmd {
+	java := "java"
+	if home := os.Getenv("JAVA_HOME"); home != "" {
+		java = filepath.Join(home, "bin", "java")
+	}
+	runners, _ := filepath.Glob(filepath.Join(program, "debezium-server-*runner.jar")) // the pattern is well-formed
+	classes := append(runners, filepath.Join(program, "lib", "*"))
+	cmd := exec.CommandContext(ctx, java, "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-Xmx"+heap, "-XX:+UseParallelGC",
+		"-Djava.io.tmpdir="+folder, "-cp", strings.Join(classes, ":"), "io.debezium.server.Main")
+	cmd.Dir = folder
+	return cmd
+}
+
+// writeDebezium writes its configuration. poll.interval.ms is what it waits for more when there is nothing.
+func writeDebezium(f *Field, folder, slot, prefix string) error {
+	host, port, err := address(f.Database)
+	if err != nil {
+		return err
+	}
+	schema, table := f.Backlog.Table[0], f.Backlog.Table[1]
+	lines := []string{
+		"debezium.source.connector.class=io.debezium.connector.postgresql.PostgresConnector",
+		"debezium.source.offset.storage.file.filename=" + filepath.Join(folder, "offsets.dat"),
+		"debezium.source.offset.flush.interval.ms=1000",
+		"debezium.source.database.hostname=" + host, "debezium.source.database.port=" + port,
+		"debezium.source.database.user=postgres", "debezium.source.database.password=none",
+		"debezium.source.database.dbname=" + cmp.Or(strings.TrimPrefix(databasePath(f.Database), "/"), "postgres"),
+		"debezium.source.topic.prefix=bench", "debezium.source.plugin.name=pgoutput", "debezium.source.snapshot.mode=no_data",
+		"debezium.source.slot.name=" + slot, "debezium.source.publication.name=" + f.Publication,
+		"debezium.source.publication.autocreate.mode=disabled",
+		"debezium.source.table.include.list=" + schema + `\\.` + table,
+		"debezium.source.max.batch.size=8192", "debezium.source.max.queue.size=32768", "debezium.source.poll.interval.ms=1",
+		"debezium.transforms=outbox",
+		"debezium.transforms.outbox.type=io.debezium.transforms.outbox.EventRouter",
+		"debezium.transforms.outbox.table.field.event.id=id", "debezium.transforms.outbox.table.field.event.key=aggregate_id",
+		"debezium.transforms.outbox.table.field.event.type=aggregate_type", "debezium.transforms.outbox.table.field.event.payload=payload",
+		"debezium.transforms.outbox.route.by.field=topic", "debezium.transforms.outbox.route.topic.replacement=" + prefix + "${routedByValue}",
+		"debezium.format.key.schemas.enable=false", "debezium.format.value.schemas.enable=false",
+		"quarkus.http.port=0", "quarkus.log.level=WARN", "quarkus.log.console.json=false",
+	}
+	lines = append(lines, f.debeziumSink()...)
+	if err := os.MkdirAll(filepath.Join(folder, "config"), 0o700); err != nil {
+		return err
+	}
+	text := strings.Join(lines, "\n") + "\n"
+	return os.WriteFile(filepath.Join(folder, "config", "application.properties"), []byte(text), 0o600)
+}
+
+func (f *Field) debeziumSink() []string {
+	if f.Admin != "" {
+		return []string{"debezium.sink.type=pulsar", "debezium.sink.pulsar.client.serviceUrl=" + f.Broker}
+	}
+	host, port, err := address(f.Broker)
+	if err != nil {
+		panic(err) // the reader has connected by it
+	}
+	return []string{
+		"debezium.sink.type=redis", "debezium.sink.redis.address=" + host + ":" + port, "debezium.sink.redis.batch.size=500",
+		"debezium.sink.redis.memory.limit.mb=0", "debezium.sink.redis.message.format=compact",
+	}
+}
