@@ -21,6 +21,7 @@ type server struct {
 	command func() command
 	ready   func(ctx context.Context) error // one attempt to use the server
 	stuck   func(log []byte) bool           // whether only another start helps, by the log since the last one; nil for never
+	patient time.Duration                   // after which a start counts as stuck, too; 0 for never
 	logged  int64                           // size of the log before the last start
 	stop    syscall.Signal                  // asks for a clean end
 	discard syscall.Signal                  // ends it fast when its data is thrown away
@@ -172,6 +173,7 @@ var errStuck = errors.New("it does not get ready by itself")
 func (s *server) waitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	began := time.Now()
 	for {
 		// Another server may answer on the port of one that ended.
 		if s.process.ended() {
@@ -181,7 +183,7 @@ func (s *server) waitReady(ctx context.Context) error {
 		if err == nil && !s.process.ended() {
 			return nil
 		}
-		if s.isStuck() {
+		if s.isStuck() || s.patient > 0 && time.Since(began) > s.patient {
 			return errStuck
 		}
 		select {

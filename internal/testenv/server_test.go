@@ -62,6 +62,15 @@ func TestAServerThatDoesNotStartShowsItsLog(t *testing.T) {
 	}
 }
 
+func TestAServerThatIsStuckIsLaunchedAgain(t *testing.T) {
+	s := newScript(t, `[ -e once ] && touch ready; touch once; exec sleep 1000`)
+	s.patient = 300 * time.Millisecond
+	s.Start()
+	if !s.Running() {
+		t.Error("it does not run")
+	}
+}
+
 func TestAServerThatIgnoresTheSignalIsKilled(t *testing.T) {
 	s := newScript(t, `trap '' TERM; touch ready; while :; do sleep 0.1; done`)
 	s.Start()
