@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -184,7 +185,7 @@ func (r *redisSink) probe(ctx context.Context, name string) Finding {
 	if err == nil {
 		return ok("destination", "stream %s accepts", name)
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return found(Warning, "destination", "no answer about stream "+name+" in time", "it is not known whether it accepts", "run doctor again with a longer --timeout")
 	}
 	return probeFailed("stream "+name, err)
