@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/url"
 	"reflect"
 	"testing"
 )
@@ -73,4 +74,39 @@ func TestParametersAreOfTheAddressInForceAndBelowTheSettingItself(t *testing.T) 
 			t.Errorf("%s is %v from %s, want %v", path, settings[path].Value, settings[path].Source, want)
 		}
 	}
+}
+
+// FuzzDatabaseAddress takes what is said behind the scheme. What remains of an address in another program's form is one in PostgreSQL's, with the
+// same user, host and database, and nothing of it becomes a setting that is not PostgreSQL's.
+func FuzzDatabaseAddress(f *testing.F) {
+	for _, rest := range []string{
+		"app:pw@db/shop", "app@db/shop?ssl=require&timeout=2.5", "app@db/shop?server_settings=%7B%22jit%22:%22on%22,%22search_path%22:%22a%26b%22%7D", "app@/shop?host=/run",
+		"h1:1,h2:2/d?connect_timeout=5", "db/shop?statement_timeout=2min&jit=off", "db?pool_size=5&&=", "db?timeout=NaN&command_timeout=1e308",
+	} {
+		f.Add(rest, true)
+		f.Add(rest, false)
+	}
+	f.Fuzz(func(t *testing.T, rest string, driver bool) {
+		given := "postgresql://" + rest
+		if driver {
+			given = "postgresql+asyncpg://" + rest
+		}
+		cfg, _, err := Load(Options{Environ: []string{"REDIS_URL=redis://h", "DATABASE_URL=" + given}})
+		if err != nil {
+			return
+		}
+		want, err := url.Parse("postgresql://" + rest)
+		if err != nil {
+			return // several hosts with ports, which net/url does not read
+		}
+		got, err := url.Parse(cfg.Database.URL.Reveal())
+		if err != nil || got.Scheme != "postgresql" || got.User.String() != want.User.String() || got.Host != want.Host || got.Path != want.Path {
+			t.Fatalf("%q is read as %q, %v", given, cfg.Database.URL.Reveal(), err)
+		}
+		for _, one := range lifted {
+			if got.Query().Has(one.parameter) && !one.driver && cfg.Database.URL.Reveal() != given {
+				t.Errorf("%q keeps %s, which is a setting: %q", given, one.parameter, got)
+			}
+		}
+	})
 }
