@@ -60,6 +60,10 @@ torture-proof: setup ## show that the torture can fail: with each protection swi
 simulate: ## play SEEDS=100000 histories of the core on models of the servers, from SEED=1
 	$(GO) test -count=1 -timeout 2h -run '^TestSimulation' ./relay -seeds $(or $(SEEDS),100000) -seed $(or $(SEED),1)
 
+.PHONY: bench
+bench: build ## measure outboxd beside what others use, into docs/benchmarks.md; ROWS=300000, SINKS, SIZES, DEBEZIUM=DIR: scripts/bench.sh
+	scripts/bench.sh
+
 .PHONY: lint
 lint: ## check the code, the import graph, and what is in docker/
 	$(GO) vet ./...
@@ -92,4 +96,4 @@ docs: ## write the configuration reference anew from the code
 
 .PHONY: clean
 clean: ## remove what make made
-	rm -rf bin matrix-logs torture-report cover.out cover.html
+	rm -rf bin bench-results matrix-logs torture-report cover.out cover.html

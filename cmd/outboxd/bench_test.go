@@ -77,6 +77,19 @@ func TestBenchDrainsWithServersOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestBenchComparesOnTheSameLog(t *testing.T) {
+	t.Parallel()
+	r, _ := runBench(t, "--rows", "2000", "--against", "polling,pg_recvlogical")
+	limit, polled := r.Run(bench.Limit), r.Run("polling")
+	if len(r.Runs) != 3 || limit == nil || limit.StreamingPerSecond <= 0 || limit.CPU.Tool == nil || polled == nil || polled.Entries != 2000 || polled.CPU.Broker == nil {
+		t.Errorf("%+v", r.Runs)
+	}
+	wantRun(t, &r, "outboxd", 2000)
+	if text := r.Markdown(); !strings.Contains(text, "| pg_recvlogical | ") || !strings.Contains(text, "| outboxd | ") {
+		t.Error(text)
+	}
+}
+
 func TestBenchMeasuresLatency(t *testing.T) {
 	t.Parallel()
 	file := envFile(t, "DATABASE_URL="+testenv.Postgres(t).Database(t), "REDIS_URL="+testenv.Redis(t).URL)

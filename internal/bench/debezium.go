@@ -116,7 +116,7 @@ func writeDebezium(f *Field, folder, slot, prefix string) error {
 		"debezium.transforms.outbox.type=io.debezium.transforms.outbox.EventRouter",
 		"debezium.transforms.outbox.table.field.event.id=id", "debezium.transforms.outbox.table.field.event.key=aggregate_id",
 		"debezium.transforms.outbox.table.field.event.type=aggregate_type", "debezium.transforms.outbox.table.field.event.payload=payload",
-		"debezium.transforms.outbox.route.by.field=topic", "debezium.transforms.outbox.route.topic.replacement=" + prefix + "${routedByValue}",
+		"debezium.transforms.outbox.route.by.field=topic", "debezium.transforms.outbox.route.topic.replacement=" + prefix + `\\${routedByValue}`,
 		"debezium.format.key.schemas.enable=false", "debezium.format.value.schemas.enable=false",
 		"quarkus.http.port=0", "quarkus.log.level=WARN", "quarkus.log.console.json=false",
 	}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/outboxd/outboxd/internal/bench"
+)
+
+// drained is the result of a backlog that three tools delivered.
+func drained(sink, onSent string, size int) bench.Result {
+	took := func(seconds float64) *float64 { return &seconds }
+	r := bench.Result{
+		Machine: bench.Machine{Processor: "Abacus", Cores: 2, System: "linux", Versions: []string{"outboxd v1", "PostgreSQL 17"}, Settings: []string{"fsync = on"}},
+		Load:    bench.Load{Rows: 1000, Transaction: size, PayloadBytes: 480, Keys: 10, Sink: sink, OnSent: onSent, Indexes: "lean"},
+		Runs: []bench.Run{{
+			Tool: "outboxd", Entries: 1000, Seconds: 2, StreamingPerSecond: 900, CPU: bench.CPUPerMillion{Tool: took(5)}, PeakMemory: 50 << 20,
+			Work: &bench.Work{WAL: 100_000, Transactions: 10, Updated: 1000},
+		}},
+	}
+	if onSent == "keep" {
+		r.Runs = append([]bench.Run{
+			{Tool: bench.Limit, Entries: 1000, Seconds: 1, StreamingPerSecond: 1000},
+			{Tool: "debezium", Entries: 1000, Seconds: 5, StreamingPerSecond: 300, CPU: bench.CPUPerMillion{Tool: took(50)}},
+		}, r.Runs...)
+	} else {
+		r.Runs[0].Settled = 4
+	}
+	return r
+}
+
+func TestReportStandsBetweenItsLines(t *testing.T) {
+	folder := t.TempDir()
+	results, document := filepath.Join(folder, "results"), filepath.Join(folder, "benchmarks.md")
+	if err := os.MkdirAll(results, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	paced := bench.Result{Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Latency: &bench.Latency{Rate: 1000, P50: 1.25, Max: 9}}
+	for name, r := range map[string]bench.Result{"a": drained("redis", "keep", 10), "b": drained("redis", "keep", 1), "c": drained("redis", "mark", 10), "d": paced} {
+		text, err := json.Marshal(r)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(results, name+".json"), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(document, []byte("before\n"+begin+"old\n"+end+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a second time changes nothing
+		if err := report(results, document, "Nothing is missing."); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"before\n" + begin + "Nothing is missing.", end + "after\n", "Abacus, 2 cores, linux", "outboxd v1, PostgreSQL 17", "PostgreSQL has fsync = on",
+		"| 10 | outboxd | 0.90 | 3.00 | 5.0 us | 0.10 |", "| 1 | pg_recvlogical | 1.00 | 3.33 |", "| redis | mark | lean | 10 | 0.50 | 5.0 us | 100 B | 1.00 | 100 |",
+		"| redis | 1000 | 1 | 1.2 |", "](charts/redis-speed.svg)",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(string(text), "old") || strings.Count(string(text), "### A backlog to Redis") != 1 {
+		t.Errorf("what stood there is left:\n%s", text)
+	}
+	for _, name := range []string{"redis-speed.svg", "redis-cpu.svg"} {
+		picture, err := os.ReadFile(filepath.Join(folder, "charts", name))
+		if err != nil || !strings.Contains(string(picture), "<svg") || !strings.Contains(string(picture), "pg_recvlogical") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestReportSaysWhatItLacks(t *testing.T) {
+	folder := t.TempDir()
+	document := filepath.Join(folder, "benchmarks.md")
+	if err := report(folder, document, ""); err == nil || !strings.Contains(err.Error(), "there are no results in "+folder) {
+		t.Errorf("no results: %v", err)
+	}
+	for name, text := range map[string]string{"a.json": "{}", "benchmarks.md": "nothing"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := report(folder, document, ""); err == nil || !strings.Contains(err.Error(), "lacks the lines") {
+		t.Errorf("no lines: %v", err)
+	}
+}

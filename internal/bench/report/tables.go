@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/outboxd/outboxd/internal/bench"
+	"github.com/outboxd/outboxd/internal/human"
+)
+
+// debezium is the run that others are compared with.
+const debezium = "debezium"
+
+// tables are all tables, with what they were measured on.
+func tables(all []bench.Result, note string) string {
+	var b strings.Builder
+	if note != "" {
+		b.WriteString(note + "\n\n")
+	}
+	var versions []string
+	for i := range all {
+		for _, v := range all[i].Machine.Versions {
+			if !slices.Contains(versions, v) {
+				versions = append(versions, v)
+			}
+		}
+	}
+	m, l := &all[0].Machine, &all[0].Load
+	fmt.Fprintf(&b, "%s, %d cores, %s, all on one machine. %s. PostgreSQL has %s. Payloads of %d bytes, %s rows, %d keys, one destination.\n", m.Processor, m.Cores, m.System,
+		strings.Join(versions, ", "), strings.Join(m.Settings, ", "), l.PayloadBytes, fmt.Sprint(l.Rows), l.Keys)
+	for _, sink := range []string{"redis", "pulsar"} {
+		drains(&b, all, sink)
+	}
+	settles(&b, all)
+	paces(&b, all)
+	return b.String()
+}
+
+// of chooses results.
+func of(all []bench.Result, fits func(*bench.Result) bool) (chosen []*bench.Result) {
+	for i := range all {
+		if fits(&all[i]) {
+			chosen = append(chosen, &all[i])
+		}
+	}
+	return chosen
+}
+
+// drains is the table of all tools at one sink.
+func drains(b *strings.Builder, all []bench.Result, sink string) {
+	chosen := kept(all, sink)
+	if len(chosen) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n### A backlog to %s, `on_sent: keep`\n\n", strings.ToUpper(sink[:1])+sink[1:])
+	header(b, "rows in a transaction", "tool", "speed, of pg_recvlogical", "speed, of Debezium Server", "CPU per event: tool", "of Debezium Server", "its walsender", "broker", "peak memory")
+	for _, r := range chosen {
+		limit, rival := r.Run(bench.Limit), r.Run(debezium)
+		for i := range r.Runs {
+			run := &r.Runs[i]
+			row(b, fmt.Sprint(r.Load.Transaction), run.Tool, ratio(speed(run), speed(limit)), ratio(speed(run), speed(rival)), micros(run.CPU.Tool),
+				ratio(cpu(run), cpu(rival)), micros(run.CPU.Walsender), micros(run.CPU.Broker), bytes(run.PeakMemory))
+		}
+	}
+}
+
+// kept are the results of backlogs whose rows stay as they are, the smallest transactions first.
+func kept(all []bench.Result, sink string) []*bench.Result {
+	chosen := of(all, func(r *bench.Result) bool {
+		return r.Load.Sink == sink && r.Load.OnSent == "keep" && r.Load.Indexes == "lean" && r.Run("outboxd") != nil
+	})
+	slices.SortFunc(chosen, func(a, b *bench.Result) int { return a.Load.Transaction - b.Load.Transaction })
+	return chosen
+}
+
+// settles is the table of what becomes of delivered rows.
+func settles(b *strings.Builder, all []bench.Result) {
+	chosen := of(all, func(r *bench.Result) bool { return r.Load.OnSent != "keep" && r.Run("outboxd") != nil })
+	if len(chosen) == 0 {
+		return
+	}
+	b.WriteString("\n### What `on_sent` costs\n\n")
+	header(b, "sink", "on_sent", "indexes", "rows in a transaction", "speed with all settled, of `keep`", "CPU per event: outboxd", "log per event", "rows written per event", "events per database transaction")
+	for _, r := range chosen {
+		run := r.Run("outboxd")
+		base := 0.0
+		for _, k := range kept(all, r.Load.Sink) {
+			if k.Load.Transaction == r.Load.Transaction {
+				base = float64(k.Load.Rows) / k.Run("outboxd").Seconds
+			}
+		}
+		n := float64(run.Entries)
+		row(b, r.Load.Sink, r.Load.OnSent, r.Load.Indexes, fmt.Sprint(r.Load.Transaction), ratio(n/run.Done(), base), micros(run.CPU.Tool),
+			human.Bytes(int64(float64(run.Work.WAL)/n)), fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/n),
+			fmt.Sprintf("%.0f", n/float64(max(1, run.Work.Transactions))))
+	}
+}
+
+// paces is the table of latencies.
+func paces(b *strings.Builder, all []bench.Result) {
+	chosen := of(all, func(r *bench.Result) bool { return r.Latency != nil })
+	if len(chosen) == 0 {
+		return
+	}
+	b.WriteString("\n### From COMMIT to a reader of the broker\n\n")
+	header(b, "sink", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of outboxd", "peak memory")
+	for _, r := range chosen {
+		l := r.Latency
+		cells := []string{r.Load.Sink, fmt.Sprintf("%.0f", l.Rate), fmt.Sprint(r.Load.Transaction)}
+		for _, ms := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
+			cells = append(cells, fmt.Sprintf("%.1f", ms))
+		}
+		row(b, append(cells, fmt.Sprintf("%.2f", l.Cores), bytes(l.PeakMemory))...)
+	}
+}
+
+func header(b *strings.Builder, names ...string) {
+	row(b, names...)
+	b.WriteString("|" + strings.Repeat("---|", len(names)) + "\n")
+}
+
+func row(b *strings.Builder, cells ...string) {
+	b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
+}
+
+// speed is events a second without the time to start; 0 where there is no run.
+func speed(run *bench.Run) float64 {
+	if run == nil {
+		return 0
+	}
+	return run.StreamingPerSecond
+}
+
+// cpu is the tool's processor time for an event; 0 where it is not known.
+func cpu(run *bench.Run) float64 {
+	if run == nil || run.CPU.Tool == nil {
+		return 0
+	}
+	return *run.CPU.Tool
+}
+
+func ratio(a, b float64) string {
+	if a == 0 || b == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", a/b)
+}
+
+// micros is seconds for a million, which is microseconds for one.
+func micros(seconds *float64) string {
+	if seconds == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f us", *seconds)
+}
+
+func bytes(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return human.Bytes(n)
+}

@@ -1,0 +1,76 @@
+#!/bin/sh
+# Lets outboxd and what others use instead deliver the same backlogs, and writes tables and charts into docs/benchmarks.md.
+#   ROWS=300000     rows of each backlog
+#   SINKS='redis pulsar'
+#   SIZES='1 10 1000'   rows in a transaction
+#   DEBEZIUM=DIR    folder of Debezium Server; "no" leaves it out; without it Maven fetches it
+#   RESULTS=DIR     where the results are kept
+# Debezium Server needs Java 21 or later: that of JAVA_HOME, else the newest in /usr/lib/jvm.
+set -eu
+cd "$(dirname "$0")/.."
+ROWS=${ROWS:-300000} SINKS=${SINKS:-redis pulsar} SIZES=${SIZES:-1 10 1000} DEBEZIUM=${DEBEZIUM:-} RESULTS=${RESULTS:-bench-results}
+debezium_version=3.6.0.Final
+note=
+
+# fetch_debezium leaves the folder in DEBEZIUM, or "no".
+fetch_debezium() {
+	folder=${XDG_CACHE_HOME:-$HOME/.cache}/outboxd/debezium-server-$debezium_version
+	if [ ! -e "$folder/done" ]; then
+		echo "bench: fetching Debezium Server $debezium_version (780 MB)"
+		if ! mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:2.8:get -Dtransitive=false \
+			-Dartifact=io.debezium:debezium-server-dist:$debezium_version:tar.gz; then
+			DEBEZIUM=no note='Debezium Server is missing: it could not be fetched.'
+			return
+		fi
+		mkdir -p "$folder"
+		tar xzf "$HOME/.m2/repository/io/debezium/debezium-server-dist/$debezium_version/debezium-server-dist-$debezium_version.tar.gz" -C "$folder"
+		touch "$folder/done"
+	fi
+	DEBEZIUM=$folder/debezium-server
+}
+
+# find_java leaves a Java that Debezium Server runs on in JAVA_HOME.
+find_java() {
+	for home in "${JAVA_HOME:-}" $(ls -d /usr/lib/jvm/* 2>/dev/null | sort -rV); do
+		[ -x "$home/bin/java" ] || continue
+		major=$("$home/bin/java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+		if [ "${major:-0}" -ge 21 ]; then
+			export JAVA_HOME="$home"
+			return
+		fi
+	done
+	DEBEZIUM=no note='Debezium Server is missing: it needs Java 21 or later, and there is none.'
+}
+
+[ "$DEBEZIUM" = no ] && note='Debezium Server was left out.'
+[ -n "$DEBEZIUM" ] || fetch_debezium
+[ "$DEBEZIUM" = no ] || find_java
+rivals=pg_recvlogical
+[ "$DEBEZIUM" = no ] || rivals=$rivals,debezium,debezium-128m
+
+mkdir -p "$RESULTS"
+rm -f "$RESULTS"/*.json
+
+# measure NAME FLAG... keeps the result of one bench.
+measure() {
+	name=$1
+	shift
+	echo "bench: $name"
+	bin/outboxd bench --output json "$@" >"$RESULTS/$name.json.part"
+	mv "$RESULTS/$name.json.part" "$RESULTS/$name.json"
+}
+
+for sink in $SINKS; do
+	for size in $SIZES; do
+		against=$rivals
+		[ "$sink" = redis ] && against=$against,polling
+		[ "$DEBEZIUM" = no ] || set -- --debezium "$DEBEZIUM"
+		measure "$sink-keep-$size" --sink "$sink" --rows "$ROWS" --transaction "$size" --against "$against" "$@"
+		set --
+	done
+	measure "$sink-mark-lean" --sink "$sink" --rows "$ROWS" --on-sent mark
+	measure "$sink-mark-full" --sink "$sink" --rows "$ROWS" --on-sent mark --indexes full
+	measure "$sink-delete" --sink "$sink" --rows "$ROWS" --on-sent delete
+	measure "$sink-rate" --sink "$sink" --rate 1000 --for 30s --transaction 1
+done
+${GO:-go} run ./internal/bench/report -results "$RESULTS" -document docs/benchmarks.md -note "$note"
