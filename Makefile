@@ -12,6 +12,7 @@ SEED       ?=
 FAULTS     ?=
 ONLY       ?=
 SEEDS      ?=
+RATE       ?=
 export FOR ONLY SEEDS
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINTER     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -55,6 +56,11 @@ torture: setup ## a storm of faults on real servers; FOR=10m SEED=7 SINK=redis|p
 .PHONY: torture-proof
 torture-proof: setup ## show that the torture can fail: with each protection switched off it must; ONLY=name, FOR=90s, SEEDS='1 2 3'
 	scripts/torture-proof.sh
+
+.PHONY: soak
+soak: setup ## a steady rate without faults, FOR=1h SINK=redis|pulsar RATE=400; memory, goroutines, connections and retained log must stay flat
+	$(GO) test ./internal/torture -tags soak -v -count=1 -timeout 0 -run TestSoak -torture.dir $(CURDIR)/torture-report -torture.for $(or $(FOR),1h) \
+		$(if $(SINK),-torture.sink $(SINK)) $(if $(RATE),-torture.rate $(RATE))
 
 .PHONY: simulate
 simulate: ## play SEEDS=100000 histories of the core on models of the servers, from SEED=1

@@ -52,9 +52,13 @@ func newBroker(t *testing.T, sink string) *broker {
 	return b
 }
 
-// newRedis starts a Redis that keeps what it has acknowledged.
+// newRedis starts a Redis that keeps what it has acknowledged. The instances use TLS, so that they notice corrupted connections.
 func newRedis(t *testing.T) *broker {
-	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"appendonly yes", "appendfsync always"}})
+	pems, secured := testenv.NewCertificates(t), testenv.FreeAddress(t)
+	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
+		"appendonly yes", "appendfsync always", "tls-port " + secured[strings.LastIndex(secured, ":")+1:], "tls-auth-clients no",
+		"tls-cert-file " + pems.ServerCert, "tls-key-file " + pems.ServerKey, "tls-ca-cert-file " + pems.CA,
+	}})
 	reader, err := workload.NewRedisReader(server.URL, "torture:")
 	if err != nil {
 		t.Fatal(err)
@@ -68,10 +72,10 @@ func newRedis(t *testing.T) *broker {
 	const template = "torture:{tenant}:{topic}"
 	return &broker{
 		machine: server, redis: client, reader: reader, template: template,
-		upstreams: []string{server.Addr, server.Addr}, proxies: []string{testenv.FreeAddress(t), testenv.FreeAddress(t)},
+		upstreams: []string{secured, secured}, proxies: []string{testenv.FreeAddress(t), testenv.FreeAddress(t)},
 		settings: func(proxy string) []string {
 			return []string{
-				"OUTBOXD_SINKS_REDIS_URL=redis://" + proxy + "/0", "OUTBOXD_SINKS_REDIS_TIMEOUT=3s",
+				"OUTBOXD_SINKS_REDIS_URL=rediss://" + proxy + "/0", "OUTBOXD_SINKS_REDIS_TLS_CA_FILE=" + pems.CA, "OUTBOXD_SINKS_REDIS_TIMEOUT=3s",
 				"OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '" + template + "'}]}]",
 			}
 		},

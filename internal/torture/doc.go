@@ -12,6 +12,16 @@
 //   - At the end everything is healed, and all that was committed must arrive, be marked SENT, and leave nothing parked. Then the broker is read
 //     from its beginning.
 //
+// # Corrupted connections
+//
+// The instances reach PostgreSQL, and Redis, by TLS, and the faults flip bits of what passes. What is promised is what TLS promises: such a connection
+// ends, and ends like one that was cut. Without TLS nothing is promised.
+//
+// # Soak
+//
+// With the build tag soak, TestSoakIsFlat lets the application write at a steady rate without faults, and judges whether memory, goroutines, file
+// descriptors, connections and the retained log stay flat.
+//
 // # What is repeatable
 //
 // The seed decides which faults come in which order, when, how long and on which instance, and what the application writes. The same seed injects

@@ -42,9 +42,11 @@ var faults = []fault{
 	{name: "postgres-cut", about: "an instance's connections to PostgreSQL are cut", target: "net-postgres", hold: seconds(0, 4), inject: cut(legPostgres)},
 	{name: "postgres-slow", about: "these have latency and little bandwidth", target: "net-postgres", hold: seconds(2, 6), inject: slow(legPostgres)},
 	{name: "postgres-half-open", about: "these stay open and lose what is sent, in one direction or both", target: "net-postgres", hold: seconds(1, 8), inject: halfOpen(legPostgres)},
+	{name: "postgres-corrupt", about: "bits of what these carry are flipped", target: "net-postgres", hold: seconds(1, 5), inject: corrupt(legPostgres)},
 	{name: "broker-cut", about: "an instance's connections to the broker are cut", target: "net-broker", hold: seconds(0, 4), inject: cut(legBroker)},
 	{name: "broker-slow", about: "these have latency and little bandwidth", target: "net-broker", hold: seconds(2, 6), inject: slow(legBroker)},
 	{name: "broker-half-open", about: "these stay open and lose what is sent, in one direction or both", target: "net-broker", hold: seconds(1, 8), inject: halfOpen(legBroker)},
+	{name: "broker-corrupt", about: "bits of what these carry are flipped", target: "net-broker", sink: "redis", hold: seconds(1, 5), inject: corrupt(legBroker)},
 }
 
 func seconds(from, to int) [2]time.Duration {

@@ -37,12 +37,12 @@ type rig struct {
 	meter     *meter
 }
 
-// newRig starts the servers, the proxies and two instances. The test's end takes all of it away.
-func newRig(t *testing.T, o options) *rig {
+// newRig starts the servers, the proxies and two instances, with more settings of an instance where there are any. The test's end takes all of it away.
+func newRig(t *testing.T, o options, more ...func(number int) []string) *rig {
 	r := &rig{t: t, o: o, dir: o.dir, network: newNetwork()}
 	r.must(r.folder())
 	r.timeline = newTimeline(t.Output())
-	r.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{
+	r.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{TLS: true, Settings: []string{
 		"wal_sender_timeout = 4s", // shorter than what is frozen and held half-open
 		"deadlock_timeout = 200ms",
 	}})
@@ -53,7 +53,7 @@ func newRig(t *testing.T, o options) *rig {
 	r.application()
 	program := r.build()
 	for number := range 2 {
-		r.add(number, program)
+		r.add(number, program, more)
 	}
 	r.awaitActive()
 	return r
@@ -113,11 +113,13 @@ func (r *rig) application() {
 }
 
 // add starts one instance with its proxies.
-func (r *rig) add(number int, program string) {
+func (r *rig) add(number int, program string, more []func(number int) []string) {
 	address, err := url.Parse(r.database)
 	r.must(err)
 	database := *address
 	database.Host = testenv.FreeAddress(r.t)
+	// TLS notices what corrupts a connection.
+	database.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {r.postgres.Certificates.CA}}.Encode()
 	r.must(r.network.open(number, legPostgres, database.Host, address.Host))
 	broker := r.broker.proxies[number]
 	r.must(r.network.open(number, legBroker, broker, r.broker.upstreams[number]))
@@ -128,6 +130,9 @@ func (r *rig) add(number int, program string) {
 		name: name, number: number, program: program, log: log,
 		tell:    func(format string, args ...any) { r.timeline.add("note", format, args...) },
 		environ: append(settings(name, database.String()), r.broker.settings(broker)...),
+	}
+	for _, settings := range more {
+		i.environ = append(i.environ, settings(number)...)
 	}
 	i.begin()
 	r.t.Cleanup(func() {

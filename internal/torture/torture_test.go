@@ -44,7 +44,20 @@ func TestStormLosesAndDoublesNothing(t *testing.T) {
 
 // torture lets the application write under the storm, heals everything and judges.
 func (r *rig) torture(s *storm) *report {
-	began := time.Now()
+	began, rounds, length := time.Now(), 0, time.Duration(0)
+	result := r.underLoad(func() {
+		for ; time.Since(began) < r.o.length; rounds++ {
+			next := s.next()
+			next.run(r)
+		}
+		length = time.Since(began)
+	})
+	result.Began, result.Storm, result.Rounds = began, length.Seconds(), rounds
+	return result
+}
+
+// underLoad lets the application write while something else happens, and judges.
+func (r *rig) underLoad(during func()) *report {
 	load, endLoad := context.WithCancel(context.Background())
 	follow, endFollow := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -64,19 +77,12 @@ func (r *rig) torture(s *storm) *report {
 	defer loading.Wait() // also where a fault that cannot be healed ends the test
 	defer endLoad()
 	r.timeline.begin()
-	rounds := 0
-	for ; time.Since(began) < r.o.length; rounds++ {
-		next := s.next()
-		next.run(r)
-	}
-	length := time.Since(began)
+	during()
 	endLoad()
 	loading.Wait()
 	r.must(written)
 	r.resolve()
-	result := r.judge()
-	result.Began, result.Storm, result.Rounds = began, length.Seconds(), rounds
-	return result
+	return r.judge()
 }
 
 const (
