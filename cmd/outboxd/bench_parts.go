@@ -133,7 +133,9 @@ func (b *bencher) configure(ctx context.Context, cmd *cobra.Command) (err error)
 	shared := *b.app
 	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], b.settings()...)
 	b.app = &shared
-	b.cfg, _, err = b.app.load(cmd, config.NeedAll)
+	if b.cfg, _, err = b.app.load(cmd, config.NeedAll); err == nil && b.cfg.Format != "raw" {
+		err = fmt.Errorf("format is %s, and bench reads raw alone: add --set format=raw", b.cfg.Format)
+	}
 	return err
 }
 

@@ -123,7 +123,7 @@ func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
 		Walsender: bench.PerMillion(backends.Walsender, watched.Entries), Backends: bench.PerMillion(backends.Others, watched.Entries),
 		Broker: bench.PerMillion(bench.Used(brokerBefore, bench.Known(broker.CPU(ctx))), watched.Entries),
 	}
-	if err := child.stop(); err != nil {
+	if err := errors.Join(batches(ctx, child.addr, &run), child.stop()); err != nil {
 		return run, err
 	}
 	if b.o.onSent.value != "keep" {

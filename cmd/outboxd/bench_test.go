@@ -67,6 +67,9 @@ func TestBenchDrainsWithServersOfItsOwn(t *testing.T) {
 	if run.Work.Updated < 5000 || run.Settled < run.Seconds || run.Work.WAL < 5000*100 || r.Load.Destinations != 4 {
 		t.Errorf("%+v of %+v", run.Work, r)
 	}
+	if run.PerPublish < 1 || run.PerSettle < 1 {
+		t.Errorf("%.1f events a publish, %.1f rows a statement", run.PerPublish, run.PerSettle)
+	}
 	if run.CPU.Walsender == nil {
 		t.Error("the walsender was not found")
 	}
@@ -174,6 +177,10 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{in: strings.NewReader(""), out: io.Discard, err: &out}
 	if code := execute(t.Context(), a, []string{"bench", "--env-file", file, "--sink", "pulsar"}); code != exitFailure || !strings.Contains(out.String(), "sinks.pulsar.admin_url is needed") {
+		t.Errorf("exit code %d: %s", code, out.String())
+	}
+	out.Reset()
+	if code := execute(t.Context(), a, []string{"bench", "--env-file", file, "--sink", "redis", "--set", "format=bento"}); code != exitFailure || !strings.Contains(out.String(), "add --set format=raw") {
 		t.Errorf("exit code %d: %s", code, out.String())
 	}
 	if got := fmt.Sprint(shown([]string{"sinks.redis.password=secret", "batch.max_messages=1"})); got != "[batch.max_messages=1]" {

@@ -52,6 +52,9 @@ type Run struct {
 	StreamingPerSecond float64 `json:"streaming_events_per_second"` // without Start
 	MegabytesPerSecond float64 `json:"payload_megabytes_per_second"`
 
+	PerPublish float64 `json:"events_per_publish,omitempty"` // of outboxd
+	PerSettle  float64 `json:"rows_per_settling_statement,omitempty"`
+
 	CPU        CPUPerMillion `json:"cpu_seconds_per_million_events"`
 	PeakMemory int64         `json:"peak_memory_bytes,omitempty"`
 	Work       *Work         `json:"database,omitempty"`

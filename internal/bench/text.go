@@ -10,7 +10,7 @@ import (
 
 // columns are those of a table of runs.
 var columns = []string{
-	"tool", "events/s", "of the limit", "payload MB/s", "start s", "settled s", "CPU s/M: tool", "walsender", "other backends", "broker", "peak memory", "log written", "rows written",
+	"tool", "events/s", "of the limit", "payload MB/s", "start s", "settled s", "events per publish", "rows per statement", "CPU s/M: tool", "walsender", "other backends", "broker", "peak memory", "log written", "rows written",
 }
 
 // Limit is the name of the tool that all others are compared with: it reads the log and does nothing else.
@@ -39,9 +39,17 @@ func (r *Result) cells(run *Run) []string {
 		return fmt.Sprintf("%.1f", *seconds)
 	}
 	return []string{
-		run.Tool, fmt.Sprintf("%.0f", run.StreamingPerSecond), ratio, fmt.Sprintf("%.1f", run.MegabytesPerSecond), fmt.Sprintf("%.2f", run.Start), settled,
+		run.Tool, fmt.Sprintf("%.0f", run.StreamingPerSecond), ratio, fmt.Sprintf("%.1f", run.MegabytesPerSecond), fmt.Sprintf("%.2f", run.Start), settled, average(run.PerPublish), average(run.PerSettle),
 		cpu(run.CPU.Tool), cpu(run.CPU.Walsender), cpu(run.CPU.Backends), cpu(run.CPU.Broker), memory, log, rows,
 	}
+}
+
+// average is a number that is 0 where it is not known.
+func average(n float64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", n)
 }
 
 // Run is the tool's run, nil where there is none.

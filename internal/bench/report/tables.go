@@ -81,7 +81,7 @@ func settles(b *strings.Builder, all []bench.Result) {
 		return
 	}
 	b.WriteString("\n### What `on_sent` costs\n\n")
-	header(b, "sink", "on_sent", "indexes", "rows in a transaction", "speed with all settled, of `keep`", "CPU per event: outboxd", "log per event", "rows written per event", "events per database transaction")
+	header(b, "sink", "on_sent", "indexes", "rows in a transaction", "speed with all settled, of `keep`", "CPU per event: outboxd", "log per event", "rows written per event", "rows per settling statement")
 	for _, r := range chosen {
 		run := r.Run("outboxd")
 		base := 0.0
@@ -93,7 +93,7 @@ func settles(b *strings.Builder, all []bench.Result) {
 		n := float64(run.Entries)
 		row(b, r.Load.Sink, r.Load.OnSent, r.Load.Indexes, fmt.Sprint(r.Load.Transaction), ratio(n/run.Done(), base), micros(run.CPU.Tool),
 			human.Bytes(int64(float64(run.Work.WAL)/n)), fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/n),
-			fmt.Sprintf("%.0f", n/float64(max(1, run.Work.Transactions))))
+			fmt.Sprintf("%.0f", run.PerSettle))
 	}
 }
 
