@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"strings"
 
 	"github.com/outboxd/outboxd/internal/bench"
 )
@@ -19,7 +19,7 @@ func (b *bencher) rivals() (before, after []string) {
 	return before, after
 }
 
-// compete lets the rivals deliver the backlog, one after the other.
+// compete lets the rivals deliver the backlog, one after the other. One that fails is left out with a note: it does not spoil the others.
 func (b *bencher) compete(ctx context.Context, names []string) error {
 	sink := b.cfg.Sinks[b.sink]
 	for _, name := range names {
@@ -35,8 +35,14 @@ func (b *bencher) compete(ctx context.Context, names []string) error {
 		}
 		run, err := bench.Rivals[name](ctx, f)
 		showing.end()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return fmt.Errorf("let %s deliver the backlog: %w", name, err)
+			b.say("%s is left out: %v", name, err)
+			reason, _, _ := strings.Cut(err.Error(), "\n") // the end of a log is behind it
+			b.result.Notes = append(b.result.Notes, name+" is left out: "+reason)
+			continue
 		}
 		b.result.Runs = append(b.result.Runs, run)
 	}

@@ -34,6 +34,7 @@ func tables(all []bench.Result, note string) string {
 	}
 	settles(&b, all)
 	paces(&b, all)
+	notes(&b, all)
 	return b.String()
 }
 
@@ -112,6 +113,15 @@ func paces(b *strings.Builder, all []bench.Result) {
 			cells = append(cells, fmt.Sprintf("%.1f", ms))
 		}
 		row(b, append(cells, fmt.Sprintf("%.2f", l.Cores), bytes(l.PeakMemory))...)
+	}
+}
+
+// notes say what is not in the tables.
+func notes(b *strings.Builder, all []bench.Result) {
+	for _, r := range of(all, func(r *bench.Result) bool { return len(r.Notes) > 0 }) {
+		for _, note := range r.Notes {
+			fmt.Fprintf(b, "\nTo %s, transactions of %d: %s.\n", r.Load.Sink, r.Load.Transaction, note)
+		}
 	}
 }
 
