@@ -102,10 +102,10 @@ func (e *Encrypt) Keyring() (encrypt.Keys, error) {
 	if e.KeysFile != "" {
 		text, err := os.ReadFile(e.KeysFile)
 		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read: %w", e.KeysFile, pathless(err))
+			return nil, fmt.Errorf("%s %s", e.KeysFile, unreadable(err))
 		}
 		if list = string(text); strings.TrimSpace(list) == "" {
-			return nil, fmt.Errorf("%s is empty", e.KeysFile)
+			return nil, fmt.Errorf("%s is empty: write a key into it", e.KeysFile)
 		}
 	}
 	if list == "" {

@@ -93,7 +93,7 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"key that is none": inVariables(minimal, []string{"ENCRYPTION_KEY=cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=,hunter2"},
 			"ENCRYPTION_KEY: encrypt.keys: key 2 of the list is no Fernet key: it must be 32 bytes in URL-safe base64 (44 characters)"),
 		"file of keys that is not there": inFile(minimal+"encrypt: {keys_file: /nowhere}\n",
-			"outboxd.yaml:4:22: encrypt.keys_file: /nowhere cannot be read: no such file or directory"),
+			"outboxd.yaml:4:22: encrypt.keys_file: /nowhere cannot be read: no such file or directory: name a file that is there"),
 		"keys and their file": inFile(minimal+"encrypt:\n  keys: cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=\n  keys_file: /nowhere\n",
 			"outboxd.yaml:6:14: encrypt.keys_file: is given beside keys: keep one"),
 		"fields without a key": inFile(minimal+"encrypt: {fields: [a]}\n",
