@@ -35,8 +35,8 @@ func perSecond(n int64, in time.Duration) float64 {
 	return float64(n) / in.Seconds()
 }
 
-// stall is how long nothing may arrive.
-const stall = 2 * time.Minute
+// stall is how long nothing may arrive; a busy machine takes minutes to start a program of Java.
+const stall = 5 * time.Minute
 
 // Watch counts until the broker holds want entries. It looks every 5 ms, or less often where a look takes long. ended tells by an error that
 // nothing more will arrive.
