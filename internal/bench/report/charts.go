@@ -66,11 +66,13 @@ func bars(title, axis, file string, results []*bench.Result, value func(*bench.R
 		sizes[i] = fmt.Sprint(r.Load.Transaction)
 	}
 	const width = 14 // points
+	highest := 0.0
 	for i, tool := range names {
 		values := make(plotter.Values, len(results))
 		for k, r := range results {
 			if run := r.Run(tool); run != nil {
 				values[k] = value(r, run)
+				highest = max(highest, values[k])
 			}
 		}
 		b, err := plotter.NewBarChart(values, vg.Points(width))
@@ -82,6 +84,7 @@ func bars(title, axis, file string, results []*bench.Result, value func(*bench.R
 		p.Add(b)
 		p.Legend.Add(tool, b)
 	}
+	p.Y.Max = 1.4 * highest // room for the legend
 	p.NominalX(sizes...)
 	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, file)
 }
