@@ -31,7 +31,7 @@ fetch_debezium() {
 
 # find_java leaves a Java that Debezium Server runs on in JAVA_HOME.
 find_java() {
-	for home in "${JAVA_HOME:-}" $(ls -d /usr/lib/jvm/* 2>/dev/null | sort -rV); do
+	for home in "${JAVA_HOME:-}" /usr/lib/jvm/*; do
 		[ -x "$home/bin/java" ] || continue
 		major=$("$home/bin/java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
 		if [ "${major:-0}" -ge 21 ]; then
