@@ -49,7 +49,7 @@ func TestWrongPasswordOfTheDatabaseIsShownNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context())
+	defer conn.Close(t.Context()) //nolint:errcheck // it is of the test
 	for _, sql := range []string{
 		`CREATE ROLE app LOGIN REPLICATION PASSWORD 'another word'`,
 		`DO $$ BEGIN EXECUTE format($f$COPY (SELECT 'host all app all md5' UNION ALL SELECT 'host all all all trust') TO %L$f$, current_setting('hba_file')); END $$`,
