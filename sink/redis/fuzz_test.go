@@ -44,8 +44,13 @@ func FuzzEntry(f *testing.F) {
 // FuzzParseURL: an address that is accepted has hosts, and says itself who connects; one that is refused does not show its password.
 func FuzzParseURL(f *testing.F) {
 	for _, seed := range [][3]string{
-		{"redis://:", "@h:1/0", ""}, {"rediss://u:", "@[::1]:6379/3", ""}, {"redis+sentinel://:", "@h1:1,h2/orders/2?sentinel_password=", "x"},
-		{"unix://u:", "@/run/redis.sock?db=2", ""}, {"redis+cluster://u:", "@h1,h2/0", ""}, {"redis://u:12#", "@h", ""}, {"redis://h?pass=", "", ""},
+		{"redis://:", "@h:1/0", ""},
+		{"rediss://u:", "@[::1]:6379/3", ""},
+		{"redis+sentinel://:", "@h1:1,h2/orders/2?sentinel_password=", "x"},
+		{"unix://u:", "@/run/redis.sock?db=2", ""},
+		{"redis+cluster://u:", "@h1,h2/0", ""},
+		{"redis://u:12#", "@h", ""},
+		{"redis://h?pass=", "", ""},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
