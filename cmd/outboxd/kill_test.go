@@ -18,7 +18,7 @@ import (
 
 const (
 	kills        = 20                     // of an outboxd that streams, with SIGKILL at random moments under load
-	longestLife  = 900 * time.Millisecond // of outboxd between two kills
+	longestLife  = 900 * time.Millisecond // of outboxd between two kills, on a machine that is not busy
 	killPatience = 90 * time.Second
 )
 
@@ -84,9 +84,14 @@ func killUnderLoad(t *testing.T, reader arrival, kills int, environ ...string) {
 		}
 	})
 	random := rand.New(rand.NewPCG(1, uint64(kills)))
-	for outboxd.streamed() < kills {
+	for longest, streamed := longestLife, 0; streamed < kills; {
 		outboxd.start()
-		outboxd.dieAfter(time.Duration(random.Int64N(int64(longestLife))))
+		outboxd.dieAfter(time.Duration(random.Int64N(int64(longest))))
+		if now := outboxd.streamed(); now > streamed {
+			streamed, longest = now, max(longestLife, longest*3/4)
+		} else { // a busy machine takes longer until it streams
+			longest = longest * 5 / 4
+		}
 	}
 	stopLoad()
 	loading.Wait()
