@@ -118,7 +118,7 @@ func envFile(t *testing.T, lines ...string) string {
 
 func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 	t.Parallel()
-	url, redis, pulsar := testenv.Postgres(t).Database(t), testenv.Redis(t).URL, testenv.Pulsar(t)
+	url, redis, pulsar := testenv.Postgres(t).Database(t), testenv.NewRedis(t, testenv.RedisOptions{}).URL, testenv.Pulsar(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
