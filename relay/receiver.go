@@ -16,9 +16,8 @@ const (
 	lookInterval = 200 * time.Millisecond // the longest wait for the log before a look at the other duties
 	budgetWait   = 100 * time.Millisecond // the same for memory
 
-	// A transaction that was committed so long ago is part of a backlog. A server whose clock is behind by more costs a pause for each batch.
-	backlogAge = 50 * time.Millisecond
-	pause      = 2 * time.Millisecond // between two looks at a backlog
+	backlogAge = 50 * time.Millisecond // a transaction that was committed so long ago is part of a backlog
+	pause      = 2 * time.Millisecond  // between two looks at a backlog
 )
 
 // receiver reads the stream, decodes it into chunks and hands them to the core. It is the only goroutine that touches the
