@@ -15,9 +15,6 @@ import (
 const (
 	lookInterval = 200 * time.Millisecond // the longest wait for the log before a look at the other duties
 	budgetWait   = 100 * time.Millisecond // the same for memory
-
-	backlogAge = 50 * time.Millisecond // a transaction that was committed so long ago is part of a backlog
-	pause      = 2 * time.Millisecond  // between two looks at a backlog
 )
 
 // receiver reads the stream, decodes it into chunks and hands them to the core. It is the only goroutine that touches the
@@ -44,15 +41,12 @@ type receiver struct {
 	marked     bool // the open transaction's begin is marked, because it holds an event
 	commitTime int64
 	nextStatus time.Time
-	pausing    *time.Timer
 	sent       event.LSN // last confirmed LSN that was sent
 }
 
 // run receives until ctx ends (nil) or the stream fails.
 func (r *receiver) run(ctx context.Context) error {
 	r.pending = r.freshHandover()
-	r.pausing = time.NewTimer(time.Hour)
-	defer r.pausing.Stop()
 	for ctx.Err() == nil {
 		until, err := r.duties()
 		if err != nil {
@@ -75,24 +69,9 @@ func (r *receiver) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if r.flush(ctx) {
-			r.pace(ctx)
-		}
+		r.flush(ctx)
 	}
 	return r.lastStatus()
-}
-
-// pace lets a backlog gather in the connection's buffers before the next look: who takes each message as it comes makes small
-// batches, which cost us and the brokers several times as much. An event that was committed just now is never waited with.
-func (r *receiver) pace(ctx context.Context) {
-	if time.Now().UnixMicro()-r.commitTime < backlogAge.Microseconds() {
-		return
-	}
-	r.pausing.Reset(pause)
-	select {
-	case <-r.pausing.C:
-	case <-ctx.Done():
-	}
 }
 
 // errEnd says that no more is to be received: what is here is handed over, and the connection kept alive.
@@ -320,12 +299,12 @@ func (r *receiver) pendingEntries() int {
 	return len(r.current.entries) - r.handed
 }
 
-// flush hands over what is pending, if anything is, and tells whether there were events.
-func (r *receiver) flush(ctx context.Context) bool {
+// flush hands over what is pending, if anything is.
+func (r *receiver) flush(ctx context.Context) {
 	p := r.pending
 	n := r.pendingEntries()
 	if n == 0 && len(p.marks) == 0 && !p.replyNow && p.halt == nil {
-		return false
+		return
 	}
 	if r.current != nil {
 		p.chunk = r.current
@@ -337,7 +316,6 @@ func (r *receiver) flush(ctx context.Context) bool {
 		r.pending = r.freshHandover()
 	case <-ctx.Done():
 	}
-	return n > 0
 }
 
 func (r *receiver) freshHandover() *handover {
