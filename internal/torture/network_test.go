@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,9 @@ func proxyName(instance int, leg string) string { return fmt.Sprintf("%s-%d", le
 // open makes the proxy of an instance's leg.
 func (n *network) open(instance int, leg, listen, upstream string) error {
 	p := toxiproxy.NewProxy(n.server, proxyName(instance, leg), listen, upstream)
-	if err := p.Start(); err != nil {
+	var err error
+	// A process that is being started holds the listener of testenv.FreeAddress until it has become the other program.
+	if !until(10*time.Second, func() bool { err = p.Start(); return err == nil }) {
 		return fmt.Errorf("start the proxy of %s: %w", p.Name, err)
 	}
 	n.proxies[p.Name] = p
