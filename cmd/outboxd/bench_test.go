@@ -17,7 +17,6 @@ import (
 
 	"github.com/outboxd/outboxd/internal/bench"
 	"github.com/outboxd/outboxd/internal/testenv"
-	"github.com/outboxd/outboxd/internal/workload"
 )
 
 // runBench runs the command in an environment that would spoil its own servers' settings, did the bench not keep it away.
@@ -144,18 +143,10 @@ func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 			t.Errorf("%d schemas, publications and slots are left", n)
 		}
 	}
-	if left, err := redisClient(t, redis).Keys(t.Context(), "outboxd-bench-*").Result(); err != nil || len(left) > 0 {
-		t.Errorf("streams are left: %v %v", left, err)
+	if left := streamsIn(t, redis, "outboxd-bench-"); len(left) > 0 {
+		t.Errorf("streams are left: %v", left)
 	}
-	reader, err := workload.NewPulsarReader(pulsar.URL, workload.PulsarTopics{AdminURL: pulsar.AdminURL, Namespaces: []string{"public/default"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close() //nolint:errcheck // it only read
-	left, err := reader.Topics(t.Context())
-	if err != nil || slices.ContainsFunc(left, func(name string) bool { return strings.Contains(name, "outboxd-bench-") }) {
-		t.Errorf("topics are left: %v %v", left, err)
-	}
+	wantNoTopics(t, pulsar, "outboxd-bench-")
 }
 
 func TestBenchRefusesWhatItCannotDo(t *testing.T) {

@@ -166,7 +166,7 @@ func TestDemoLeavesForeignServersAsTheyWere(t *testing.T) {
 		if after := everythingIn(t, conn); !slices.Equal(before, after) {
 			t.Errorf("before %v, after %v", before, after)
 		}
-		if left := streamsIn(t, store.URL); len(left) > 0 {
+		if left := streamsIn(t, store.URL, "outboxd-demo-"); len(left) > 0 {
 			t.Errorf("streams are left: %v", left)
 		}
 	}
@@ -198,9 +198,10 @@ func redisClient(t *testing.T, url string) *redis.Client {
 	return client
 }
 
-func streamsIn(t *testing.T, url string) []string {
+// streamsIn returns the streams of a Redis whose names begin so.
+func streamsIn(t *testing.T, url, prefix string) []string {
 	t.Helper()
-	streams, err := redisClient(t, url).Keys(t.Context(), "outboxd-demo-*").Result()
+	streams, err := redisClient(t, url).Keys(t.Context(), prefix+"*").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,13 +212,19 @@ func TestDemoLeavesForeignPulsarAsItWas(t *testing.T) {
 	t.Parallel()
 	server := testenv.Pulsar(t)
 	startDemo(t, "--for", "4s", "--pulsar", server.URL, "--pulsar-admin", server.AdminURL).wantWell()
+	wantNoTopics(t, server, "outboxd-demo-")
+}
+
+// wantNoTopics looks for topics with this in their names.
+func wantNoTopics(t *testing.T, server *testenv.PulsarServer, part string) {
+	t.Helper()
 	reader, err := workload.NewPulsarReader(server.URL, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{"public/default"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close() //nolint:errcheck // it only read
 	left, err := reader.Topics(t.Context())
-	if err != nil || slices.ContainsFunc(left, func(name string) bool { return strings.Contains(name, "outboxd-demo-") }) {
+	if err != nil || slices.ContainsFunc(left, func(name string) bool { return strings.Contains(name, part) }) {
 		t.Errorf("topics are left: %v %v", left, err)
 	}
 }
@@ -293,7 +300,7 @@ func TestDemoFailsWhenAnEventIsMissing(t *testing.T) {
 	d := startDemo(t, "--for", "3s", "--redis", store.URL)
 	d.waitFor(`^ +1s .*delivered [1-9]`)
 	client := redisClient(t, store.URL)
-	stream := streamsIn(t, store.URL)[0]
+	stream := streamsIn(t, store.URL, "outboxd-demo-")[0]
 	first, err := client.XRangeN(t.Context(), stream, "-", "+", 1).Result()
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -86,17 +87,19 @@ func doctorConfig(ctx context.Context, cfg *config.Config, timeout time.Duration
 	return look
 }
 
-// askName learns the outbox's name, by which the producers of its own instances are known. A database that does not say it leaves the
-// name of nobody: what is wrong with it is found by the checks of the database.
+// askName returns what learns the outbox's name once, when Pulsar is looked at: by it the producers of its own instances are known. A database
+// that does not say it leaves the name of nobody: what is wrong with it is found by the checks of the database.
 func askName(ctx context.Context, cfg *config.Config, timeout time.Duration) func() string {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	var name outboxName
-	if conn, err := connect(ctx, cfg, nil); err == nil {
-		_ = name.learn(ctx, conn, cfg.Database.Slot)
-		_ = closeConn(ctx, conn)
-	}
-	return name.get
+	return sync.OnceValue(func() string {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		var name outboxName
+		if conn, err := connect(ctx, cfg, nil); err == nil {
+			_ = name.learn(ctx, conn, cfg.Database.Slot)
+			_ = closeConn(ctx, conn)
+		}
+		return name.get()
+	})
 }
 
 func doctorSink(name string, s config.Sink, instance func() string) doctor.Sink {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/workload"
 )
 
 // Work is what the database did: in all until now, or between two looks.
@@ -36,8 +38,8 @@ func SettledWork(ctx context.Context, conn *pgx.Conn, schemas ...string) (Work, 
 	const looks, pause = 20, 250 * time.Millisecond
 	w, err := LookAtWork(ctx, conn, schemas...)
 	for same, i := 0, 0; err == nil && same < 5 && i < looks; i++ {
-		if err = sleep(ctx, pause); err != nil {
-			break
+		if !workload.Sleep(ctx, pause) {
+			return w, ctx.Err()
 		}
 		last := w
 		if w, err = LookAtWork(ctx, conn, schemas...); w.rows() == last.rows() {

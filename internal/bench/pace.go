@@ -111,8 +111,8 @@ func (p *Pace) writer(ctx context.Context, transactions int64) (err error) {
 			return nil
 		}
 		due := time.Duration(float64(i) * float64(b.Transaction) / p.Rate * float64(time.Second))
-		if err := sleep(ctx, time.Until(p.began.Add(due))); err != nil {
-			return err
+		if !workload.Sleep(ctx, time.Until(p.began.Add(due))) {
+			return ctx.Err()
 		}
 		if err := p.transact(ctx, conn, i*int64(b.Transaction)); err != nil {
 			return err
@@ -187,8 +187,8 @@ func (p *Pace) await(ctx context.Context) error {
 		if time.Since(moved) > stall {
 			return fmt.Errorf("%d events have not arrived, and none has for %s: %w", missing, stall, errors.Join(trouble))
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return err
+		if !workload.Sleep(ctx, 20*time.Millisecond) {
+			return ctx.Err()
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
 )
 
 // Field is where rivals of outboxd compete: the same backlog, and the same log of it.
@@ -55,8 +56,8 @@ func (f *Field) copySlot(ctx context.Context, name string) (slot string, drop fu
 			if err == nil || cleaning.Err() != nil {
 				return err
 			}
-			if err := sleep(cleaning, 50*time.Millisecond); err != nil {
-				return err
+			if !workload.Sleep(cleaning, 50*time.Millisecond) {
+				return cleaning.Err()
 			}
 		}
 	}, nil

@@ -94,7 +94,7 @@ func (r *Result) Text() string {
 			_, _ = fmt.Fprintln(t, line) // a Builder takes all
 		}
 		_ = t.Flush()
-		b.WriteString("each row arrived once, and those of a key in their order\n")
+		b.WriteString("read back from outboxd: each row arrived once, and those of a key in their order\n")
 	}
 	if l := r.Latency; l != nil {
 		fmt.Fprintf(&b, "%.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; outboxd took %.2f of a core and %s\n",

@@ -65,20 +65,8 @@ func Watch(ctx context.Context, b Broker, began time.Time, want int64, ended fun
 		if now.Sub(moved) > stall {
 			return w, fmt.Errorf("%d of %d entries are there, and none has come for %s", n, want, stall)
 		}
-		if sleep(ctx, max(5*time.Millisecond, 10*now.Sub(asked))) != nil {
+		if !workload.Sleep(ctx, max(5*time.Millisecond, 10*now.Sub(asked))) {
 			return w, errors.Join(fmt.Errorf("%d of %d entries are there", n, want), ctx.Err())
 		}
-	}
-}
-
-// sleep waits; the error is ctx's.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

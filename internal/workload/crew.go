@@ -83,7 +83,7 @@ func run(ctx context.Context, h hand) error {
 			return err
 		}
 		h.interrupted(err)
-		if !sleep(ctx, pauseAfterTrouble) {
+		if !Sleep(ctx, pauseAfterTrouble) {
 			return nil
 		}
 	}
@@ -109,7 +109,7 @@ func resolveAll[H hand](ctx context.Context, all []H) error {
 	for i, h := range all {
 		for h.inDoubt() {
 			err := h.resolve(ctx)
-			if err != nil && (permanent(err) || !sleep(ctx, pauseAfterTrouble)) {
+			if err != nil && (permanent(err) || !Sleep(ctx, pauseAfterTrouble)) {
 				return fmt.Errorf("resolve the last transaction of writer %d: %w", i, err)
 			}
 		}

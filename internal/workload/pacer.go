@@ -22,7 +22,7 @@ func (p *pacer) wait(ctx context.Context, n int) bool {
 	if p.rate <= 0 {
 		return ctx.Err() == nil
 	}
-	return sleep(ctx, time.Until(p.due(n, time.Now())))
+	return Sleep(ctx, time.Until(p.due(n, time.Now())))
 }
 
 func (p *pacer) due(n int, now time.Time) time.Time {
@@ -36,8 +36,8 @@ func (p *pacer) due(n int, now time.Time) time.Time {
 	return due
 }
 
-// sleep waits, and tells whether it did so to the end.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits, and tells whether it did so to the end; false when ctx ended before.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}

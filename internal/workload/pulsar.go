@@ -228,7 +228,7 @@ func (r *PulsarReader) Follow(ctx context.Context, handle func(Received), troubl
 				all.Go(func() { r.follow(ctx, topic, &mu, handle, trouble) })
 			}
 		}
-		sleep(ctx, lookInterval)
+		Sleep(ctx, lookInterval)
 	}
 }
 
@@ -243,7 +243,7 @@ func (r *PulsarReader) follow(ctx context.Context, topic string, mu *sync.Mutex,
 		mu.Lock()
 		trouble(err)
 		mu.Unlock()
-		if !sleep(ctx, retryInterval) {
+		if !Sleep(ctx, retryInterval) {
 			return
 		}
 	}
@@ -260,7 +260,7 @@ func (r *PulsarReader) follow(ctx context.Context, topic string, mu *sync.Mutex,
 			trouble(fmt.Errorf("read topic %s: %w", topic, err))
 		}
 		mu.Unlock()
-		if err != nil && !sleep(ctx, retryInterval) {
+		if err != nil && !Sleep(ctx, retryInterval) {
 			return
 		}
 	}

@@ -99,7 +99,7 @@ func (r *RedisReader) Follow(ctx context.Context, handle func(Received), trouble
 		}
 		if err != nil && ctx.Err() == nil {
 			trouble(err)
-			sleep(ctx, retryInterval)
+			Sleep(ctx, retryInterval)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (r *RedisReader) refresh(ctx context.Context, last map[string]string, looke
 // follow waits for entries and handles them.
 func (r *RedisReader) follow(ctx context.Context, last map[string]string, handle func(Received)) error {
 	if len(last) == 0 {
-		sleep(ctx, redisBlock)
+		Sleep(ctx, redisBlock)
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(last))
