@@ -24,8 +24,8 @@ func (p *PostgresServer) Database(t testing.TB) string {
 		t.Fatalf("create a database: %v", err)
 	}
 	t.Cleanup(func() {
-		if p.folder != nil && !p.Running() {
-			return // the test killed it, and its end removes it
+		if p.owner != nil && !p.Running() {
+			return // the test killed it, and its end removes it; a shared one is asked only under its lock
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is over
 		defer cancel()

@@ -3,6 +3,7 @@ package testenv_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,18 @@ func TestADatabaseIsDroppedWithItsSlotsAndSessions(t *testing.T) {
 	}
 	if n := ask[int](t, admin, "SELECT count(*) FROM pg_database WHERE datname LIKE 'outboxd%'"); n != 0 {
 		t.Errorf("%d databases are left", n)
+	}
+}
+
+// For the race detector: each test's end looks at the server while the others' begins do.
+func TestParallelTestsShareAServer(t *testing.T) {
+	for i := range 8 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			for range 5 {
+				t.Run("test", func(t *testing.T) { testenv.Postgres(t).Database(t) })
+			}
+		})
 	}
 }
 
