@@ -74,6 +74,25 @@ func FuzzOccurredRFC3339SaysTheSameTime(f *testing.F) {
 	})
 }
 
+// FuzzOccurredTimeIsWhatTimeParses compares with the library on any text.
+func FuzzOccurredTimeIsWhatTimeParses(f *testing.F) {
+	for _, text := range []string{
+		"2026-11-24 09:30:00.123456+00", "2026-11-24 09:30:00+00", "2026-02-29 09:30:00+00", "2024-02-29 23:59:59.9+00", "2026-11-24 24:00:00+00", "2026-11-24 09:30:60+00",
+		"2026-11-24 09:30:00.+00", "2026-11-24 09:30:00,5+00", "2026-11-24 09:30:00.12345-+00", "2026-00-24 09:30:00+00", "2026-13-24 09:30:00+00", "2026-11-00 09:30:00+00",
+		"0000-01-01 00:00:00+00", "20261-11-24 09:30:00+00", "2026-11-24 9:30:00+00", "2026-11-24T09:30:00+00", "2026-1a-24 09:30:00+00", "2026-11-24 09:30:00.123456+02", "",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		e := event.Event{OccurredAt: []byte(text)}
+		got, ok := e.OccurredTime()
+		want, err := time.Parse("2006-01-02 15:04:05Z07", text)
+		if ok != (err == nil) || ok && !got.Equal(want) {
+			t.Errorf("%q is %s, %v, want %s, %v", text, got, ok, want, err)
+		}
+	})
+}
+
 func TestSizeCountsEveryField(t *testing.T) {
 	var e event.Event
 	fields := []*[]byte{

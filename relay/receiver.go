@@ -15,6 +15,12 @@ import (
 const (
 	lookInterval = 200 * time.Millisecond // the longest wait for the log before a look at the other duties
 	budgetWait   = 100 * time.Millisecond // the same for memory
+
+	// What the server sends so long after its commit is a backlog: its events may wait a little for each other, so that batches are large and
+	// the log is not looked at for each message.
+	backlogAge  = 250 * time.Millisecond
+	gatherWait  = 10 * time.Millisecond
+	gatherBytes = 64 << 10
 )
 
 // receiver reads the stream, decodes it into chunks and hands them to the core. It is the only goroutine that touches the
@@ -40,6 +46,7 @@ type receiver struct {
 	inTx       bool
 	marked     bool // the open transaction's begin is marked, because it holds an event
 	commitTime int64
+	backlog    bool // the last message was sent long after its commit
 	nextStatus time.Time
 	sent       event.LSN // last confirmed LSN that was sent
 }
@@ -48,6 +55,7 @@ type receiver struct {
 func (r *receiver) run(ctx context.Context) error {
 	r.pending = r.freshHandover()
 	for ctx.Err() == nil {
+		gathering := r.backlog
 		until, err := r.duties()
 		if err != nil {
 			return err
@@ -55,8 +63,8 @@ func (r *receiver) run(ctx context.Context) error {
 		if r.mayEnd() {
 			return r.linger(ctx)
 		}
-		// What is buffered is taken without a look at the clock or the other duties.
-		for more := true; more; more = r.stream.Buffered() > 0 && time.Now().Before(until) {
+		// What is buffered is taken without a look at the other duties, and so is what comes of a backlog.
+		for more := true; more; more = (gathering || r.stream.Buffered() > 0) && time.Now().Before(until) {
 			message, err := r.stream.Receive(until)
 			if err != nil {
 				return err
@@ -95,7 +103,14 @@ func (r *receiver) duties() (time.Time, error) {
 	if err := r.status(); err != nil {
 		return time.Time{}, err
 	}
-	look := time.Now().Add(lookInterval)
+	wait, gather := lookInterval, 1
+	if r.backlog {
+		wait, gather = gatherWait, gatherBytes
+	}
+	if err := r.stream.Gather(gather); err != nil {
+		return time.Time{}, err
+	}
+	look := time.Now().Add(wait)
 	if r.nextStatus.Before(look) {
 		look = r.nextStatus
 	}
@@ -144,6 +159,7 @@ func (r *receiver) status() error {
 func (r *receiver) take(ctx context.Context, m wal.Message) error {
 	switch m.Kind {
 	case wal.Tick:
+		r.backlog = false // until the next message says otherwise
 		return nil
 	case wal.Keepalive:
 		r.facts.walEnd.Store(uint64(m.WALEnd))
@@ -154,7 +170,9 @@ func (r *receiver) take(ctx context.Context, m wal.Message) error {
 		}
 		return nil
 	case wal.Data:
-		return r.data(ctx, m.Data)
+		err := r.data(ctx, m.Data)
+		r.backlog = m.ServerTime.UnixMicro()-r.commitTime > backlogAge.Microseconds()
+		return err
 	default:
 		return fmt.Errorf("receive: unknown kind of message %v", m.Kind)
 	}

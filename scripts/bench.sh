@@ -3,12 +3,13 @@
 #   ROWS=300000     rows of each backlog
 #   SINKS='redis pulsar'
 #   SIZES='1 10 1000'   rows in a transaction
+#   GROWTH=yes      also how the cost grows with destinations, tenants, keys, transactions and payloads; "no" leaves it out
 #   DEBEZIUM=DIR    folder of Debezium Server; "no" leaves it out; without it Maven fetches it
 #   RESULTS=DIR     where the results are kept
 # Debezium Server needs Java 21 or later: that of JAVA_HOME, else the newest in /usr/lib/jvm.
 set -eu
 cd "$(dirname "$0")/.."
-ROWS=${ROWS:-300000} SINKS=${SINKS:-redis pulsar} SIZES=${SIZES:-1 10 1000} DEBEZIUM=${DEBEZIUM:-} RESULTS=${RESULTS:-bench-results}
+ROWS=${ROWS:-300000} SINKS=${SINKS:-redis pulsar} SIZES=${SIZES:-1 10 1000} DEBEZIUM=${DEBEZIUM:-} RESULTS=${RESULTS:-bench-results} GROWTH=${GROWTH:-yes}
 debezium_version=3.6.0.Final
 note=
 
@@ -49,7 +50,7 @@ rivals=pg_recvlogical
 [ "$DEBEZIUM" = no ] || rivals=$rivals,debezium,debezium-128m
 
 mkdir -p "$RESULTS"
-rm -f "$RESULTS"/*.json
+rm -rf "$RESULTS"/*.json "$RESULTS/growth"
 
 # measure NAME FLAG... keeps the result of one bench.
 measure() {
@@ -73,4 +74,32 @@ for sink in $SINKS; do
 	measure "$sink-delete" --sink "$sink" --rows "$ROWS" --on-sent delete
 	measure "$sink-rate" --sink "$sink" --rate 1000 --for 30s --transaction 1
 done
+# grow AXIS VALUE FLAG... keeps a result of the axis.
+grow() {
+	axis=$1 value=$2
+	shift 2
+	mkdir -p "$RESULTS/growth/$axis"
+	measure "growth/$axis/$value" "$@"
+}
+
+if [ "$GROWTH" = yes ]; then
+	for n in 1 10 100; do
+		grow tenants $n --rows "$ROWS" --tenants $n
+	done
+	for shape in '1 1' '1 10' '10 10' '100 10' '100 100'; do
+		tenants=${shape% *} topics=${shape#* }
+		grow destinations $((tenants * topics)) --rows "$ROWS" --tenants "$tenants" --topics "$topics"
+	done
+	for n in 1 10 1000 "$ROWS"; do
+		grow keys "$n" --rows "$ROWS" --keys "$n"
+	done
+	for n in 1 10 100 1000 10000 "$ROWS"; do
+		grow transaction "$n" --rows "$ROWS" --transaction "$n"
+	done
+	for n in 100 1000 10000 100000 1000000; do
+		rows=$((500000000 / n))
+		[ $rows -le "$ROWS" ] || rows=$ROWS
+		grow payload $n --rows $rows --payload $n
+	done
+fi
 ${GO:-go} run ./internal/bench/report -results "$RESULTS" -document docs/benchmarks.md -note "$note"

@@ -1,6 +1,24 @@
 package wal
 
-import "time"
+import (
+	"cmp"
+	"syscall"
+	"testing"
+	"time"
+)
 
 // SetSilenceLimit shortens how long a server may owe a sign of life.
 func (s *Stream) SetSilenceLimit(d time.Duration) { s.silenceLimit = d }
+
+// LowWater asks the kernel for how many bytes wake a Receive.
+func (s *Stream) LowWater(t *testing.T) (n int) {
+	t.Helper()
+	var getErr error
+	err := s.socket.Control(func(fd uintptr) {
+		n, getErr = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT)
+	})
+	if err := cmp.Or(err, getErr); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

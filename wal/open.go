@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -65,7 +66,21 @@ func open(ctx context.Context, conn *pgconn.PgConn, cfg Config, start event.LSN)
 		keepalives:   newKeepalives(before.senderTimeout),
 		silenceLimit: max(before.senderTimeout, minSilence),
 	}
+	if s.socket, err = socketOf(s.net); err != nil {
+		return nil, fmt.Errorf("start replication on slot %q: %w", cfg.Slot, err)
+	}
 	return s, nil
+}
+
+// socketOf returns the socket of a connection, also of one inside TLS.
+func socketOf(conn net.Conn) (syscall.RawConn, error) {
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secured.NetConn()
+	}
+	if s, ok := conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, nil
 }
 
 // slotFacts is what Open needs to know of the slot and the server before it streams.

@@ -1,10 +1,12 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -60,6 +62,8 @@ type Stream struct {
 
 	conn     *pgconn.PgConn
 	net      net.Conn
+	socket   syscall.RawConn // nil where net is no socket
+	gathers  int             // bytes, as Gather says
 	frontend *pgproto3.Frontend
 	onNotice func(*pgconn.Notice)
 
@@ -87,6 +91,25 @@ func (s *Stream) Buffered() int {
 		return 0 // the part of a message that the last Receive waited for in vain
 	}
 	return s.frontend.ReadBufferLen()
+}
+
+// Gather lets the kernel collect n bytes before it wakes a Receive that waits, which then returns a Tick at its until although less may have arrived: the
+// next one takes that without waiting. 1 wakes it for every byte, as at first. A server sends each message of a backlog by itself, and to wake
+// for each costs more than to decode it. A Unix socket wakes for every byte all the same.
+// Source: SO_RCVLOWAT in https://man7.org/linux/man-pages/man7/socket.7.html
+func (s *Stream) Gather(n int) error {
+	if n == s.gathers || s.socket == nil {
+		return nil
+	}
+	var setErr error
+	err := s.socket.Control(func(fd uintptr) {
+		setErr = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, n)
+	})
+	if err := cmp.Or(err, setErr); err != nil {
+		return fmt.Errorf("receive from the log: let %d bytes gather: %w", n, err)
+	}
+	s.gathers = n
+	return nil
 }
 
 // Receive returns the next message, or a Tick when none was complete by until. A message that arrives in parts, over however many

@@ -275,6 +275,34 @@ func TestAPassedDeadlineDoesNotBlock(t *testing.T) {
 	}
 }
 
+func TestWhatGathersIsReceivedAtTheLatestAtTheDeadline(t *testing.T) {
+	f := setup(t)
+	f.create()
+	wantGathering(t, f)
+}
+
+// wantGathering receives a row that is much less than what is to gather, and then more than that.
+func wantGathering(t *testing.T, f *fixture) {
+	t.Helper()
+	const gathers = 64 << 10
+	r := f.open(0)
+	must(t, r.Gather(gathers))
+	if got := r.LowWater(t); got != gathers {
+		t.Errorf("the kernel gathers %d bytes, want %d", got, gathers)
+	}
+	f.insert(2)
+	r.until("a small row", func(m wal.Message) bool { return m.Kind == wal.Data && m.Data[0] == 'C' })
+	f.exec("INSERT INTO outbox SELECT i, repeat('x', 500) FROM generate_series(3, 1001) i")
+	if got := len(r.next().ids); got != 999 {
+		t.Errorf("received %d rows, want 999", got)
+	}
+	must(t, r.Gather(1))
+	if got := r.LowWater(t); got != 1 {
+		t.Errorf("the kernel gathers %d bytes, want 1", got)
+	}
+	r.close()
+}
+
 func TestCloseFreesTheSlot(t *testing.T) {
 	f := setup(t)
 	f.create()

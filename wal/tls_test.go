@@ -24,6 +24,7 @@ func TestALargeMessageArrivesWholeOverTLS(t *testing.T) {
 	f.encrypt()
 	f.cfg.URL = strings.Replace(f.cfg.URL, "sslmode=disable", "sslmode=require", 1)
 	f.create()
+	wantGathering(t, f)
 	f.largeMessage(8<<20, 500_000)
 	if !query[bool](f, "SELECT ssl FROM pg_stat_ssl s JOIN pg_replication_slots r ON r.active_pid = s.pid") {
 		t.Error("the stream is not encrypted")

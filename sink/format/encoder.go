@@ -92,7 +92,7 @@ func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Po
 	}
 	m.Key = e.made(ev.AppendKey)
 	first := len(e.headers)
-	md := parseMetadata(ev.Metadata)
+	md := parseMetadata(ev.Metadata, e.format == Raw)
 	e.columns(ev)
 	e.positions(ev, frontier, replay)
 	e.metadata(&md)

@@ -16,14 +16,15 @@ type metadata struct {
 	rest        int // members that are neither
 }
 
-// parseMetadata reads the column. Most rows name no trace, and then nothing is copied.
-func parseMetadata(column []byte) metadata {
+// parseMetadata reads the column. Most rows name no trace, and then nothing is copied; with onlyTrace, where object is not asked for, such a column
+// is not even parsed.
+func parseMetadata(column []byte, onlyTrace bool) metadata {
 	text := bytes.TrimSpace(column)
 	if len(text) == 0 || string(text) == "{}" || string(text) == "null" {
 		return metadata{}
 	}
 	md := metadata{verbatim: column}
-	if text[0] != '{' || !json.Valid(text) {
+	if onlyTrace && bytes.IndexByte(text, '"') >= 0 && !mayNameTrace(text) || text[0] != '{' || !json.Valid(text) {
 		return md
 	}
 	md.object = gjson.ParseBytes(text)
@@ -42,6 +43,11 @@ func parseMetadata(column []byte) metadata {
 		md.verbatim = nil
 	}
 	return md
+}
+
+// mayNameTrace tells whether the text can have a member traceparent or tracestate. With an escape it can always.
+func mayNameTrace(text []byte) bool {
+	return bytes.IndexByte(text, '\\') >= 0 || bytes.Contains(text, []byte(`"trace`))
 }
 
 // appendRest appends the object without the trace.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,8 +37,10 @@ func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Mess
 	defer s.watchStall(cancel)()
 
 	began := time.Now()
-	err := newEntry(messages).send(ctx, p)
+	e := newEntry(messages)
+	err := e.send(ctx, p)
 	if err == nil {
+		e.release()
 		s.lastAck.Store(time.Now().UnixNano())
 		return len(messages), nil
 	}
@@ -113,10 +116,23 @@ func (s *Sink) watchStall(cancel context.CancelCauseFunc) (stop func()) {
 // entry is a batch in the client's form. It owns its bytes: after an unknown fate the client may still read them
 // when the caller's are used again.
 type entry struct {
-	messages []client.ProducerMessage
+	messages   []client.ProducerMessage
+	properties []map[string]string // of the messages, and empty ones from larger batches
 
 	mu     sync.Mutex
 	failed error // the first error of any message; guarded by mu
+}
+
+// entries are those whose acknowledgement has come: the client reads them no more, and a map for each message is most of what an entry is made of.
+var entries = sync.Pool{New: func() any { return new(entry) }}
+
+// release lets the entry be used again. Only one that landed for certain may be.
+func (e *entry) release() {
+	for i := range e.messages {
+		clear(e.properties[i])
+	}
+	clear(e.messages)
+	entries.Put(e)
 }
 
 func newEntry(messages []*sink.Message) *entry {
@@ -125,7 +141,8 @@ func newEntry(messages []*sink.Message) *entry {
 		textBytes += m.Size() - len(m.Body)
 		bodyBytes += len(m.Body)
 	}
-	e := &entry{messages: make([]client.ProducerMessage, len(messages))}
+	e := entries.Get().(*entry)
+	e.messages = slices.Grow(e.messages[:0], len(messages))[:len(messages)]
 	var texts strings.Builder
 	texts.Grow(textBytes)
 	bodies := make([]byte, 0, bodyBytes)
@@ -137,7 +154,10 @@ func newEntry(messages []*sink.Message) *entry {
 	for i, m := range messages {
 		from := len(bodies)
 		bodies = append(bodies, m.Body...)
-		properties := make(map[string]string, len(m.Headers))
+		if i == len(e.properties) {
+			e.properties = append(e.properties, make(map[string]string, len(m.Headers)))
+		}
+		properties := e.properties[i]
 		for _, h := range m.Headers {
 			properties[h.Name] = text(h.Value)
 		}

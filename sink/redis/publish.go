@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	redis "github.com/redis/go-redis/v9"
@@ -155,9 +156,6 @@ var (
 	argExec    any = "EXEC"
 )
 
-// payloadArgs is the number of arguments of the body: its name and itself.
-const payloadArgs = 2
-
 // bytesArg is a byte slice as an argument of a command. A pointer to one fits into an interface without an allocation.
 type bytesArg []byte
 
@@ -177,15 +175,33 @@ func appendFields(args []any, m *sink.Message) []any {
 func (s *Sink) compareAndAppend(c *call, st *stream) {
 	from := len(c.args)
 	c.args = append(c.args, argEvalSHA, appendScript.sha, argOne, st.name, &st.expected, s.maxLen)
+	var names []sink.Header // of the run of messages that have these fields
+	var messages *int       // how many they are
 	i := st.first
-	for range st.count {
+	for n := range st.count {
 		m := &c.batch[i]
-		c.args = append(c.args, 2*len(m.Headers)+payloadArgs)
-		c.args = appendFields(c.args, m)
+		if n == 0 || !sameNames(names, m.Headers) {
+			names, messages = m.Headers, new(int)
+			c.args = append(c.args, len(names)+1, messages)
+			for k := range names {
+				c.args = append(c.args, &names[k].Name)
+			}
+			c.args = append(c.args, argPayload)
+		}
+		*messages++
+		for k := range m.Headers {
+			c.args = append(c.args, (*bytesArg)(&m.Headers[k].Value))
+		}
+		c.args = append(c.args, (*bytesArg)(&m.Body))
 		i = c.next[i]
 	}
 	st.args = c.args[from:len(c.args):len(c.args)]
 	st.cmds = []redis.Cmder{redis.NewCmd(context.Background(), st.args...)}
+}
+
+// sameNames tells whether the headers have the same names in the same order.
+func sameNames(a, b []sink.Header) bool {
+	return slices.EqualFunc(a, b, func(x, y sink.Header) bool { return x.Name == y.Name })
 }
 
 // send runs the commands of all streams: one pipeline for each server.

@@ -33,7 +33,8 @@ end
 `
 
 // appendScript appends a batch if the stream ends where the caller believes, and returns the new end.
-// ARGV: the expected end, MAXLEN or 0, then for each message the number of its arguments and these.
+// ARGV: the expected end, MAXLEN or 0, then for each run of messages with the same fields their number of fields, the number of messages, the
+// names of the fields, and each message's values. Names that came with each message would cost a fifth more of the server's time.
 //
 // A server's refusal (memory, replica, disk) can meet the first XADD only: Redis does not check again once a
 // script has written. Should a later one fail all the same, the reply says so and the fate counts as unknown.
@@ -41,19 +42,26 @@ var appendScript = newScript(lastID + `
 if last ~= ARGV[1] then
   return redis.error_reply('FENCED the stream ends at ' .. last .. ' and not at ' .. ARGV[1])
 end
-local pcall, maxlen, i, n = redis.pcall, ARGV[2], 3, #ARGV
+local pcall, maxlen, i, n, landed = redis.pcall, ARGV[2], 3, #ARGV, false
 while i <= n do
-  local c = tonumber(ARGV[i])
-  if maxlen ~= '0' and i + c >= n then
-    last = pcall('XADD', key, 'MAXLEN', '~', maxlen, '*', unpack(ARGV, i + 1, i + c))
-  else
-    last = pcall('XADD', key, '*', unpack(ARGV, i + 1, i + c))
+  local fields, messages = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local entry = {'XADD', key, '*'}
+  for f = 1, fields do entry[2 + 2 * f] = ARGV[i + 1 + f] end
+  i = i + 2 + fields
+  for m = 1, messages do
+    for f = 1, fields do entry[3 + 2 * f] = ARGV[i + f - 1] end
+    i = i + fields
+    if maxlen ~= '0' and i > n then
+      last = pcall('XADD', key, 'MAXLEN', '~', maxlen, unpack(entry, 3, 3 + 2 * fields))
+    else
+      last = pcall(unpack(entry, 1, 3 + 2 * fields))
+    end
+    if type(last) == 'table' then
+      if not landed then return last end
+      return redis.error_reply('PARTIAL ' .. last.err)
+    end
+    landed = true
   end
-  if type(last) == 'table' then
-    if i == 3 then return last end
-    return redis.error_reply('PARTIAL ' .. last.err)
-  end
-  i = i + c + 1
 end
 return last`)
 

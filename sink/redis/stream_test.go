@@ -50,6 +50,39 @@ func TestFieldsStandInOrderWithThePayloadLast(t *testing.T) {
 	})
 }
 
+// The script takes the names of fields once for messages in a row that share them.
+func TestEachMessageKeepsItsFieldsWhateverItsNeighboursHave(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg redis.Config) {
+		cfg.MaxLen = 1000
+		s, c, stream := setup(t, cfg)
+		messages := batch(stream, 1, 60)
+		var want []string
+		for i := range messages {
+			m := &messages[i]
+			for k := range []int{0, 2, 2, 1, 2}[i%5] {
+				m.Headers = append(m.Headers, sink.Header{Name: fmt.Sprintf("field-%d-%d", i/10%2, k), Value: fmt.Appendf(nil, "%d-%d", i, k)})
+			}
+			fields := []any{}
+			for _, h := range m.Headers {
+				fields = append(fields, h.Name, string(h.Value))
+			}
+			want = append(want, fmt.Sprint(append(fields, "payload", string(m.Body))))
+		}
+		mustPublish(t, s, messages)
+		entries, err := c.Do(t.Context(), "XRANGE", stream, "-", "+").Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, entry := range entries {
+			got = append(got, fmt.Sprint(entry.([]any)[1]))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("entries\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
 // A consumer that deletes what it has read is common; the last entry's id would then no longer tell that another instance wrote.
 func TestLateBatchIsRefusedThoughTheEndWasDeleted(t *testing.T) {
 	older, c, stream := setup(t, redis.Config{})

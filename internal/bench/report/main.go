@@ -44,7 +44,12 @@ func report(results, document, note string) error {
 	if !ok || !closed {
 		return fmt.Errorf("%s lacks the lines %q and %q", document, begin, end)
 	}
-	charts, err := draw(all, filepath.Join(filepath.Dir(document), "charts"))
+	folder := filepath.Join(filepath.Dir(document), "charts")
+	charts, err := draw(all, folder)
+	if err != nil {
+		return err
+	}
+	grown, err := growth(results, folder)
 	if err != nil {
 		return err
 	}
@@ -52,11 +57,14 @@ func report(results, document, note string) error {
 	for _, c := range charts {
 		body += fmt.Sprintf("\n![%s](charts/%s)\n", c.title, c.file)
 	}
-	return os.WriteFile(document, []byte(head+begin+body+end+tail), 0o644) //nolint:gosec // a document is for everybody
+	return os.WriteFile(document, []byte(head+begin+body+grown+end+tail), 0o644) //nolint:gosec // a document is for everybody
 }
 
-// read reads all results, in the order of their files' names.
+// read reads all results of a folder, in the order of their files' names. Without the folder it is fs.ErrNotExist.
 func read(folder string) (all []bench.Result, err error) {
+	if _, err := os.Stat(folder); err != nil {
+		return nil, err
+	}
 	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,20 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.MkdirAll(filepath.Join(results, "growth", "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i, speed := range []float64{800, 1000} { // more keys in the first file
+		grown := drained("redis", "keep", 10)
+		grown.Load.Keys, grown.Runs[2].StreamingPerSecond = 1000/(1+999*i), speed
+		text, err := json.Marshal(grown)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(results, "growth", "keys", fmt.Sprint(i)+".json"), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(document, []byte("before\n"+begin+"old\n"+end+"after\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +80,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	for _, want := range []string{
 		"before\n" + begin + "Nothing is missing.", end + "after\n", "Abacus, 2 cores, linux", "outboxd v1, PostgreSQL 17", "PostgreSQL has fsync = on",
 		"| 10 | outboxd | 0.90 | 3.00 | 5.0 us | 0.10 |", "| 1 | pg_recvlogical | 1.00 | 3.33 |", "| redis | mark | lean | 10 | 0.50 | 5.0 us | 100 B | 1.00 | 100 |",
-		"| redis | 1000 | 1 | 1.2 |", "](charts/redis-speed.svg)",
+		"| redis | 1000 | 1 | 1.2 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)", "](charts/redis-speed.svg)",
 		"To redis, transactions of 10: polling is left out: it fell asleep.",
 	} {
 		if !strings.Contains(string(text), want) {
