@@ -243,6 +243,9 @@ func (s *Stream) Close(ctx context.Context) error {
 
 // end sends CopyDone and drops what arrives until the server is ready for another command.
 func (s *Stream) end() error {
+	if err := s.Gather(1); err != nil {
+		return err
+	}
 	s.frontend.Send(&pgproto3.CopyDone{})
 	if err := s.frontend.Flush(); err != nil {
 		return fmt.Errorf("end stream: %w", err)
