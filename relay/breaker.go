@@ -240,13 +240,14 @@ func (c *core) outageHolds() bool {
 	return false
 }
 
-// relieve parks what waits at slow destinations, when others go without memory for that. Where there is no other, waiting is as good.
+// relieve parks what waits at slow destinations, when others go without memory for that. Where there is no other, waiting is as good. One that is
+// late because it stood in line for a publisher is not slow: its whole sink is, and that concerns only the destinations of other sinks.
 func (c *core) relieve(now time.Time) {
 	if c.outageHolds() {
 		return
 	}
-	var slow []*destination
-	others := false
+	var slow, behind []*destination
+	punctual := make(map[*sinkLane]bool) // those with a destination that is not late
 	for _, t := range c.targets {
 		if len(t.waiting) > 0 && !t.rehoming && now.Sub(t.waiting[0].chunk.since) > slowAfter {
 			c.parkUnresolved(t)
@@ -254,14 +255,24 @@ func (c *core) relieve(now time.Time) {
 		}
 		for _, d := range t.partitions {
 			late := d.lane.Len() > 0 && now.Sub(d.lane.Oldest().Value.chunk.since) > slowAfter
-			if late && !d.lane.Keys.Whole() {
+			switch {
+			case !late:
+				punctual[d.sink] = true
+			case d.lane.Keys.Whole():
+			case !d.blocked() && d.inLine(now) > slowAfter/2:
+				behind = append(behind, d)
+			default:
 				slow = append(slow, d)
 			}
-			others = others || !late
 		}
 	}
-	if !others {
+	if len(punctual) == 0 {
 		return
+	}
+	for _, d := range behind {
+		if !punctual[d.sink] || len(punctual) > 1 {
+			slow = append(slow, d)
+		}
 	}
 	for _, d := range slow {
 		c.cfg.Log.Warn().Str("sink", d.sink.name).Str("destination", d.name).Int("events", d.lane.Len()).

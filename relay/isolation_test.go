@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/sink"
 )
@@ -93,5 +95,34 @@ func TestManyDestinationsThatHangHoldUpNoOther(t *testing.T) {
 	}
 	if took := time.Since(started); took > events*timeout/2 {
 		t.Errorf("%d events took %s, one after the other: each waited for destinations that hang", events, took)
+	}
+}
+
+// unhurried is a sink that takes its time for each tail.
+type unhurried struct{ sink.Sink }
+
+func (u unhurried) Tail(ctx context.Context, destination string, n int) ([]sink.Entry, error) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Second):
+	}
+	return u.Sink.Tail(ctx, destination, n)
+}
+
+func TestDestinationsInLineAreNotTakenForSlow(t *testing.T) {
+	r := newRig(t, "", "")
+	const destinations, each = 64, 60 // some tails at a time take many seconds, and the budget is a third of all
+	r.exec(`INSERT INTO outbox (tenant_id, aggregate_type, aggregate_id, topic, occurred_at, payload)
+		SELECT 'tenant' || i % $1, 'order', i::text, 'orders', now(), '{}' FROM generate_series(0, $1::int * $2::int - 1) i`, destinations, each)
+	var log lines
+	r.start(func(c *relay.Config) {
+		c.Sinks = map[string]sink.Sink{"redis": unhurried{c.Sinks["redis"]}}
+		c.MemoryBudget, c.Log = 1<<20, zerolog.New(&log)
+	})
+	for i := range destinations {
+		r.eventually("all events are there", func() bool { return r.length(fmt.Sprint("tenant", i, ":orders")) == each })
+	}
+	if n := log.count("the destination is slow"); n > destinations/8 { // on a busy machine one or the other may be
+		t.Errorf("%d of %d destinations were taken for slow", n, destinations)
 	}
 }

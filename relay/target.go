@@ -133,7 +133,9 @@ type destination struct {
 	name    string
 	lane    *lane.Destination[*entry]
 	failure failure
-	queued  bool // it stands in one of the sink's lists
+	queued  bool          // it stands in one of the sink's lists
+	lined   time.Time     // when it got in line
+	waited  time.Duration // in line, the last time
 
 	refused   *refusal  // why the event at the head of the queue is to be parked
 	table     tableWork // what the table lane does here
@@ -205,7 +207,15 @@ func (d *destination) enqueue() {
 	default:
 		return
 	}
-	d.queued = true
+	d.queued, d.lined = true, time.Now()
+}
+
+// inLine is how long it has stood in line, or stood there before its turn came.
+func (d *destination) inLine(now time.Time) time.Duration {
+	if d.queued {
+		return now.Sub(d.lined)
+	}
+	return d.waited
 }
 
 // waitsBriefly tells whether the backlog in the table is so near its end that the log's events had better wait than be parked.
@@ -281,7 +291,7 @@ func (l *line) nextHealthy() *destination {
 func takeFirst(from *[]*destination) *destination {
 	d := (*from)[0]
 	*from = (*from)[1:]
-	d.queued = false
+	d.queued, d.waited = false, time.Since(d.lined)
 	return d
 }
 
