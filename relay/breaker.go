@@ -259,7 +259,7 @@ func (c *core) relieve(now time.Time) {
 			case !late:
 				punctual[d.sink] = true
 			case d.lane.Keys.Whole():
-			case !d.blocked() && d.inLine(now) > slowAfter/2:
+			case !d.blocked() && d.mostlyInLine(now):
 				behind = append(behind, d)
 			default:
 				slow = append(slow, d)

@@ -134,8 +134,9 @@ type destination struct {
 	lane    *lane.Destination[*entry]
 	failure failure
 	queued  bool          // it stands in one of the sink's lists
+	since   time.Time     // when there was something to do here again; zero while there is nothing
 	lined   time.Time     // when it got in line
-	waited  time.Duration // in line, the last time
+	waited  time.Duration // in line since then, before its turns
 
 	refused   *refusal  // why the event at the head of the queue is to be parked
 	table     tableWork // what the table lane does here
@@ -205,17 +206,22 @@ func (d *destination) enqueue() {
 	case queued:
 		d.sink.ready.push(d)
 	default:
+		d.since, d.waited = time.Time{}, 0
 		return
 	}
 	d.queued, d.lined = true, time.Now()
+	if d.since.IsZero() {
+		d.since = d.lined
+	}
 }
 
-// inLine is how long it has stood in line, or stood there before its turn came.
-func (d *destination) inLine(now time.Time) time.Duration {
+// mostlyInLine tells whether it has stood in line for more than half of the time since there was something to do.
+func (d *destination) mostlyInLine(now time.Time) bool {
+	waited := d.waited
 	if d.queued {
-		return now.Sub(d.lined)
+		waited += now.Sub(d.lined)
 	}
-	return d.waited
+	return waited > now.Sub(d.since)/2
 }
 
 // waitsBriefly tells whether the backlog in the table is so near its end that the log's events had better wait than be parked.
@@ -291,7 +297,8 @@ func (l *line) nextHealthy() *destination {
 func takeFirst(from *[]*destination) *destination {
 	d := (*from)[0]
 	*from = (*from)[1:]
-	d.queued, d.waited = false, time.Since(d.lined)
+	d.queued = false
+	d.waited += time.Since(d.lined)
 	return d
 }
 
