@@ -22,6 +22,12 @@
 // With the build tag soak, TestSoakIsFlat lets the application write at a steady rate without faults, and judges whether memory, goroutines, file
 // descriptors, connections and the retained log stay flat.
 //
+// # Resources
+//
+// With the build tag resources, the tests TestResources let one outboxd with its default settings have more than it may hold in memory: a transaction of
+// gigabytes, ten thousand destinations, a broker that takes a byte a second, a hundred thousand keys that wait. They judge the most memory that the
+// kernel has seen (VmHWM), and that all arrives once and in order. None judges how long it takes.
+//
 // # What is repeatable
 //
 // The seed decides which faults come in which order, when, how long and on which instance, and what the application writes. The same seed injects

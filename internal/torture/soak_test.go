@@ -3,15 +3,10 @@
 package torture
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -85,25 +80,6 @@ func (r *rig) sample(number int, metrics string) []float64 {
 	}))
 	page := r.page(metrics)
 	return []float64{page["process_resident_memory_bytes"] / 1e6, page["go_memstats_heap_inuse_bytes"] / 1e6, page["go_goroutines"], float64(len(files)), connections, retained}
-}
-
-// page reads the metrics that have no labels.
-func (r *rig) page(addr string) map[string]float64 {
-	r.t.Helper()
-	answer, err := http.Get("http://" + addr + "/metrics")
-	r.must(err)
-	defer answer.Body.Close()
-	values := map[string]float64{}
-	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
-		name, text, _ := strings.Cut(lines.Text(), " ")
-		if value, err := strconv.ParseFloat(text, 64); err == nil {
-			values[name] = value
-		}
-	}
-	if values["go_goroutines"] == 0 {
-		r.t.Fatalf("no metrics at %s; see %s", addr, filepath.Join(r.dir, "outboxd-1.log"))
-	}
-	return values
 }
 
 func column(samples [][]float64, n int) (all []float64) {
