@@ -93,10 +93,8 @@ func (c *core) probed(j *job) {
 
 // endFailure ends a failure where nothing is left to try.
 func (c *core) endFailure(f *failure) {
-	for _, d := range c.destinationsOf(f.sink) {
-		if &d.failure == f && d.lane.Len() == 0 && d.lane.Keys.Empty() {
-			c.succeed(f)
-		}
+	if d := f.destination; d != nil && d.lane.Len() == 0 && d.lane.Keys.Empty() {
+		c.succeed(f)
 	}
 }
 
@@ -150,7 +148,7 @@ func (c *core) spillWhereDue() {
 		if s.down == nil {
 			for f := range c.failing {
 				if f.sink == s.name && f.open {
-					c.spillFailure(s, f)
+					c.spillFailure(f)
 				}
 			}
 			continue
@@ -165,12 +163,11 @@ func (c *core) spillWhereDue() {
 	}
 }
 
-func (c *core) spillFailure(s *sinkLane, f *failure) {
-	for _, d := range c.destinationsOf(s.name) {
-		if &d.failure == f && !d.lane.Keys.Whole() {
-			c.holdAll(d)
-			d.enqueue()
-		}
+// spillFailure lets what waits at a destination that fails be parked. It comes for every failure at each new one, so it looks at no other destination.
+func (c *core) spillFailure(f *failure) {
+	if d := f.destination; d != nil && !d.lane.Keys.Whole() {
+		c.holdAll(d)
+		d.enqueue()
 	}
 }
 

@@ -14,9 +14,12 @@ import (
 
 // failure is what goes wrong at a destination, and when to try again.
 type failure struct {
-	sink     string
-	name     string // the destination's
-	target   string // of the destination; empty for a target's own failure
+	sink   string
+	name   string // the destination's
+	target string // of the destination; empty for a target's own failure
+
+	destination *destination // nil for a target's own failure
+
 	err      error
 	since    time.Time
 	attempts int
@@ -69,7 +72,7 @@ func (c *core) split(t *target, names []string) {
 
 func (c *core) newDestination(t *target, name string) *destination {
 	d := &destination{sink: t.sink, target: t, name: name}
-	d.failure = failure{sink: t.sink.name, name: name, target: t.name}
+	d.failure = failure{sink: t.sink.name, name: name, target: t.name, destination: d}
 	d.failure.retry = func() { c.retry(d) }
 	frontier := c.start
 	for _, parked := range []string{name, t.name} { // under its own name all partitions' events were parked

@@ -24,6 +24,7 @@ type instance struct {
 	number  int
 	program string
 	environ []string
+	flags   []string // of the command run
 	log     *os.File
 	tell    func(format string, args ...any) // of what nobody asked for
 
@@ -69,7 +70,7 @@ func (i *instance) start() bool {
 	if i.stopping {
 		return false
 	}
-	cmd := exec.Command(i.program, "run")
+	cmd := exec.Command(i.program, append([]string{"run"}, i.flags...)...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = i.environ, i.log, i.log
 	cmd.SysProcAttr = testenv.ChildAttributes()
 	if err := cmd.Start(); err != nil {

@@ -32,6 +32,7 @@ type lone struct {
 	server  *testenv.RedisServer
 	metrics string
 	environ []string
+	flags   []string // of the command run
 	log     *os.File
 	process *instance
 }
@@ -42,8 +43,7 @@ func newLone(t *testing.T, environ ...string) *lone {
 	l := &lone{rig: &rig{t: t, dir: given.dir, network: newNetwork()}, metrics: testenv.FreeAddress(t)}
 	l.must(l.folder())
 	t.Cleanup(l.network.close)
-	l.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{})
-	l.database = l.postgres.Database(t)
+	l.database = testenv.Postgres(t).Database(t)
 	l.server = testenv.NewRedis(t, testenv.RedisOptions{})
 	l.migrate()
 	l.environ = append([]string{
@@ -61,7 +61,7 @@ func newLone(t *testing.T, environ ...string) *lone {
 func (l *lone) begin(more ...string) {
 	l.t.Helper()
 	l.process = &instance{
-		name: "outboxd", program: l.process.program, log: l.log, tell: l.process.tell, environ: slices.Concat(l.environ, more),
+		name: "outboxd", program: l.process.program, log: l.log, tell: l.process.tell, environ: slices.Concat(l.environ, more), flags: l.flags,
 	}
 	running := l.process
 	running.begin()

@@ -25,7 +25,7 @@ func TestResourcesBrokerThatAcceptsAByteASecondHoldsUpNoOther(t *testing.T) {
 	leg := *server
 	leg.Host = testenv.FreeAddress(t)
 	l.must(l.network.open(0, legBroker, leg.Host, server.Host))
-	l.environ = append(l.environ, "OUTBOXD_SINKS_REDIS_URL="+l.server.URL, "OUTBOXD_SINKS_REDIS_SLOW_URL="+leg.String())
+	l.flags = []string{"--set", "sinks.redis.url=" + l.server.URL, "--set", "sinks.redis_slow.url=" + leg.String()}
 	l.begin()
 	const events = `'tenant-' || n % 10, 'orders', n % 1000, 4096`
 	l.write(0, before, events)

@@ -25,7 +25,7 @@ func TestResourcesTransactionOfGigabytesPassesInModestMemory(t *testing.T) {
 	rows := int64(*transactionBytes) / payload
 	l := newLone(t, `OUTBOXD_ROUTES=[{to: [{sink: redis, destination: "large:{tenant}:{topic}"}]}]`)
 	l.environ = append(l.environ, "REDIS_URL="+l.server.URL)
-	l.room(4 * int64(*transactionBytes)) // the table, its log, what the walsender puts aside, and as much again
+	l.room(4 * int64(*transactionBytes))                                         // the table, its log, what the walsender puts aside, and as much again
 	l.must(l.patiently(`ALTER TABLE outbox ALTER payload SET STORAGE EXTERNAL`)) // repeat('x') would be compressed
 	l.begin()
 	f := l.follow(stream)
