@@ -15,6 +15,7 @@ SEEDS      ?=
 RATE       ?=
 SIZE       ?=
 TOPICS     ?=
+KEYS       ?=
 export FOR ONLY SEEDS
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINTER     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -65,9 +66,9 @@ soak: setup ## a steady rate without faults, FOR=1h SINK=redis|pulsar RATE=400; 
 		$(if $(SINK),-torture.sink $(SINK)) $(if $(RATE),-torture.rate $(RATE))
 
 .PHONY: resources
-resources: setup ## what large and slow things take of memory: a 5 GB transaction, 10,000 destinations, a byte a second, 100,000 keys; SIZE=5e9 TOPICS=500 ONLY=Keys
+resources: setup ## what large and slow things take of memory: a 5 GB transaction, 10,000 destinations, a byte a second, 100,000 keys; SIZE=5e9 TOPICS=500 KEYS=100000 ONLY=Keys
 	$(GO) test ./internal/torture -tags resources -v -count=1 -timeout 0 -run '^TestResources.*$(ONLY)' -torture.dir $(CURDIR)/torture-report \
-		$(if $(SIZE),-resources.bytes $(SIZE)) $(if $(TOPICS),-resources.topics $(TOPICS))
+		$(if $(SIZE),-resources.bytes $(SIZE)) $(if $(TOPICS),-resources.topics $(TOPICS)) $(if $(KEYS),-resources.keys $(KEYS))
 
 .PHONY: simulate
 simulate: ## play SEEDS=100000 histories of the core on models of the servers, from SEED=1

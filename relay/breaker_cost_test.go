@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/route"
 )
 
@@ -28,5 +30,23 @@ func TestSpillingLooksAtNoDestinationThatDoesNotFail(t *testing.T) {
 	}
 	if allocated := testing.AllocsPerRun(10, c.spillWhereDue); allocated > 0 {
 		t.Errorf("it allocates %v times, as if it listed all destinations", allocated)
+	}
+}
+
+func TestRefusalWhileMemoryIsShortParksAllThatWaitsThere(t *testing.T) {
+	for _, short := range []bool{false, true} {
+		sink := newSinkLane("redis", nil, 1)
+		c := &core{
+			cfg: &Config{}, sinks: map[string]*sinkLane{sink.name: sink}, waiting: make(map[*destination]struct{}), budget: newBudget(1),
+		}
+		c.budget.starved.Store(short)
+		d := c.newTarget(sink, "stream").partitions[0]
+		c.refused(d, &entry{event: event.Event{ID: []byte("1")}}, errors.New("too large"))
+		if d.lane.Keys.Empty() {
+			t.Fatal("the key of a refused event does not wait")
+		}
+		if d.lane.Keys.Whole() != short {
+			t.Errorf("with memory that is short (%t) everything for the destination is parked: %t", short, !short)
+		}
 	}
 }

@@ -193,6 +193,9 @@ func (c *core) refused(d *destination, e *entry, err error) {
 	d.refused = &refusal{e.event.Position, err}
 	d.lane.Keys.Hold(c.keyOf(e))
 	c.succeed(&d.failure)
+	if c.budget.starved.Load() {
+		c.holdAll(d) // each refusal is parked before the next event is tried: of many, others would wait for the memory
+	}
 	c.cfg.Log.Warn().Bytes("id", e.event.ID).Stringer("position", e.event.Position).Bytes("tenant", e.event.TenantID).
 		Bytes("topic", e.event.Topic).Str("sink", d.sink.name).Str("destination", d.name).Err(err).
 		Msg("event was refused; it is parked, and later events of its key wait behind it")

@@ -4,6 +4,8 @@ package torture
 
 import (
 	"encoding/json"
+	"flag"
+	"fmt"
 	"net/http"
 	"os/exec"
 	"testing"
@@ -11,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const waitingKeys = 100_000
+var waitingKeys = flag.Int64("resources.keys", 100_000, "keys that wait")
 
 // parkedStatus is what /status says of the table lane.
 type parkedStatus struct {
@@ -43,18 +45,19 @@ const waiting = `SELECT count(*) FROM outboxd.parked WHERE state = 'waiting'`
 // TestResourcesHundredThousandWaitingKeysDrainInOrder: an event of each key is refused as too large, so that each waits by itself.
 func TestResourcesHundredThousandWaitingKeysDrainInOrder(t *testing.T) {
 	const limit = "OUTBOXD_SINKS_REDIS_MAX_MESSAGE_BYTES="
+	keys := *waitingKeys
 	l := newKeys(t, "OUTBOXD_POLL_BACKOFF_BASE=1h")
 	l.begin(limit + "1KiB")
-	l.write(0, 2*waitingKeys, `'refused', 'orders', n % 100000, CASE WHEN n < 100000 THEN 2000 ELSE 10 END`)
+	l.write(0, 2*waitingKeys, fmt.Sprintf(`'refused', 'orders', n %% %[1]d, CASE WHEN n < %[1]d THEN 2000 ELSE 10 END`, keys))
 	l.othersFlow(2*waitingKeys, 1000)
 	l.awaitNumber("events that wait", 2*waitingKeys, func() int64 { return l.count(waiting) })
-	l.awaitNumber("keys that wait", waitingKeys, func() int64 { return l.parkedStatus().WaitingKeys })
+	l.awaitNumber("keys that wait", keys, func() int64 { return l.parkedStatus().WaitingKeys })
 	l.within(modest)
 
 	l.end()
 	l.begin(limit + "1KiB")
-	l.awaitNumber("keys that wait after a restart", waitingKeys, func() int64 { return l.parkedStatus().WaitingKeys })
-	l.write(2*waitingKeys+1000, 3*waitingKeys+1000, `'refused', 'orders', (n - 1000) % 100000, 10`)
+	l.awaitNumber("keys that wait after a restart", keys, func() int64 { return l.parkedStatus().WaitingKeys })
+	l.write(2*waitingKeys+1000, 3*waitingKeys+1000, fmt.Sprintf(`'refused', 'orders', (n - 1000) %% %d, 10`, keys))
 	l.othersFlow(3*waitingKeys+1000, 1000)
 	l.awaitNumber("events that wait", 3*waitingKeys, func() int64 { return l.count(waiting) })
 	l.within(modest)
@@ -75,12 +78,12 @@ func TestResourcesHundredThousandWaitingKeysDrainInOrder(t *testing.T) {
 // TestResourcesHundredThousandKeysOfARefusingDestinationDrainInOrder: the destination refuses everything, and its backlog waits as a whole.
 func TestResourcesHundredThousandKeysOfARefusingDestinationDrainInOrder(t *testing.T) {
 	const stream = "keys:refused:orders"
-	l := newKeys(t)
+	keys, l := *waitingKeys, newKeys(t)
 	client := redis.NewClient(&redis.Options{Addr: l.server.Addr})
 	defer client.Close()
 	l.must(client.Set(t.Context(), stream, "no stream", 0).Err())
 	l.begin()
-	l.write(0, 2*waitingKeys, `'refused', 'orders', n % 100000, 10`)
+	l.write(0, 2*waitingKeys, fmt.Sprintf(`'refused', 'orders', n %% %d, 10`, keys))
 	l.othersFlow(2*waitingKeys, 1000)
 	l.awaitNumber("events that wait", 2*waitingKeys, func() int64 { return l.count(waiting) })
 	l.within(modest)
