@@ -14,7 +14,7 @@ import (
 )
 
 // reaperScript is the helper process of a folder. Lines on its standard input tell which process group runs: "run PGID", then "end PGID".
-// When the input closes, because Close closed it or because the process that held it is gone, it kills the group and removes the folder.
+// When the input closes, because Close closed it or because the process that held it is gone, it kills the group, unmounts the disk and removes the folder.
 // PostgreSQL gives each backend a group of its own, so the children of the leader are killed too, and its shared memory is released by
 // the id that postmaster.pid holds in line 7.
 const reaperScript = `
@@ -36,7 +36,7 @@ if [ -r "$dir/data/postmaster.pid" ]; then
 	[ -z "$2" ] || ipcrm -m "$2"
 fi
 tries=0
-until rm -rf -- "$dir" || [ "$tries" -ge 100 ]; do
+until { ! mountpoint -q "$dir/data" || umount "$dir/data"; } && rm -rf -- "$dir" || [ "$tries" -ge 100 ]; do
 	tries=$((tries + 1))
 	sleep 0.1
 done

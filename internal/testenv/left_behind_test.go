@@ -35,6 +35,8 @@ func startAndWait(kinds []string) {
 		switch kind {
 		case "postgres":
 			_, err = testenv.StartPostgres(context.Background(), testenv.PostgresOptions{})
+		case "disk":
+			_, err = testenv.StartPostgres(context.Background(), testenv.PostgresOptions{Disk: 512 << 20})
 		case "redis":
 			_, err = testenv.StartRedis(context.Background(), testenv.RedisOptions{})
 		case "pulsar":
@@ -62,6 +64,7 @@ func TestKillOfTheTestLeavesNothingBehind(t *testing.T) {
 		"during initdb":                  {"postgres", "begin", 150 * time.Millisecond},
 		"while PostgreSQL starts":        {"postgres", "begin", 900 * time.Millisecond},
 		"with running servers":           {"redis postgres redis postgres", "ready", 0},
+		"with a disk of its own":         {"disk", "ready", 0},
 		"while Pulsar starts":            {"pulsar", "begin", 3 * time.Second},
 		"while the Java machine starts ": {"pulsar", "begin", 300 * time.Millisecond},
 	} {
@@ -69,6 +72,9 @@ func TestKillOfTheTestLeavesNothingBehind(t *testing.T) {
 			t.Parallel()
 			if strings.Contains(c.kinds, "pulsar") {
 				testenv.Pulsar(t) // so that the starter downloads nothing, and to skip where there is none
+			}
+			if err := testenv.CanMount(); err != nil && c.kinds == "disk" {
+				t.Skip(err)
 			}
 			folder := ownFolder(t)
 			process := startStarter(t, folder, c.kinds, c.line)

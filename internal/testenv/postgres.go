@@ -22,6 +22,7 @@ type PostgresOptions struct {
 	Settings []string  // lines of postgresql.conf, such as "wal_sender_timeout = 5s"; they win over this package's
 	TLS      bool      // also take connections with TLS, see Certificates; the role "client" needs the client's certificate
 	Fsync    bool      // whether writes reach the disk before a commit returns; without it only a crash of the machine can lose any
+	Disk     int64     // size in bytes of a file system in memory for its data, which FillDisk fills; 0 for none. It needs the right to mount
 	Progress io.Writer // told what is downloaded; nil for standard error
 }
 
@@ -32,6 +33,7 @@ type PostgresServer struct {
 	Bin   string // folder of initdb, postgres and pg_ctl (and psql, where installed); empty for a server given by URL
 
 	Certificates *Certificates // with PostgresOptions.TLS; ssl_cert_file = 'expired.crt' makes the server show the expired one
+	disk         int64         // PostgresOptions.Disk
 	server
 }
 
@@ -94,6 +96,7 @@ func startPostgres(ctx context.Context, binaries postgresBinaries, o PostgresOpt
 		URL:   "postgres://postgres@" + address(ports[0]) + "/postgres?sslmode=disable",
 		Major: binaries.major,
 		Bin:   binaries.bin,
+		disk:  o.Disk,
 		server: server{
 			name: "PostgreSQL", folder: f, limit: time.Minute,
 			stop: syscall.SIGINT, discard: syscall.SIGQUIT, // fast and immediate shutdown
@@ -123,9 +126,14 @@ func (p *PostgresServer) create(ctx context.Context, owner *account, port int, o
 			env: []string{"HOME=" + p.folder.path, "LC_ALL=C"}, log: p.folder.file(logName),
 		}
 	}
-	data := p.folder.file("data")
+	data := p.folder.file(dataName)
 	if err := p.folder.write(logName, "", owner); err != nil {
 		return err
+	}
+	if o.Disk > 0 {
+		if err := p.folder.mount(o.Disk, owner); err != nil {
+			return err
+		}
 	}
 	err := p.folder.finish(ctx, program("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"))
 	if err != nil {
@@ -165,7 +173,7 @@ func (p *PostgresServer) secure(data string, owner *account) (settings []string,
 	} {
 		text, err := os.ReadFile(from)
 		if err == nil {
-			err = p.folder.write(filepath.Join("data", name), string(text), owner)
+			err = p.folder.write(filepath.Join(dataName, name), string(text), owner)
 		}
 		if err != nil {
 			return nil, err
