@@ -17,6 +17,12 @@
 // The instances reach PostgreSQL, and Redis, by TLS, and the faults flip bits of what passes. What is promised is what TLS promises: such a connection
 // ends, and ends like one that was cut. Without TLS nothing is promised.
 //
+// # A full disk
+//
+// PostgreSQL's data and log lie on a file system in memory of their own, which a fault shrinks to little more than what is used. A table that cannot grow
+// fails its statement. A log that cannot grow makes PostgreSQL panic; recovery needs room too, so it may end, and is started when there is some again. A
+// COMMIT that got no answer is asked for later, as after any crash. The right to mount is needed: without it the fault is left out, and the report says so.
+//
 // # Soak
 //
 // With the build tag soak, TestSoakIsFlat lets the application write at a steady rate without faults, and judges whether memory, goroutines, file

@@ -1,8 +1,12 @@
 package torture
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
+
+	"github.com/outboxd/outboxd/internal/testenv"
 )
 
 // heal takes a fault away.
@@ -14,11 +18,38 @@ type fault struct {
 	about    string
 	target   string           // what it befalls; faults of one target come one after another
 	sink     string           // the only sink that it concerns; empty for all
+	needs    *need            // what the servers must be started with; nil for nothing
 	excepted bool             // docs/guarantees.md excepts its outcome: it is injected by name only
 	hold     [2]time.Duration // shortest and longest time until it is healed
 
 	// inject makes it happen and says on what. What heals it may be nil.
 	inject func(r *rig, random *rand.Rand) (on string, cure heal, err error)
+}
+
+// need is what servers must be started with for a fault, which not every machine can do.
+type need struct{ missing func() error }
+
+var ownDisk = &need{testenv.CanMount} // of PostgreSQL's data
+
+// able leaves out the faults that this machine cannot inject, and says which and why.
+func able(chosen []fault) (all []fault, leftOut []string) {
+	missing := map[*need]error{}
+	for _, f := range chosen {
+		if _, asked := missing[f.needs]; !asked && f.needs != nil {
+			missing[f.needs] = f.needs.missing()
+		}
+		if err := missing[f.needs]; err != nil {
+			leftOut = append(leftOut, fmt.Sprintf("%s: %v", f.name, err))
+		} else {
+			all = append(all, f)
+		}
+	}
+	return all, leftOut
+}
+
+// needed tells whether one of the faults needs something.
+func needed(n *need, chosen []fault) bool {
+	return slices.ContainsFunc(chosen, func(f fault) bool { return f.needs == n })
 }
 
 // faults are all that there are.
@@ -29,6 +60,7 @@ var faults = []fault{
 	{name: "outboxd-roll", about: "both instances are restarted by SIGTERM, one after the other", target: "outboxd", inject: roll},
 	{name: "postgres-kill", about: "kill -9 of PostgreSQL and all its processes", target: "postgres", hold: seconds(0, 3), inject: killPostgres},
 	{name: "postgres-restart", about: "fast shutdown and start of PostgreSQL", target: "postgres", hold: seconds(0, 1), inject: restartPostgres},
+	{name: "postgres-disk-full", about: "the disk of PostgreSQL's data and log is full", target: "postgres", needs: ownDisk, hold: seconds(1, 6), inject: fillDisk},
 	{name: "sessions-end", about: "pg_terminate_backend of outboxd's sessions: all, the walsender, or the others", target: "postgres", inject: endSessions},
 	{name: "walsender-freeze", about: "SIGSTOP of the walsender", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("walsender")},
 	{name: "backend-freeze", about: "SIGSTOP of one of outboxd's other backends", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("client backend")},

@@ -15,6 +15,7 @@ type options struct {
 	sink   string // redis or pulsar
 	faults string // names, patterns as in path.Match or "all", separated by commas
 	rate   float64
+	disk   int64  // size of a file system of PostgreSQL's own; 0 for none
 	dir    string // where the report and the logs go; empty for a folder that is removed unless something was found
 }
 

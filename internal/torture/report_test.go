@@ -25,7 +25,8 @@ type report struct {
 	Left     left            `json:"left"`
 	Trouble  []string        `json:"trouble,omitempty"` // panics and data races that the instances logged
 	Rounds   int             `json:"rounds"`
-	Injected map[string]int  `json:"injected"` // fault: how often
+	Injected map[string]int  `json:"injected"`           // fault: how often
+	LeftOut  []string        `json:"left_out,omitempty"` // faults that this machine cannot inject, and why
 
 	Transactions  int64   `json:"transactions"`
 	CutCommits    int64   `json:"cut_commits"`   // whose answer was lost, to be asked for later
@@ -59,6 +60,9 @@ func (r *report) String() string {
 	}
 	fmt.Fprintf(&b, "sink %s, seed %d: %d faults in %d rounds, %.0f s; outboxd started %d times, %d commits without an answer, slowest recovery %.1f s\n",
 		r.Sink, r.Seed, total, r.Rounds, r.Storm, r.Starts, r.CutCommits, r.Slowest)
+	for _, line := range r.LeftOut {
+		fmt.Fprintf(&b, "left out: %s\n", line)
+	}
 	fmt.Fprintf(&b, "faults: %s\n%s\n", strings.Join(counts, ", "), r.Verdict.String())
 	fmt.Fprintf(&b, "left in the database: %d rows not SENT, %d parked, %d more or less than were committed\n", r.Left.Unsettled, r.Left.Parked, r.Left.Extra)
 	for _, line := range r.Trouble {

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,5 +105,23 @@ func TestWhatIsExceptedIsInjectedByNameOnly(t *testing.T) {
 	}
 	if slices.ContainsFunc(all, func(f fault) bool { return f.excepted }) {
 		t.Error("all has a fault whose outcome is excepted")
+	}
+}
+
+func TestFaultThatTheMachineCannotInjectIsLeftOut(t *testing.T) {
+	asked := 0
+	heavy := &need{func() error { asked++; return errors.New("too heavy") }}
+	all, leftOut := able([]fault{{name: "a", needs: heavy}, {name: "b"}, {name: "c", needs: &need{func() error { return nil }}}, {name: "d", needs: heavy}})
+	if len(all) != 2 || all[0].name != "b" || all[1].name != "c" {
+		t.Errorf("stays %v", all)
+	}
+	if !slices.Equal(leftOut, []string{"a: too heavy", "d: too heavy"}) || asked != 1 {
+		t.Errorf("left out %q, asked %d times", leftOut, asked)
+	}
+	if !needed(heavy, []fault{{}, {needs: heavy}}) || needed(heavy, all) {
+		t.Error("what is needed is not seen")
+	}
+	if text := (&report{LeftOut: leftOut}).String(); !strings.Contains(text, "left out: a: too heavy\n") {
+		t.Errorf("the report says %s", text)
 	}
 }
