@@ -27,7 +27,6 @@ func InsertMissing(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows 
 // insertSQL is kept prepared: nothing in its plan depends on how much is parked.
 func insertSQL(schema, unless string) string {
 	values := "n." + strings.Join(strings.Fields(columns), " n.")
-	values = strings.Replace(values, "n.due_at", "coalesce(n.due_at, now())", 1)
 	return leaseCTE(schema) + `, parked AS (
 			INSERT INTO ` + table(schema, "parked") + ` (slot, ` + columns + `) SELECT $1, ` + values + `
 			FROM unnest($3::` + table(schema, "parked_row") + `[]) AS n WHERE EXISTS (SELECT FROM lease)` + unless + `

@@ -143,3 +143,26 @@ func TestParkingWithoutTablesNamesTheMend(t *testing.T) {
 		t.Errorf("LoadAfter: %v, want ErrNotMigrated", err)
 	}
 }
+
+func TestWhatIsDueAtOnceIsSoByOutboxdsClock(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	if _, err := conn.Exec(t.Context(), `CREATE SCHEMA ahead;
+		CREATE FUNCTION ahead.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.now() + interval ''1 hour''';
+		SET search_path = ahead, pg_catalog`); err != nil {
+		t.Fatal(err)
+	}
+	dueNow := func() {
+		t.Helper()
+		if got, _ := after(t, conn, park.Cursor{}, 10, 1<<20); len(got) != 1 || got[0].Due.After(time.Now()) {
+			t.Errorf("%d rows, the first one is due at %s", len(got), got[0].Due)
+		}
+	}
+	row := rowAt(3, 2)
+	insert(t, conn, lease, []park.Row{row})
+	dueNow()
+	if err := park.Fail(t.Context(), conn, lease, row.Destination, []park.Failure{{Ref: row.Ref(), Attempts: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	dueNow()
+}

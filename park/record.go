@@ -55,7 +55,7 @@ func (a *records) row(r *Row) {
 	a.int64(pgtype.Int8OID, int64(e.Position.Ordinal))
 	a.int64(pgtype.Int8OID, int64(r.Key))
 	a.int32(r.Attempts)
-	a.time(r.Due)
+	a.time(dueOf(r.Due))
 	a.bytes(reasonOf(r.Reason))
 	a.bool(r.Blocks)
 	a.landed(r)
@@ -131,6 +131,14 @@ func (a *records) time(t time.Time) {
 		return
 	}
 	a.int64(pgtype.TimestamptzOID, microsOf(t))
+}
+
+// dueOf gives what is due at once a time by this process's clock, which is the one that it is compared with. The server's may be ahead.
+func dueOf(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Now()
+	}
+	return t
 }
 
 // maxReason is how many characters of a reason are kept.

@@ -33,7 +33,7 @@ func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination,
 		id.text(f.Ref.ID)
 		replay.int32(int32(f.Ref.Replay))
 		attempts.int32(int32(f.Attempts))
-		due.time(f.Due)
+		due.time(dueOf(f.Due))
 		reason.bytes(reasonOf(f.Reason))
 		state.text(string(f.State.orWaiting()))
 		blocks.bool(f.Blocks)
@@ -50,7 +50,7 @@ func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination,
 
 func failSQL(schema string) string {
 	return leaseCTE(schema) + `, failed AS (` + changeSQL(schema,
-		`attempts = n.attempts, due_at = coalesce(n.due_at, now()), reason = n.reason, state = n.state, blocks = n.blocks`,
+		`attempts = n.attempts, due_at = n.due_at, reason = n.reason, state = n.state, blocks = n.blocks`,
 		`unnest($5::text[], $6::int4[], $7::int4[], $8::timestamptz[], $9::text[], $10::text[], $11::bool[])
 			AS u(id, replay, attempts, due_at, reason, state, blocks)`) + `)` + answer("failed")
 }
