@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the tests use, where this machine has a package manager and lets us: a C compiler (of the race detector), PostgreSQL,
-# PgBouncer, Redis, Python with its package cryptography, and for Pulsar Java 17 and Maven; and what make lint checks docker/ with: hadolint,
-# kubernetes-validate, promtool, shellcheck. It installs only what is missing, starts no service, and prints what it does. What it cannot get it
-# names with the reason; the tests then fetch what they can and skip the rest, so it fails only where Go itself is missing.
+# PgBouncer, Redis, Python with its package cryptography, libfaketime (for clocks that step), and for Pulsar Java 17 and Maven; and what make
+# lint checks docker/ with: hadolint, kubernetes-validate, promtool, shellcheck. It installs only what is missing, starts no service, and prints
+# what it does. What it cannot get it names with the reason; the tests then fetch what they can and skip the rest, so it fails only where Go itself
+# is missing.
 # shellcheck disable=SC2317 # most functions are called by a name in a variable
 set -u
 
@@ -32,6 +33,14 @@ have_cryptography() {
 }
 
 have_redis() { have redis-server || have valkey-server; }
+
+# have_faketime: the library below which PostgreSQL gets a clock of its own, where internal/testenv looks for it.
+have_faketime() {
+	for library in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib64/faketime/libfaketimeMT.so.1; do
+		[ -e "$library" ] && return
+	done
+	return 1
+}
 
 have_promtool() { have promtool; }
 
@@ -163,6 +172,7 @@ dnf)
 	get "C compiler" have_compiler gcc
 	get PostgreSQL have_postgres postgresql-server
 	get PgBouncer have_pgbouncer pgbouncer
+	get libfaketime have_faketime libfaketime
 	get Redis have_redis redis valkey
 	get "Python's cryptography" have_cryptography python3-cryptography
 	get "Java 17" have_java java-17-openjdk-headless java-latest-openjdk-headless
@@ -185,6 +195,7 @@ brew)
 	get "C compiler" have_compiler "gcc libc6-dev"
 	get PostgreSQL have_postgres postgresql
 	get PgBouncer have_pgbouncer pgbouncer
+	get libfaketime have_faketime libfaketime
 	get Redis have_redis redis-server valkey-server
 	get "Python's cryptography" have_cryptography python3-cryptography
 	get "Java 17" have_java openjdk-17-jre-headless default-jre-headless

@@ -23,6 +23,7 @@ type PostgresOptions struct {
 	TLS      bool      // also take connections with TLS, see Certificates; the role "client" needs the client's certificate
 	Fsync    bool      // whether writes reach the disk before a commit returns; without it only a crash of the machine can lose any
 	Disk     int64     // size in bytes of a file system in memory for its data, which FillDisk fills; 0 for none. It needs the right to mount
+	Clock    bool      // whether StepClock moves its wall clock. It needs libfaketime
 	Progress io.Writer // told what is downloaded; nil for standard error
 }
 
@@ -34,6 +35,7 @@ type PostgresServer struct {
 
 	Certificates *Certificates // with PostgresOptions.TLS; ssl_cert_file = 'expired.crt' makes the server show the expired one
 	disk         int64         // PostgresOptions.Disk
+	clockOwner   *account      // who reads the file that StepClock writes; nil for this process\'s user
 	server
 }
 
@@ -149,7 +151,17 @@ func (p *PostgresServer) create(ctx context.Context, owner *account, port int, o
 	if err := p.configure(data, port, o); err != nil {
 		return fmt.Errorf("configure PostgreSQL: %w", err)
 	}
-	p.command = func() command { return program("postgres", "-D", data) }
+	var environ []string
+	if o.Clock {
+		if environ, err = p.clock(owner); err != nil {
+			return err
+		}
+	}
+	p.command = func() command {
+		c := program("postgres", "-D", data)
+		c.env = append(c.env, environ...)
+		return c
+	}
 	p.ready = func(ctx context.Context) error { return p.query(ctx, "SELECT 1") }
 	return p.start(ctx)
 }

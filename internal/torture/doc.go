@@ -23,6 +23,13 @@
 // fails its statement. A log that cannot grow makes PostgreSQL panic; recovery needs room too, so it may end, and is started when there is some again. A
 // COMMIT that got no answer is asked for later, as after any crash. The right to mount is needed: without it the fault is left out, and the report says so.
 //
+// # Clocks
+//
+// PostgreSQL runs below libfaketime, where that is installed, and its wall clock is stepped while it runs; each of its processes notices within a second.
+// outboxd cannot be stepped that way: a Go program asks the kernel, not the C library. Nor can Redis: its jemalloc asks for the time before libfaketime is ready.
+// docs/guarantees.md says what each of these clocks decides. A round with a step ends when all has arrived, so that no slot is dropped before that: adoption
+// follows created_at.
+//
 // # Soak
 //
 // With the build tag soak, TestSoakIsFlat lets the application write at a steady rate without faults, and judges whether memory, goroutines, file

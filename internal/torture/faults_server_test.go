@@ -66,6 +66,16 @@ func fillRedis(r *rig, random *rand.Rand) (string, heal, error) {
 	return fmt.Sprintf("Redis, room for %d bytes", room), empty, r.broker.redis.ConfigSet(ctx, "maxmemory", strconv.Itoa(used+room)).Err()
 }
 
+// stepClock steps PostgreSQL's clock while it runs: created_at, its timers, and what outboxd has it write. The storm never drops the slot before all that
+// was written by two clocks has arrived: adoption follows created_at.
+func stepClock(r *rig, random *rand.Rand) (string, heal, error) {
+	by := time.Hour
+	if random.IntN(2) == 0 {
+		by = -by
+	}
+	return fmt.Sprintf("PostgreSQL, by %v", by), func() error { return r.postgres.StepClock(0) }, r.postgres.StepClock(by)
+}
+
 // endSessions ends connections of both instances at once.
 func endSessions(r *rig, random *rand.Rand) (string, heal, error) {
 	which := []struct{ name, types string }{

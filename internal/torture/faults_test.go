@@ -19,6 +19,7 @@ type fault struct {
 	target   string           // what it befalls; faults of one target come one after another
 	sink     string           // the only sink that it concerns; empty for all
 	needs    *need            // what the servers must be started with; nil for nothing
+	settles  bool             // its round ends when all has arrived: what it leaves behind must not meet the faults of later rounds
 	excepted bool             // docs/guarantees.md excepts its outcome: it is injected by name only
 	hold     [2]time.Duration // shortest and longest time until it is healed
 
@@ -29,7 +30,10 @@ type fault struct {
 // need is what servers must be started with for a fault, which not every machine can do.
 type need struct{ missing func() error }
 
-var ownDisk = &need{testenv.CanMount} // of PostgreSQL's data
+var (
+	ownDisk  = &need{testenv.CanMount}     // of PostgreSQL's data
+	ownClock = &need{testenv.CanStepClock} // of PostgreSQL
+)
 
 // able leaves out the faults that this machine cannot inject, and says which and why.
 func able(chosen []fault) (all []fault, leftOut []string) {
@@ -61,6 +65,7 @@ var faults = []fault{
 	{name: "postgres-kill", about: "kill -9 of PostgreSQL and all its processes", target: "postgres", hold: seconds(0, 3), inject: killPostgres},
 	{name: "postgres-restart", about: "fast shutdown and start of PostgreSQL", target: "postgres", hold: seconds(0, 1), inject: restartPostgres},
 	{name: "postgres-disk-full", about: "the disk of PostgreSQL's data and log is full", target: "postgres", needs: ownDisk, hold: seconds(1, 6), inject: fillDisk},
+	{name: "postgres-clock", about: "PostgreSQL's clock steps an hour on or back, and steps again", target: "postgres", needs: ownClock, settles: true, hold: seconds(1, 6), inject: stepClock},
 	{name: "sessions-end", about: "pg_terminate_backend of outboxd's sessions: all, the walsender, or the others", target: "postgres", inject: endSessions},
 	{name: "walsender-freeze", about: "SIGSTOP of the walsender", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("walsender")},
 	{name: "backend-freeze", about: "SIGSTOP of one of outboxd's other backends", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("client backend")},

@@ -16,6 +16,7 @@ type options struct {
 	faults string // names, patterns as in path.Match or "all", separated by commas
 	rate   float64
 	disk   int64  // size of a file system of PostgreSQL's own; 0 for none
+	clock  bool   // whether PostgreSQL has a clock of its own
 	dir    string // where the report and the logs go; empty for a folder that is removed unless something was found
 }
 

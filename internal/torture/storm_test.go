@@ -54,6 +54,7 @@ func (s *storm) next() round {
 		a := s.plan(f, s.between(0, 2*time.Second))
 		if !targets[f.target] {
 			targets[f.target] = true
+			r.settle = r.settle || f.settles
 			r.actions = append(r.actions, a)
 		}
 	}

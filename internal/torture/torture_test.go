@@ -38,6 +38,7 @@ func TestStormLosesAndDoublesNothing(t *testing.T) {
 	if needed(ownDisk, chosen) {
 		o.disk = diskSize
 	}
+	o.clock = needed(ownClock, chosen)
 	r := newRig(t, o)
 	result := r.torture(newStorm(o.seed, chosen, o.length))
 	result.LeftOut = leftOut
