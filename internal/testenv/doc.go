@@ -16,6 +16,7 @@
 //   - It works as root (PostgreSQL then runs as the user postgres or nobody) and as a normal user.
 //   - Nothing is left behind, however the process ends, kill -9 included: each server has a folder for all its files and a helper process
 //     that ends the server and removes the folder once its pipe to this process is closed. No child inherits any other descriptor.
+//   - A PostgreSQL with a disk or a clock of its own lets a test fill the one and step the other: PostgresOptions.Disk, Clock.
 //   - No goroutine runs between calls, so that goleak has nothing to say.
 //
 // # What it does not
