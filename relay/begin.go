@@ -74,7 +74,6 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 
 // beginRecord begins an epoch at the new slot.
 func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wal.Server, found bool) (string, error) {
-	cfg := &s.relay.cfg
 	if err := s.raise(ctx); err != nil {
 		return "", err
 	}
@@ -82,19 +81,25 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 	if err != nil {
 		return "", err
 	}
-	next := checkpoint.Record{SystemID: server.SystemID, Timeline: server.Timeline, Confirmed: slot.ConsistentPoint}
-	next.SkippedSnapshot = s.record.SkippedSnapshot
+	next := s.nextRecord(found, snapshot)
+	next.SystemID, next.Timeline, next.Confirmed = server.SystemID, server.Timeline, slot.ConsistentPoint
+	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
+	return snapshot, err
+}
+
+// nextRecord says what of the table is older than the log of a new slot, which snapshot does not see.
+func (s *session) nextRecord(found bool, snapshot string) checkpoint.Record {
+	next := checkpoint.Record{SkippedSnapshot: s.record.SkippedSnapshot}
 	switch {
 	case found:
 		next.Adopt = &checkpoint.Adoption{Snapshot: snapshot, Landed: s.landed()}
 		next.SettledSnapshot = s.record.SettledSnapshot
-	case cfg.SkipBacklog:
+	case s.relay.cfg.SkipBacklog:
 		next.SkippedSnapshot = snapshot
 	default:
 		next.Adopt = &checkpoint.Adoption{Snapshot: snapshot}
 	}
-	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
-	return snapshot, err
+	return next
 }
 
 // landed is the position behind which what is adopted may have landed: the old checkpoint, or that of an adoption that was not finished.
@@ -127,7 +132,7 @@ const (
 )
 
 // adopt parks the rows that are older than the slot's log, in bounded chunks. Where it was interrupted it goes on.
-func (s *session) adopt(ctx context.Context) error {
+func (s *session) adopt(ctx context.Context, tables store) error {
 	a := s.record.Adopt
 	if a == nil {
 		return nil
@@ -140,7 +145,7 @@ func (s *session) adopt(ctx context.Context) error {
 	adopted, look, reported := 0, adoptFirst, time.Now()
 	for after, end := a.After, false; !end; {
 		var found []outbox.Row
-		if found, after, end, err = s.table.Adopt(ctx, s.tables, after, look); err != nil {
+		if found, after, end, err = tables.adopt(ctx, after, look); err != nil {
 			return err
 		}
 		bytes := 0
@@ -148,11 +153,11 @@ func (s *session) adopt(ctx context.Context) error {
 			bytes += found[i].Event.Size()
 		}
 		look = adoptNext(look, bytes)
-		n, err := s.parkMissing(ctx, chosen.rows(found))
+		n, err := parkMissing(ctx, tables, chosen.rows(found))
 		if err != nil {
 			return err
 		}
-		if err := checkpoint.SaveAdoption(ctx, s.tables, s.lease, after); err != nil {
+		if err := tables.saveAdoption(ctx, after); err != nil {
 			return err
 		}
 		adopted += n
@@ -161,11 +166,11 @@ func (s *session) adopt(ctx context.Context) error {
 			s.relay.cfg.Log.Info().Int("adopted", adopted).Str("behind", after).Msg("adopting rows that are older than the slot")
 		}
 	}
-	if err := s.completeParked(ctx, a); err != nil {
+	if err := s.completeParked(ctx, tables, a); err != nil {
 		return err
 	}
 	s.relay.cfg.Log.Info().Int("adopted", adopted).Msg("rows that are older than the slot are adopted")
-	return checkpoint.EndAdoption(ctx, s.tables, s.lease)
+	return tables.endAdoption(ctx)
 }
 
 // adoptNext is how many rows are looked at next, where so many were so large together: no more than parkBytes if those are as large, so that
@@ -175,13 +180,13 @@ func adoptNext(look, bytes int) int {
 }
 
 // parkMissing parks rows by statements of a bounded size.
-func (s *session) parkMissing(ctx context.Context, rows []park.Row) (parked int, err error) {
+func parkMissing(ctx context.Context, tables store, rows []park.Row) (parked int, err error) {
 	for len(rows) > 0 {
 		n, bytes := 0, 0
 		for ; n < len(rows) && (n == 0 || bytes < parkBytes); n++ {
 			bytes += rows[n].Event.Size()
 		}
-		added, err := park.InsertMissing(ctx, s.tables, s.lease, rows[:n])
+		added, err := tables.insertMissing(ctx, rows[:n])
 		if err != nil {
 			return parked, err
 		}
@@ -268,14 +273,18 @@ func routed(cfg *Config, base park.Row) []park.Row {
 
 // completeParked parks events that were parked above the old checkpoint at the destinations for which they have no row: whether those
 // have them, only the lost log could say, and the tails do.
-func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) error {
+func (s *session) completeParked(ctx context.Context, tables store, a *checkpoint.Adoption) error {
 	if a.Landed.IsZero() {
 		return nil
 	}
 	look := adoptFirst
 	for after := (park.Cursor{Position: a.Landed}); ; {
-		events, err := park.Above(ctx, s.tables, s.lease.Schema, s.lease.Slot, after, look)
+		events, err := tables.above(ctx, after, look)
 		if err != nil || len(events) == 0 {
+			return err
+		}
+		after = events[len(events)-1].Cursor()
+		if err := placeAmongAdopted(ctx, tables, a.Epoch, events); err != nil {
 			return err
 		}
 		var rows []park.Row
@@ -289,9 +298,35 @@ func (s *session) completeParked(ctx context.Context, a *checkpoint.Adoption) er
 				}
 			}
 		}
-		if _, err := s.parkMissing(ctx, rows); err != nil {
+		if _, err := parkMissing(ctx, tables, rows); err != nil {
 			return err
 		}
-		after, look = events[len(events)-1].Cursor(), adoptNext(look, bytes)
+		look = adoptNext(look, bytes)
 	}
+}
+
+// placeAmongAdopted gives parked events the positions that their rows in the table stand for: one whose status keeps it from being adopted, a dead
+// one, comes behind adopted ones of its key that were committed before. Where the row is gone, only the position of the lost log is left.
+func placeAmongAdopted(ctx context.Context, tables store, epoch uint32, parked []park.Row) error {
+	ids := make([]string, len(parked))
+	for i := range parked {
+		ids[i] = string(parked[i].Event.ID)
+	}
+	rows, err := tables.readRows(ctx, ids)
+	if err != nil {
+		return err
+	}
+	positions := make(map[string]event.Position, len(rows))
+	for i := range rows {
+		e := &rows[i].Event
+		e.Position.Epoch = epoch
+		positions[string(e.ID)] = e.Position
+	}
+	for i := range parked {
+		e := &parked[i].Event
+		if at, there := positions[string(e.ID)]; there {
+			e.Position = at
+		}
+	}
+	return nil
 }

@@ -288,10 +288,10 @@ func (c *core) relieveWake(now time.Time) time.Time {
 }
 
 // tailJob is the reading of the destination's tail: deep where rows of the table lane may be there.
-func (d *destination) tailJob() *job {
+func (d *destination) tailJob(cfg *Config) *job {
 	j := &job{kind: jobTail, sink: d.sink, spans: []span{{destination: d}}, suspect: d.suspect(), depth: 1}
 	if !d.lane.Keys.Empty() || d.doubt {
-		j.depth = sink.MaxBatch
+		j.depth = cfg.largestBatch
 	}
 	if d.doubt {
 		j.back = d.landedAfter

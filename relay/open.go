@@ -44,7 +44,7 @@ func (s *session) open(parent context.Context) error {
 		return err
 	}
 	s.relay.lost = nil
-	if err := s.adopt(patient); err != nil {
+	if err := s.adopt(patient, s.store(s.tables)); err != nil {
 		return err
 	}
 	var err error

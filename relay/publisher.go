@@ -55,12 +55,13 @@ type job struct {
 
 // publisher runs the jobs of one channel, one at a time.
 type publisher struct {
-	jobs        <-chan *job
-	results     chan<- *job
-	encoder     *format.Encoder
-	timeout     time.Duration
-	facts       *facts
-	atLeastOnce bool // tails are not read
+	jobs         <-chan *job
+	results      chan<- *job
+	encoder      *format.Encoder
+	timeout      time.Duration
+	facts        *facts
+	largestBatch int  // as Config has it
+	atLeastOnce  bool // tails are not read
 
 	messages []sink.Message
 }
@@ -124,9 +125,9 @@ func (p *publisher) tail(ctx context.Context, j *job) (highest event.Position, r
 	name := j.spans[0].destination.name
 	entries, err := j.sink.sink.Tail(ctx, name, n)
 	if err == nil && n == 1 && len(entries) > 0 && highestOf(entries).IsZero() {
-		entries, err = j.sink.sink.Tail(ctx, name, sink.MaxBatch)
+		entries, err = j.sink.sink.Tail(ctx, name, p.largestBatch)
 	}
-	for err == nil && !j.back.IsZero() && n > 1 && len(entries) >= n && n < deepest && !leadsBackTo(entries[sink.MaxBatch:], j.back) {
+	for err == nil && !j.back.IsZero() && n > 1 && len(entries) >= n && n < deepest && !leadsBackTo(entries[p.largestBatch:], j.back) {
 		n *= 4 // one batch more than leads back: the last one before may hold rows of the table lane
 		entries, err = j.sink.sink.Tail(ctx, name, n)
 	}

@@ -63,6 +63,8 @@ type Config struct {
 	MeasureInterval time.Duration // between two looks at the slot and the standbys, one statement each; 0: only in an outage
 	MaxTenants      int           // with metrics of their own; the others are counted together. 0: no metrics by tenant
 
+	largestBatch int // that may have landed at one destination before it was settled: sink.MaxBatch; the simulation's is smaller
+
 	Log      zerolog.Logger
 	Registry prometheus.Registerer
 }
@@ -111,6 +113,7 @@ type Relay struct {
 // New returns a relay that does nothing until Run.
 func New(cfg Config) *Relay {
 	cfg.Table.MaxKeys = cmp.Or(cfg.Table.MaxKeys, maxKeys)
+	cfg.largestBatch = cmp.Or(cfg.largestBatch, sink.MaxBatch)
 	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry, cfg.MaxTenants), stopping: make(chan struct{})}
 	r.facts.enter(StateConnecting, "starting")
 	promauto.With(cfg.Registry).NewGaugeFunc(prometheus.GaugeOpts{

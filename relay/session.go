@@ -221,7 +221,7 @@ func (s *session) publishers(c *core) []*publisher {
 			for range n {
 				all = append(all, &publisher{
 					jobs: lane.jobs[kind], results: c.results, encoder: cfg.NewEncoder(), timeout: cfg.PublishTimeout,
-					facts: s.relay.facts, atLeastOnce: cfg.AtLeastOnce,
+					facts: s.relay.facts, largestBatch: cfg.largestBatch, atLeastOnce: cfg.AtLeastOnce,
 				})
 			}
 		}

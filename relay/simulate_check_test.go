@@ -13,7 +13,7 @@ func (w *world) check() {
 	for _, at := range w.places[1:] {
 		w.checkOrder(at)
 	}
-	passed := max(w.db.checkpoint, w.db.slot)
+	passed := w.db.passed()
 	for _, tx := range w.db.log {
 		for _, r := range tx.rows {
 			w.checkRow(r, tx.end <= passed)
@@ -34,7 +34,7 @@ func (w *world) checkOrder(at park.Destination) {
 			switch {
 			case before.ID == e.ID:
 				panic(fmt.Sprintf("doubled: %s at %s", e.ID, at))
-			case before.Position.After(e.Position) && string(w.db.rows[before.ID].event.AggregateID) == string(r.event.AggregateID):
+			case w.db.rows[before.ID].comesBehind(r):
 				panic(fmt.Sprintf("order: %s behind %s at %s", e.ID, before.ID, at))
 			}
 		}
@@ -64,6 +64,11 @@ func (w *world) checkRow(r *simRow, confirmed bool) {
 	}
 }
 
+// comesBehind tells whether r is a later event of the other's key.
+func (r *simRow) comesBehind(other *simRow) bool {
+	return string(r.event.AggregateID) == string(other.event.AggregateID) && r.event.Position.After(other.event.Position)
+}
+
 func (w *world) landed(r *simRow, at park.Destination) bool {
 	for _, e := range w.broker.topic(at.Name).entries {
 		if e.ID == string(r.event.ID) {
@@ -79,8 +84,8 @@ func (w *world) parkedAt(r *simRow, at park.Destination) *park.Row {
 
 // unfinished says what is still to be done; empty when nothing is.
 func (w *world) unfinished() string {
-	if w.db.checkpoint < w.db.end() {
-		return fmt.Sprintf("the checkpoint is %s of %s", w.db.checkpoint, w.db.end())
+	if w.db.record.Confirmed < w.db.end() {
+		return fmt.Sprintf("the checkpoint is %s of %s", w.db.record.Confirmed, w.db.end())
 	}
 	for _, r := range w.db.inOrder() {
 		everywhere := true

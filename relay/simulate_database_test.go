@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -18,15 +19,23 @@ import (
 
 // simDatabase is a model of PostgreSQL: the log, the outbox table, and the tables of outboxd.
 type simDatabase struct {
-	w          *world
-	log        []*simTx
-	rows       map[string]*simRow
-	parked     []*park.Row // in the order of the primary key's first use
-	undurable  []park.Row  // with the protection off: rows that the park's answer came before
-	checkpoint event.LSN
-	slot       event.LSN // confirmed to the server
-	term       int64
-	replays    int
+	w         *world
+	log       []*simTx
+	rows      map[string]*simRow
+	parked    []*park.Row // in the order of the primary key's first use
+	undurable []park.Row  // with the protection off: rows that the park's answer came before
+	record    checkpoint.Record
+	slot      simSlot
+	term      int64
+	nextXid   uint32
+	replays   int
+}
+
+// simSlot is the replication slot.
+type simSlot struct {
+	confirmed  event.LSN
+	gone       bool // somebody has dropped it
+	unrecorded bool // it was made, and the record is still that of the one before
 }
 
 // simTx is a committed transaction. It becomes visible some time after it is in the log.
@@ -39,9 +48,12 @@ type simTx struct {
 
 // simRow is a row of the outbox.
 type simRow struct {
-	event  event.Event
-	status string
-	tx     *simTx
+	event    event.Event
+	status   string
+	attempts int
+	due      time.Time
+	tx       *simTx
+	xmin     uint32
 }
 
 func (d *simDatabase) end() event.LSN {
@@ -57,6 +69,14 @@ func (d *simDatabase) seen(id string) *simRow {
 		return r
 	}
 	return nil
+}
+
+// set changes a row's status, in a transaction of its own.
+func (d *simDatabase) set(r *simRow, status string) { r.status, r.xmin = status, d.xid() }
+
+func (d *simDatabase) xid() uint32 {
+	d.nextXid++
+	return d.nextXid - 1
 }
 
 func (d *simDatabase) isParked(id string) bool {
@@ -327,7 +347,7 @@ func (s simStore) count(context.Context) (park.Totals, error) { return park.Tota
 
 // snapshotText is what a statement sees, as PostgreSQL prints it.
 func (d *simDatabase) snapshotText() string {
-	low, next := uint32(0), uint32(len(d.log))+firstXid
+	low, next := uint32(0), d.nextXid
 	var running []string
 	for _, tx := range d.log {
 		if tx.visible || d.w.off == "visibility" {
@@ -345,12 +365,12 @@ func (s simStore) settle(_ context.Context, ids [][]byte) (outbox.Snapshot, erro
 	if err := s.begin(true); err != nil {
 		return outbox.Snapshot{}, err
 	}
+	snapshot, err := outbox.ParseSnapshot(s.snapshotText())
 	for _, id := range ids {
 		if r := s.seen(string(id)); r != nil && r.status == "NEW" && (s.w.off == "settle spares the parked" || !s.isParked(string(id))) {
-			r.status = "SENT"
+			s.set(r, "SENT")
 		}
 	}
-	snapshot, err := outbox.ParseSnapshot(s.snapshotText())
 	return snapshot, cmp.Or(err, s.done())
 }
 
@@ -379,7 +399,7 @@ func (d *simDatabase) leave(id string, passed event.Position) bool {
 	before := len(d.parked)
 	d.parked = slices.DeleteFunc(d.parked, func(p *park.Row) bool { return string(p.Event.ID) == id })
 	if r := d.seen(id); r != nil && before > len(d.parked) {
-		r.status = "SENT"
+		d.set(r, "SENT")
 	}
 	return before > len(d.parked)
 }
@@ -408,7 +428,8 @@ func (s simStore) mirror(_ context.Context, mirrors []outbox.Mirror) error {
 	}
 	for _, m := range mirrors {
 		if r := s.seen(m.ID); r != nil && r.status != "SENT" && s.isParked(m.ID) {
-			r.status = m.Status
+			s.set(r, m.Status)
+			r.attempts, r.due = m.RetryCount, m.RetryAfter
 		}
 	}
 	return s.done()
@@ -436,12 +457,17 @@ func (s simStore) repairMirrors(context.Context, string, int) (string, error) {
 func (d *simDatabase) unparked(status string) (rows []outbox.Row) {
 	for _, r := range d.inOrder() {
 		if r.tx.visible && r.status == status && !d.isParked(string(r.event.ID)) {
-			e := r.event
-			e.Position = event.Position{Commit: r.tx.commit, Ordinal: e.Position.Ordinal}
-			rows = append(rows, outbox.Row{Event: e, Status: r.status, CreatedAt: time.Now(), Xmin: r.tx.xid})
+			rows = append(rows, r.read())
 		}
 	}
 	return rows
+}
+
+// read is the row as a query returns it.
+func (r *simRow) read() outbox.Row {
+	e := r.event
+	e.Position.Epoch = 0
+	return outbox.Row{Event: e, Status: r.status, RetryCount: r.attempts, RetryAfter: r.due, CreatedAt: time.Now(), Xmin: r.xmin}
 }
 
 func (s simStore) dueFailed(context.Context, int) ([]outbox.Row, error) {
@@ -467,9 +493,7 @@ func (s simStore) save(_ context.Context, confirmed event.LSN) error {
 	if s.w.off == "checkpoint waits" {
 		confirmed = s.end()
 	}
-	if s.checkpoint < confirmed {
-		s.checkpoint = confirmed
-	}
+	s.record.Confirmed = max(s.record.Confirmed, confirmed)
 	return s.done()
 }
 
@@ -480,5 +504,5 @@ func (s simStore) snapshot(context.Context) (string, error) { return s.snapshotT
 func (s simStore) logEnd(context.Context) (event.LSN, error) { return s.end(), s.begin(false) }
 
 func (s simStore) measure(context.Context) (measured, error) {
-	return measured{unconfirmedBytes: int64(s.end() - s.slot)}, s.begin(false)
+	return measured{unconfirmedBytes: int64(s.end() - s.slot.confirmed)}, s.begin(false)
 }

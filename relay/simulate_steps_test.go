@@ -71,8 +71,8 @@ func (w *world) crash() {
 	if i == nil {
 		return
 	}
-	kind := w.choose(3)
-	w.note("session %d: %s", i.store.term, [...]string{"the process dies", "the connection breaks", "is frozen"}[kind])
+	kind := w.choose(4)
+	w.note("session %d: %s", i.store.term, [...]string{"the process dies", "the connection breaks", "is frozen", "the slot is dropped"}[kind])
 	switch {
 	case kind == 0:
 		w.end(i)
@@ -89,6 +89,9 @@ func (w *world) crash() {
 		}
 		w.end(i)
 		w.start(i.sinks)
+	case kind == 3:
+		w.end(i)
+		w.db.slot.gone = true
 	case len(w.instances) < 2:
 		w.start(nil)
 	}

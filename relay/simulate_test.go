@@ -44,12 +44,13 @@ func play(r *Relay, script []byte, off string, notes bool) (fault string, lines 
 	return "", w.notes
 }
 
-// shorten cuts from a script what it does not need to fail.
-func shorten(r *Relay, script []byte, off string) []byte {
+// shorten cuts from a script what it does not need to fail in the same way.
+func shorten(r *Relay, script []byte, fault string) []byte {
+	kind, _, _ := strings.Cut(fault, ":")
 	for size := len(script) / 2; size > 0; size /= 2 {
 		for at := 0; at+size <= len(script); {
 			shorter := append(append([]byte(nil), script[:at]...), script[at+size:]...)
-			if fault, _ := play(r, shorter, off, false); fault != "" {
+			if fault, _ := play(r, shorter, "", false); strings.HasPrefix(fault, kind+":") {
 				script = shorter
 				continue
 			}
@@ -64,7 +65,7 @@ func TestSimulation(t *testing.T) {
 		r := simRelay()
 		for seed := *firstSeed; seed < *firstSeed+uint64(*seeds); seed++ {
 			if fault, _ := play(r, scriptOf(seed), "", false); fault != "" {
-				script := shorten(r, scriptOf(seed), "")
+				script := shorten(r, scriptOf(seed), fault)
 				short, lines := play(r, script, "", true)
 				t.Fatalf("seed %d: %s\n%s\n=> %s", seed, fault, strings.Join(lines, "\n"), short)
 			}

@@ -86,12 +86,13 @@ func simRelay() *Relay {
 		MaxRetainedWAL: 3 * simTxBytes, MemoryBudget: 1 << 20, CheckpointInterval: 100 * time.Millisecond,
 		Outbox: outbox.Config{}.WithDefaults(), Log: zerolog.Nop(), Registry: prometheus.NewRegistry(),
 	}
+	cfg.largestBatch = cfg.BatchMessages
 	return New(cfg)
 }
 
 func newWorld(r *Relay, script []byte, off string) *world {
 	w := &world{script: script, off: off, checked: map[string]int{}}
-	w.db = &simDatabase{w: w, rows: map[string]*simRow{}, checkpoint: 1, slot: 1}
+	w.db = &simDatabase{w: w, rows: map[string]*simRow{}, nextXid: firstXid, record: checkpoint.Record{Epoch: 1, Confirmed: 1}, slot: simSlot{confirmed: 1}}
 	w.broker = newSimBroker(w)
 	w.places = []park.Destination{{}, {Sink: "a", Name: "x"}, {Sink: "a", Name: "z"}, {Sink: "b", Name: "y"}}
 	shared := *r
@@ -101,7 +102,7 @@ func newWorld(r *Relay, script []byte, off string) *world {
 	if err != nil {
 		panic(err)
 	}
-	w.publisher = &publisher{encoder: encoder, timeout: time.Minute, facts: r.facts}
+	w.publisher = &publisher{encoder: encoder, timeout: time.Minute, facts: r.facts, largestBatch: r.cfg.largestBatch}
 	return w
 }
 
@@ -125,7 +126,7 @@ type pending struct {
 	then    func() error // gives the core what came of it
 }
 
-// start begins a session as session.open does: a new process, or the next session of the last one.
+// start begins a session: of a new process, or the next one of the last. It may end while it opens.
 func (w *world) start(process map[string]sink.Sink) {
 	if process == nil {
 		process = map[string]sink.Sink{}
@@ -136,17 +137,14 @@ func (w *world) start(process map[string]sink.Sink) {
 	w.db.term++
 	unlimited := -1
 	i := &instance{w: w, sinks: process, store: simStore{w.db, w.db.term, &unlimited}}
-	confirmed := max(w.db.checkpoint, w.db.slot)
 	r := *w.relay
 	r.cfg.Sinks = process
-	s := &session{
-		relay: &r, table: &outbox.Table{}, lease: event.Lease{Term: w.db.term},
-		record: checkpoint.Record{Epoch: 1, Confirmed: confirmed},
+	s := &session{relay: &r, table: &outbox.Table{}, lease: event.Lease{Term: w.db.term}, record: w.db.load()}
+	if err := w.open(s, i.store); err != nil {
+		w.note("session %d ends while it opens: %v", w.db.term, err)
+		return
 	}
-	var err error
-	if s.restored, err = restore(context.Background(), i.store, event.Position{Epoch: 1, Commit: confirmed}, r.cfg.Table.MaxKeys); err != nil {
-		panic(err)
-	}
+	confirmed := s.record.Confirmed
 	i.confirmed.Store(uint64(confirmed))
 	_, i.core = s.assemble(&i.confirmed)
 	i.tx = slices.IndexFunc(w.db.log, func(tx *simTx) bool { return tx.end > confirmed })
@@ -181,8 +179,8 @@ func (i *instance) ask() {
 	}
 	slices.SortStableFunc(asked, func(a, b *pending) int { return strings.Compare(a.name, b.name) })
 	i.pending = append(i.pending, asked...)
-	if confirmed := event.LSN(i.confirmed.Load()); i == i.w.active() && confirmed > i.w.db.slot {
-		i.w.db.slot = confirmed
+	if confirmed := event.LSN(i.confirmed.Load()); i == i.w.active() && confirmed > i.w.db.slot.confirmed {
+		i.w.db.slot.confirmed = confirmed
 	}
 }
 
@@ -263,7 +261,9 @@ func (i *instance) receive(n int) {
 	}
 	h.entries = c.entries
 	h.marks = append(h.marks, mark{kind: markChunkFull, at: len(c.entries)})
-	i.w.note("session %d receives %d events", i.store.term, len(c.entries))
+	if len(c.entries) > 0 {
+		i.w.note("session %d receives %d events", i.store.term, len(c.entries))
+	}
 	i.core.receive(h, true)
 }
 
@@ -311,11 +311,11 @@ func (w *world) commit() {
 		return
 	}
 	n := event.LSN(len(w.db.log) + 1)
-	tx := &simTx{commit: n * simTxBytes, end: n*simTxBytes + 8, xid: firstXid + uint32(n) - 1}
+	tx := &simTx{commit: n * simTxBytes, end: n*simTxBytes + 8, xid: w.db.xid()}
 	for ordinal := range 1 + w.choose(3) {
 		id := fmt.Sprintf("%d.%d", n, ordinal+1)
 		kind := w.choose(24)
-		r := &simRow{tx: tx, status: "NEW", event: event.Event{
+		r := &simRow{tx: tx, xmin: tx.xid, status: "NEW", event: event.Event{
 			ID: []byte(id), TenantID: []byte("t"), AggregateType: []byte("k"), AggregateID: []byte{'1' + byte(kind%3)},
 			Topic: []byte([]string{"orders", "orders", "orders", "orders", "orders", "mail", "mail", "none"}[kind/3]), Payload: []byte("1"),
 			Xid: tx.xid, Position: event.Position{Epoch: 1, Commit: tx.commit, Ordinal: uint32(ordinal) + 1}, Status: []byte("NEW"),

@@ -11,7 +11,7 @@ import (
 	"github.com/outboxd/outboxd/park"
 )
 
-// store is all that tasks and the settler ask of PostgreSQL, each method by statements that are durable when it returns. Those that write
+// store is all that tasks, the settler and adoption ask of PostgreSQL, each method by statements that are durable when it returns. Those that write
 // return [event.ErrTermLost], with nothing changed, when a later session has raised the term. What each does is told where database has it from;
 // the simulation has a model of it.
 type store interface {
@@ -30,6 +30,14 @@ type store interface {
 	keys(ctx context.Context, limit int, each func(park.WaitingKey)) error
 	blockedKeys(ctx context.Context, limit int, each func(park.WaitingKey)) error
 	count(ctx context.Context) (park.Totals, error)
+
+	// What is older than a new slot.
+	adopt(ctx context.Context, after string, look int) (rows []outbox.Row, last string, end bool, err error)
+	insertMissing(ctx context.Context, rows []park.Row) (int, error)
+	above(ctx context.Context, after park.Cursor, limit int) ([]park.Row, error)
+	readRows(ctx context.Context, ids []string) ([]outbox.Row, error)
+	saveAdoption(ctx context.Context, after string) error
+	endAdoption(ctx context.Context) error
 
 	// The outbox table, and both.
 	settle(ctx context.Context, ids [][]byte) (outbox.Snapshot, error)
@@ -113,6 +121,30 @@ func (d database) blockedKeys(ctx context.Context, limit int, each func(park.Wai
 
 func (d database) count(ctx context.Context) (park.Totals, error) {
 	return park.Count(ctx, d.conn, d.lease.Schema, d.lease.Slot)
+}
+
+func (d database) adopt(ctx context.Context, after string, look int) ([]outbox.Row, string, bool, error) {
+	return d.table.Adopt(ctx, d.conn, after, look)
+}
+
+func (d database) insertMissing(ctx context.Context, rows []park.Row) (int, error) {
+	return park.InsertMissing(ctx, d.conn, d.lease, rows)
+}
+
+func (d database) above(ctx context.Context, after park.Cursor, limit int) ([]park.Row, error) {
+	return park.Above(ctx, d.conn, d.lease.Schema, d.lease.Slot, after, limit)
+}
+
+func (d database) readRows(ctx context.Context, ids []string) ([]outbox.Row, error) {
+	return d.table.Read(ctx, d.conn, ids)
+}
+
+func (d database) saveAdoption(ctx context.Context, after string) error {
+	return checkpoint.SaveAdoption(ctx, d.conn, d.lease, after)
+}
+
+func (d database) endAdoption(ctx context.Context) error {
+	return checkpoint.EndAdoption(ctx, d.conn, d.lease)
 }
 
 func (d database) settle(ctx context.Context, ids [][]byte) (outbox.Snapshot, error) {

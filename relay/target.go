@@ -331,7 +331,7 @@ func (s *sinkLane) dispatch(cfg *Config) {
 			break
 		}
 		d.lane.Read()
-		s.start(d.tailJob())
+		s.start(d.tailJob(cfg))
 	}
 	for most := max(1, s.concurrency[jobPublish]/2); s.busyLent < most && s.busy[jobPublish] < s.concurrency[jobPublish]; {
 		d := s.lent.next(most)

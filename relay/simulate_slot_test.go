@@ -1,0 +1,148 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
+)
+
+// open brings a session to the point where it streams, as session.open does.
+func (w *world) open(s *session, tables simStore) (err error) {
+	if w.db.slot.gone || w.db.slot.confirmed > s.record.Confirmed {
+		if err := w.newSlot(s); err != nil {
+			return err
+		}
+	}
+	if s.record.Adopt != nil {
+		if w.choose(3) == 2 {
+			*tables.limit, w.lostAnswer = w.choose(8), w.choose(2) == 0
+		}
+		if err := s.adopt(context.Background(), tables); err != nil {
+			return err
+		}
+		*tables.limit = -1
+	}
+	s.restored, err = restore(context.Background(), tables, event.Position{Epoch: s.record.Epoch, Commit: s.record.Confirmed}, s.relay.cfg.Table.MaxKeys)
+	return err
+}
+
+// newSlot makes a slot in the place of one that is lost, as session.begin does. PostgreSQL waits for all transactions that are open, so everything
+// that is in the log is visible then.
+func (w *world) newSlot(s *session) error {
+	for _, tx := range w.db.log {
+		tx.visible = true
+	}
+	w.db.slot = simSlot{confirmed: w.db.end(), unrecorded: true}
+	w.note("a new slot begins at %s", w.db.end())
+	if w.choose(4) == 3 {
+		return errors.New("the process dies")
+	}
+	next := s.nextRecord(true, w.db.snapshotText())
+	next.Confirmed, next.Epoch = w.db.slot.confirmed, s.record.Epoch+2
+	next.Adopt.Epoch = next.Epoch - 1
+	w.db.record, w.db.slot.unrecorded = next, false
+	s.record = w.db.load()
+	return nil
+}
+
+// load is the record as a session reads it.
+func (d *simDatabase) load() checkpoint.Record {
+	r := d.record
+	if r.Adopt != nil {
+		a := *r.Adopt
+		r.Adopt = &a
+	}
+	return r
+}
+
+// passed is how far events may be gone from the log: what is below is delivered or parked. While rows are adopted, that is what the slot before
+// had confirmed.
+func (d *simDatabase) passed() event.LSN {
+	switch {
+	case d.record.Adopt != nil:
+		return d.record.Adopt.Landed.Commit
+	case d.slot.unrecorded:
+		return d.record.Confirmed
+	default:
+		return max(d.record.Confirmed, d.slot.confirmed)
+	}
+}
+
+const simLook = 2 // rows are adopted so many at once
+
+func (s simStore) adopt(_ context.Context, after string, look int) (rows []outbox.Row, last string, end bool, err error) {
+	if err := s.begin(false); err != nil {
+		return nil, "", false, err
+	}
+	behind := slices.DeleteFunc(s.inOrder(), func(r *simRow) bool { return !r.tx.visible || string(r.event.ID) <= after })
+	n := min(look, simLook, len(behind))
+	for _, r := range behind[:n] {
+		after = string(r.event.ID)
+		if r.status == "NEW" || r.status == "FAILED" {
+			rows = append(rows, r.read())
+		}
+	}
+	return rows, after, n == len(behind), s.done()
+}
+
+func (s simStore) insertMissing(_ context.Context, rows []park.Row) (int, error) {
+	if err := s.begin(true); err != nil {
+		return 0, err
+	}
+	before := len(s.parked)
+	s.add(slices.DeleteFunc(slices.Clone(rows), func(r park.Row) bool {
+		return slices.ContainsFunc(s.parked, func(p *park.Row) bool {
+			return p.Ref() == r.Ref() && p.Destination.Sink == r.Destination.Sink && p.Target == r.Target
+		})
+	}))
+	return len(s.parked) - before, s.done()
+}
+
+func (s simStore) above(_ context.Context, after park.Cursor, limit int) (rows []park.Row, err error) {
+	if err := s.begin(false); err != nil {
+		return nil, err
+	}
+	for _, p := range s.parked {
+		known := slices.ContainsFunc(rows, func(r park.Row) bool { return string(r.Event.ID) == string(p.Event.ID) })
+		if p.Replay == 0 && compareCursors(p.Cursor(), after) > 0 && !known {
+			rows = append(rows, *p)
+		}
+	}
+	slices.SortFunc(rows, func(a, b park.Row) int { return compareCursors(a.Cursor(), b.Cursor()) })
+	return rows[:min(limit, simLook, len(rows))], s.done()
+}
+
+func (s simStore) readRows(_ context.Context, ids []string) (rows []outbox.Row, err error) {
+	if err := s.begin(false); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if r := s.seen(id); r != nil {
+			rows = append(rows, r.read())
+		}
+	}
+	return rows, s.done()
+}
+
+func (s simStore) saveAdoption(_ context.Context, after string) error {
+	if err := s.begin(true); err != nil {
+		return err
+	}
+	if s.record.Adopt != nil {
+		s.record.Adopt.After = after
+	}
+	return s.done()
+}
+
+func (s simStore) endAdoption(context.Context) error {
+	if err := s.begin(true); err != nil {
+		return err
+	}
+	s.record.Adopt = nil
+	return s.done()
+}
