@@ -21,6 +21,7 @@ type simBroker struct {
 // simTopic is one destination.
 type simTopic struct {
 	entries []sink.Entry
+	terms   []int64        // of the sessions that have published them
 	fence   int            // raised by each reading of the tail
 	poison  map[string]int // ids, with how often they are still refused
 	refuses bool           // it is unavailable by itself
@@ -29,6 +30,7 @@ type simTopic struct {
 type simBatch struct {
 	topic   string
 	fence   int
+	term    int64
 	entries []sink.Entry
 }
 
@@ -51,8 +53,15 @@ func (b *simBroker) land(i int) {
 	b.late = append(b.late[:i:i], b.late[i+1:]...)
 	if t := b.topic(l.topic); t.fence == l.fence {
 		b.w.note("late batch lands at %s: %v", l.topic, l.entries)
-		t.entries = append(t.entries, l.entries...)
+		t.append(l.term, l.entries)
 		t.fence++ // whoever goes on from the old end is refused
+	}
+}
+
+func (t *simTopic) append(term int64, entries []sink.Entry) {
+	t.entries = append(t.entries, entries...)
+	for range entries {
+		t.terms = append(t.terms, term)
 	}
 }
 
@@ -133,11 +142,11 @@ func (s *simSink) publish(batch []sink.Message, results []error) {
 		all(s.fail(sink.Retry, true, "try again"))
 		return
 	case fateLate:
-		s.broker.late = append(s.broker.late, simBatch{name, fence, entries})
+		s.broker.late = append(s.broker.late, simBatch{name, fence, s.broker.w.acting, entries})
 	case fatePart:
-		t.entries = append(t.entries, entries[:len(entries)/2]...)
+		t.append(s.broker.w.acting, entries[:len(entries)/2])
 	case fateLands, fateNoReply:
-		t.entries = append(t.entries, entries...)
+		t.append(s.broker.w.acting, entries)
 	}
 	if fate != fateLands && len(entries) > 0 {
 		delete(s.fences, name)

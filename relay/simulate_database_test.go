@@ -19,16 +19,18 @@ import (
 
 // simDatabase is a model of PostgreSQL: the log, the outbox table, and the tables of outboxd.
 type simDatabase struct {
-	w         *world
-	log       []*simTx
-	rows      map[string]*simRow
-	parked    []*park.Row // in the order of the primary key's first use
-	undurable []park.Row  // with the protection off: rows that the park's answer came before
-	record    checkpoint.Record
-	slot      simSlot
-	term      int64
-	nextXid   uint32
-	replays   int
+	w          *world
+	log        []*simTx
+	rows       map[string]*simRow
+	parked     []*park.Row // in the order of the primary key's first use
+	undurable  []park.Row  // with the protection off: rows that the park's answer came before
+	record     checkpoint.Record
+	slot       simSlot
+	timelines  []event.LSN // where those began that came since the record was made
+	replicated int         // so many transactions of the log has the standby, for certain
+	term       int64
+	nextXid    uint32
+	replays    int
 }
 
 // simSlot is the replication slot.
@@ -50,6 +52,10 @@ type simTx struct {
 type simRow struct {
 	event    event.Event
 	status   string
+	serial   int  // in the order of commits
+	replays  int  // so many times it was to be delivered once more
+	reset    bool // a person has set it back to NEW, and the sweep has not seen it yet
+	loose    bool // nothing more is promised of it
 	attempts int
 	due      time.Time
 	tx       *simTx
@@ -110,6 +116,9 @@ func (s simStore) begin(writes bool) error {
 	if writes && s.term != s.simDatabase.term && s.w.off != "term" {
 		return event.ErrTermLost
 	}
+	if writes { // it returns when the standby has it, and with it all that came before
+		s.replicated = len(s.log)
+	}
 	return nil
 }
 
@@ -147,7 +156,10 @@ func (d *simDatabase) add(rows []park.Row) {
 	})
 	for _, r := range rows {
 		if d.find(r.Destination, r.Ref()) == nil {
-			d.w.note("row %s at %s: %s, %d attempts", r.Event.ID, r.Destination, cmp.Or(r.State, park.Waiting), r.Attempts)
+			d.w.note("row %s at %s: %s, %d attempts, replay %d", r.Event.ID, r.Destination, cmp.Or(r.State, park.Waiting), r.Attempts, r.Replay)
+			if row := d.rows[string(r.Event.ID)]; row.reset {
+				row.reset, row.loose = false, row.loose || r.Replay == 0
+			}
 			r.State = cmp.Or(r.State, park.Waiting)
 			d.parked = append(d.parked, &r)
 		}
@@ -238,8 +250,15 @@ func (s simStore) found(_ context.Context, at park.Destination, refs []event.Ref
 	if err := s.begin(true); err != nil {
 		return 0, err
 	}
-	if s.w.off == "found settled" {
+	switch s.w.off {
+	case "found settled":
 		return 0, nil
+	case "replay numbers":
+		for _, p := range s.at(at, func(p *park.Row) bool { return p.Replay > 0 }) {
+			if slices.ContainsFunc(refs, func(ref event.Ref) bool { return ref.ID == string(p.Event.ID) }) {
+				refs = append(refs, p.Ref())
+			}
+		}
 	}
 	n = s.finished(at, refs)
 	for _, p := range s.at(at, func(p *park.Row) bool { return p.State == park.Waiting }) {
@@ -465,9 +484,7 @@ func (d *simDatabase) unparked(status string) (rows []outbox.Row) {
 
 // read is the row as a query returns it.
 func (r *simRow) read() outbox.Row {
-	e := r.event
-	e.Position.Epoch = 0
-	return outbox.Row{Event: e, Status: r.status, RetryCount: r.attempts, RetryAfter: r.due, CreatedAt: time.Now(), Xmin: r.xmin}
+	return outbox.Row{Event: r.event, Status: r.status, RetryCount: r.attempts, RetryAfter: r.due, CreatedAt: time.Now(), Xmin: r.xmin}
 }
 
 func (s simStore) dueFailed(context.Context, int) ([]outbox.Row, error) {
@@ -501,7 +518,12 @@ func (s simStore) saveSettled(context.Context, string) error { return s.begin(tr
 
 func (s simStore) snapshot(context.Context) (string, error) { return s.snapshotText(), s.begin(false) }
 
-func (s simStore) logEnd(context.Context) (event.LSN, error) { return s.end(), s.begin(false) }
+func (s simStore) logEnd(context.Context) (event.LSN, error) {
+	if s.w.off == "candidates wait" {
+		return 1, s.begin(false)
+	}
+	return s.end(), s.begin(false)
+}
 
 func (s simStore) measure(context.Context) (measured, error) {
 	return measured{unconfirmedBytes: int64(s.end() - s.slot.confirmed)}, s.begin(false)

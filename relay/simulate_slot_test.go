@@ -27,7 +27,8 @@ func (w *world) open(s *session, tables simStore) (err error) {
 		}
 		*tables.limit = -1
 	}
-	s.restored, err = restore(context.Background(), tables, event.Position{Epoch: s.record.Epoch, Commit: s.record.Confirmed}, s.relay.cfg.Table.MaxKeys)
+	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
+	s.restored, err = restore(context.Background(), tables, at, s.relay.cfg.Table.MaxKeys)
 	return err
 }
 
@@ -43,10 +44,13 @@ func (w *world) newSlot(s *session) error {
 		return errors.New("the process dies")
 	}
 	next := s.nextRecord(true, w.db.snapshotText())
-	next.Confirmed, next.Epoch = w.db.slot.confirmed, s.record.Epoch+2
+	next.Confirmed, next.Epoch = w.db.slot.confirmed, s.record.Epoch+100 // as its seconds are far behind the one before
 	next.Adopt.Epoch = next.Epoch - 1
-	w.db.record, w.db.slot.unrecorded = next, false
-	s.record = w.db.load()
+	w.db.record, w.db.slot.unrecorded, w.db.timelines = next, false, nil
+	s.record, s.timelines = w.db.load(), nil
+	if w.off == "adoption recorded" {
+		w.db.record.Adopt = nil
+	}
 	return nil
 }
 
@@ -83,7 +87,7 @@ func (s simStore) adopt(_ context.Context, after string, look int) (rows []outbo
 	n := min(look, simLook, len(behind))
 	for _, r := range behind[:n] {
 		after = string(r.event.ID)
-		if r.status == "NEW" || r.status == "FAILED" {
+		if s.w.off != "older rows adopted" && (r.status == "NEW" || r.status == "FAILED") {
 			rows = append(rows, r.read())
 		}
 	}
@@ -95,6 +99,12 @@ func (s simStore) insertMissing(_ context.Context, rows []park.Row) (int, error)
 		return 0, err
 	}
 	before := len(s.parked)
+	if s.w.off == "tail back to the checkpoint" {
+		rows = slices.Clone(rows)
+		for i := range rows {
+			rows[i].LandedAfter = event.Position{}
+		}
+	}
 	s.add(slices.DeleteFunc(slices.Clone(rows), func(r park.Row) bool {
 		return slices.ContainsFunc(s.parked, func(p *park.Row) bool {
 			return p.Ref() == r.Ref() && p.Destination.Sink == r.Destination.Sink && p.Target == r.Target
@@ -106,6 +116,9 @@ func (s simStore) insertMissing(_ context.Context, rows []park.Row) (int, error)
 func (s simStore) above(_ context.Context, after park.Cursor, limit int) (rows []park.Row, err error) {
 	if err := s.begin(false); err != nil {
 		return nil, err
+	}
+	if s.w.off == "other destinations adopted" {
+		return nil, nil
 	}
 	for _, p := range s.parked {
 		known := slices.ContainsFunc(rows, func(r park.Row) bool { return string(r.Event.ID) == string(p.Event.ID) })
@@ -122,7 +135,7 @@ func (s simStore) readRows(_ context.Context, ids []string) (rows []outbox.Row, 
 		return nil, err
 	}
 	for _, id := range ids {
-		if r := s.seen(id); r != nil {
+		if r := s.seen(id); r != nil && s.w.off != "placed among the adopted" {
 			rows = append(rows, r.read())
 		}
 	}
@@ -145,4 +158,39 @@ func (s simStore) endAdoption(context.Context) error {
 	}
 	s.record.Adopt = nil
 	return s.done()
+}
+
+// promote lets a synchronous standby take the server's place. It may lack the last transactions, as far as nobody has been told that they are
+// committed, though the walsender has sent them.
+func (w *world) promote() {
+	for len(w.instances) > 0 {
+		w.end(w.instances[0])
+	}
+	w.zombies = nil // nobody hears them
+	d := w.db
+	kept := d.replicated
+	for n, tx := range d.log {
+		if tx.visible {
+			kept = max(kept, n+1)
+		}
+	}
+	kept += w.choose(len(d.log) - kept + 1)
+	for _, tx := range d.log[kept:] {
+		for _, r := range tx.rows {
+			w.note("%s is lost with the server", r.event.ID)
+			w.gone[string(r.event.ID)] = r
+			delete(d.rows, string(r.event.ID))
+		}
+	}
+	d.log, d.replicated = d.log[:kept], kept
+	d.timelines = append(d.timelines, d.end()+1)
+	d.slot.gone = d.slot.gone || w.choose(2) == 1
+}
+
+// row is the event's, also where the transaction is lost.
+func (w *world) row(id string) *simRow {
+	if r := w.db.rows[id]; r != nil {
+		return r
+	}
+	return w.gone[id]
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/outboxd/outboxd/park"
 )
 
 // step does what the script says next.
@@ -71,8 +69,8 @@ func (w *world) crash() {
 	if i == nil {
 		return
 	}
-	kind := w.choose(4)
-	w.note("session %d: %s", i.store.term, [...]string{"the process dies", "the connection breaks", "is frozen", "the slot is dropped"}[kind])
+	kind := w.choose(5)
+	w.note("session %d: %s", i.store.term, [...]string{"the process dies", "the connection breaks", "is frozen", "the slot is dropped", "a standby takes the server's place"}[kind])
 	switch {
 	case kind == 0:
 		w.end(i)
@@ -81,7 +79,7 @@ func (w *world) crash() {
 			if p := i.pending[n]; p.publish || p.tail != "" {
 				i.pending = slices.Delete(i.pending, n, n+1)
 				if p.publish && w.choose(2) == 0 {
-					w.fate = publishFate(w.choose(int(fates)))
+					w.fate, w.acting = publishFate(w.choose(int(fates))), i.store.term
 					p.run()
 					w.fate = fateLands
 				}
@@ -92,6 +90,8 @@ func (w *world) crash() {
 	case kind == 3:
 		w.end(i)
 		w.db.slot.gone = true
+	case kind == 4:
+		w.promote()
 	case len(w.instances) < 2:
 		w.start(nil)
 	}
@@ -99,7 +99,7 @@ func (w *world) crash() {
 
 // disturb changes how the brokers are, or what a person wants.
 func (w *world) disturb() {
-	switch name := []string{"a", "b"}[w.choose(2)]; w.choose(6) {
+	switch name := []string{"a", "b"}[w.choose(2)]; w.choose(7) {
 	case 0:
 		w.broker.down[name] = !w.broker.down[name]
 		w.note("broker %s is down: %v", name, w.broker.down[name])
@@ -107,29 +107,14 @@ func (w *world) disturb() {
 		t := w.broker.topic(w.places[1+w.choose(3)].Name)
 		t.refuses = !t.refuses
 		w.note("destinations refuse: %v", t.refuses)
-	case 3:
-		w.retryDead()
+	case 3, 4:
+		w.person()
 	default:
 		for _, name := range []string{"x", "y", "z"} {
 			w.broker.topic(name).refuses = false
 		}
 		clear(w.broker.down)
 		w.note("brokers work")
-	}
-}
-
-// retryDead is a person who lets dead events be tried again, and has mended what is wrong with some of them.
-func (w *world) retryDead() {
-	for _, p := range w.db.parked {
-		if r := w.db.rows[string(p.Event.ID)]; p.State == park.Dead && p.Blocks && !w.landed(r, p.Destination) {
-			p.State, p.Attempts, p.Due, p.Blocks = park.Waiting, 0, time.Time{}, false
-			w.broker.topic(p.Destination.Name).poison[string(p.Event.ID)] = w.choose(2) * forEver
-			w.note("a person retries %s at %s", p.Event.ID, p.Destination)
-		}
-	}
-	if i := w.active(); i != nil {
-		i.core.nudged()
-		i.ask()
 	}
 }
 

@@ -43,8 +43,12 @@ type world struct {
 	instances  []*instance // the last has raised the term last; those before were frozen and do not know it
 	zombies    []func()    // what ended sessions have sent, and the server may still do
 	fate       publishFate // of the batch that is published
+	acting     int64       // the term of the session that does something
 	lostAnswer bool        // a connection that is cut has its last statement done
 	locked     bool        // the application holds the rows of the outbox
+	commits    int
+	gone       map[string]*simRow // of transactions that a promotion has lost
+	acts       []act              // what people did
 
 	checked map[string]int // entries of each destination that were found right
 	notes   []string       // nil: none are taken
@@ -91,7 +95,7 @@ func simRelay() *Relay {
 }
 
 func newWorld(r *Relay, script []byte, off string) *world {
-	w := &world{script: script, off: off, checked: map[string]int{}}
+	w := &world{script: script, off: off, checked: map[string]int{}, gone: map[string]*simRow{}}
 	w.db = &simDatabase{w: w, rows: map[string]*simRow{}, nextXid: firstXid, record: checkpoint.Record{Epoch: 1, Confirmed: 1}, slot: simSlot{confirmed: 1}}
 	w.broker = newSimBroker(w)
 	w.places = []park.Destination{{}, {Sink: "a", Name: "x"}, {Sink: "a", Name: "z"}, {Sink: "b", Name: "y"}}
@@ -140,6 +144,9 @@ func (w *world) start(process map[string]sink.Sink) {
 	r := *w.relay
 	r.cfg.Sinks = process
 	s := &session{relay: &r, table: &outbox.Table{}, lease: event.Lease{Term: w.db.term}, record: w.db.load()}
+	if off := w.off; off != "epochs of timelines" {
+		s.timelines = w.db.timelines
+	}
 	if err := w.open(s, i.store); err != nil {
 		w.note("session %d ends while it opens: %v", w.db.term, err)
 		return
@@ -249,7 +256,6 @@ func (i *instance) receive(n int) {
 			h.marks = append(h.marks, mark{kind: markBegin, at: len(c.entries), time: time.Now().UnixMicro()})
 		}
 		e := tx.rows[i.row].event
-		e.Position.Epoch = 0 // the log does not know it
 		c.entries = append(c.entries, entry{event: e, chunk: c, commitTime: time.Now().UnixMicro()})
 		if i.row++; i.row == len(tx.rows) {
 			h.marks = append(h.marks, mark{kind: markCommit, at: len(c.entries), lsn: tx.end})
@@ -271,6 +277,7 @@ func (i *instance) receive(n int) {
 func (i *instance) finish(n int) {
 	p := i.pending[n]
 	i.pending = slices.Delete(i.pending, n, n+1)
+	i.w.acting = i.store.term
 	p.run()
 	i.w.note("session %d: %s", i.store.term, p.name)
 	if err := p.then(); err != nil {
@@ -288,6 +295,7 @@ func (i *instance) finish(n int) {
 // next session.
 func (w *world) end(i *instance) {
 	w.instances = slices.DeleteFunc(w.instances, func(other *instance) bool { return other == i })
+	w.acting = i.store.term
 	for _, p := range i.pending {
 		switch {
 		case p.publish:
@@ -307,27 +315,41 @@ const simTxBytes = 1000
 
 // commit makes a transaction with a few events.
 func (w *world) commit() {
-	if len(w.db.log) == mostTxs {
+	if w.commits == mostTxs {
 		return
 	}
+	tx := w.begin()
+	for range 1 + w.choose(3) {
+		kind := w.choose(24)
+		topic := []string{"orders", "orders", "orders", "orders", "orders", "mail", "mail", "none"}[kind/3]
+		r := w.insert(tx, '1'+byte(kind%3), topic)
+		for _, at := range w.destinations(r) {
+			w.broker.topic(at.Name).poison[string(r.event.ID)] = []int{0, 0, 0, 0, 0, 1, 2, forEver}[w.choose(8)]
+		}
+	}
+}
+
+// begin puts a transaction into the log.
+func (w *world) begin() *simTx {
+	w.commits++
 	n := event.LSN(len(w.db.log) + 1)
 	tx := &simTx{commit: n * simTxBytes, end: n*simTxBytes + 8, xid: w.db.xid()}
-	for ordinal := range 1 + w.choose(3) {
-		id := fmt.Sprintf("%d.%d", n, ordinal+1)
-		kind := w.choose(24)
-		r := &simRow{tx: tx, xmin: tx.xid, status: "NEW", event: event.Event{
-			ID: []byte(id), TenantID: []byte("t"), AggregateType: []byte("k"), AggregateID: []byte{'1' + byte(kind%3)},
-			Topic: []byte([]string{"orders", "orders", "orders", "orders", "orders", "mail", "mail", "none"}[kind/3]), Payload: []byte("1"),
-			Xid: tx.xid, Position: event.Position{Epoch: 1, Commit: tx.commit, Ordinal: uint32(ordinal) + 1}, Status: []byte("NEW"),
-		}}
-		for _, at := range w.destinations(r) {
-			w.broker.topic(at.Name).poison[id] = []int{0, 0, 0, 0, 0, 1, 2, forEver}[w.choose(8)]
-		}
-		tx.rows = append(tx.rows, r)
-		w.db.rows[id] = r
-		w.note("commit %s of key %s to %s", id, r.event.AggregateID, r.event.Topic)
-	}
 	w.db.log = append(w.db.log, tx)
+	return tx
+}
+
+// insert gives the transaction one more event.
+func (w *world) insert(tx *simTx, key byte, topic string) *simRow {
+	ordinal := len(tx.rows) + 1
+	r := &simRow{tx: tx, xmin: tx.xid, status: "NEW", serial: 100*w.commits + ordinal, event: event.Event{
+		ID: fmt.Appendf(nil, "%d.%d", w.commits, ordinal), TenantID: []byte("t"), AggregateType: []byte("k"), AggregateID: []byte{key},
+		Topic: []byte(topic), Payload: []byte("1"),
+		Xid: tx.xid, Position: event.Position{Commit: tx.commit, Ordinal: uint32(ordinal)}, Status: []byte("NEW"),
+	}}
+	tx.rows = append(tx.rows, r)
+	w.db.rows[string(r.event.ID)] = r
+	w.note("commit %s of key %c to %s", r.event.ID, key, topic)
+	return r
 }
 
 // destinations says where a row's event goes, by the routes of simRelay.

@@ -106,6 +106,9 @@ func (c *core) dispatchTable(now time.Time) {
 			wake = min(wake, d.lane.Keys.Wake())
 		case d.lane.State() == lane.Ready, d.lane.State() == lane.Publishing, d.lane.State() == lane.Parking:
 			c.load(d, now)
+			if !d.table.busy && d.lane.State() != lane.Parking { // what was loaded ahead holds nothing that is due
+				wake = micros(now)
+			}
 		case d.lane.State() == lane.Unread && !d.queued: // what the tail holds comes first
 			d.queued = true
 			d.sink.unread.push(d)
