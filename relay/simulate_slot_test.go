@@ -184,7 +184,7 @@ func (w *world) promote() {
 	}
 	d.log, d.replicated = d.log[:kept], kept
 	d.timelines = append(d.timelines, d.end()+1)
-	d.slot.gone = d.slot.gone || w.choose(2) == 1
+	d.slot.gone = d.slot.gone || w.choose(4) == 3
 }
 
 // row is the event's, also where the transaction is lost.

@@ -13,6 +13,7 @@ import (
 var (
 	seeds     = flag.Int("seeds", 500, "histories of the simulation")
 	firstSeed = flag.Uint64("seed", 1, "the first of them")
+	switched  = flag.String("off", "", "the protection that is switched off in them")
 )
 
 const scriptBytes = 400
@@ -45,12 +46,12 @@ func play(r *Relay, script []byte, off string, notes bool) (fault string, lines 
 }
 
 // shorten cuts from a script what it does not need to fail in the same way.
-func shorten(r *Relay, script []byte, fault string) []byte {
+func shorten(r *Relay, script []byte, off, fault string) []byte {
 	kind, _, _ := strings.Cut(fault, ":")
 	for size := len(script) / 2; size > 0; size /= 2 {
 		for at := 0; at+size <= len(script); {
 			shorter := append(append([]byte(nil), script[:at]...), script[at+size:]...)
-			if fault, _ := play(r, shorter, "", false); strings.HasPrefix(fault, kind+":") {
+			if fault, _ := play(r, shorter, off, false); strings.HasPrefix(fault, kind+":") {
 				script = shorter
 				continue
 			}
@@ -64,9 +65,9 @@ func TestSimulation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := simRelay()
 		for seed := *firstSeed; seed < *firstSeed+uint64(*seeds); seed++ {
-			if fault, _ := play(r, scriptOf(seed), "", false); fault != "" {
-				script := shorten(r, scriptOf(seed), fault)
-				short, lines := play(r, script, "", true)
+			if fault, _ := play(r, scriptOf(seed), *switched, false); fault != "" {
+				script := shorten(r, scriptOf(seed), *switched, fault)
+				short, lines := play(r, script, *switched, true)
 				t.Fatalf("seed %d: %s\n%s\n=> %s", seed, fault, strings.Join(lines, "\n"), short)
 			}
 		}
