@@ -35,7 +35,7 @@ type PostgresServer struct {
 
 	Certificates *Certificates // with PostgresOptions.TLS; ssl_cert_file = 'expired.crt' makes the server show the expired one
 	disk         int64         // PostgresOptions.Disk
-	clockOwner   *account      // who reads the file that StepClock writes; nil for this process\'s user
+	clockOwner   *account      // who reads the file that StepClock writes; nil for this process's user
 	server
 }
 
