@@ -48,18 +48,18 @@ func TestResourcesHundredThousandWaitingKeysDrainInOrder(t *testing.T) {
 	keys := *waitingKeys
 	l := newKeys(t, "OUTBOXD_POLL_BACKOFF_BASE=1h")
 	l.begin(limit + "1KiB")
-	l.write(0, 2*waitingKeys, fmt.Sprintf(`'refused', 'orders', n %% %[1]d, CASE WHEN n < %[1]d THEN 2000 ELSE 10 END`, keys))
-	l.othersFlow(2*waitingKeys, 1000)
-	l.awaitNumber("events that wait", 2*waitingKeys, func() int64 { return l.count(waiting) })
+	l.write(0, 2*keys, fmt.Sprintf(`'refused', 'orders', n %% %[1]d, CASE WHEN n < %[1]d THEN 2000 ELSE 10 END`, keys))
+	l.othersFlow(2*keys, 1000)
+	l.awaitNumber("events that wait", 2*keys, func() int64 { return l.count(waiting) })
 	l.awaitNumber("keys that wait", keys, func() int64 { return l.parkedStatus().WaitingKeys })
 	l.within(modest)
 
 	l.end()
 	l.begin(limit + "1KiB")
 	l.awaitNumber("keys that wait after a restart", keys, func() int64 { return l.parkedStatus().WaitingKeys })
-	l.write(2*waitingKeys+1000, 3*waitingKeys+1000, fmt.Sprintf(`'refused', 'orders', (n - 1000) %% %d, 10`, keys))
-	l.othersFlow(3*waitingKeys+1000, 1000)
-	l.awaitNumber("events that wait", 3*waitingKeys, func() int64 { return l.count(waiting) })
+	l.write(2*keys+1000, 3*keys+1000, fmt.Sprintf(`'refused', 'orders', (n - 1000) %% %d, 10`, keys))
+	l.othersFlow(3*keys+1000, 1000)
+	l.awaitNumber("events that wait", 3*keys, func() int64 { return l.count(waiting) })
 	l.within(modest)
 
 	l.end()
@@ -72,7 +72,7 @@ func TestResourcesHundredThousandWaitingKeysDrainInOrder(t *testing.T) {
 	l.awaitNumber("events that wait when the cause is gone", 0, func() int64 { return l.count(waiting) })
 	l.settled()
 	l.within(modest)
-	l.allOnRedis("keys:", 3*waitingKeys+2000)
+	l.allOnRedis("keys:", 3*keys+2000)
 }
 
 // TestResourcesHundredThousandKeysOfARefusingDestinationDrainInOrder: the destination refuses everything, and its backlog waits as a whole.
@@ -83,21 +83,21 @@ func TestResourcesHundredThousandKeysOfARefusingDestinationDrainInOrder(t *testi
 	defer client.Close()
 	l.must(client.Set(t.Context(), stream, "no stream", 0).Err())
 	l.begin()
-	l.write(0, 2*waitingKeys, fmt.Sprintf(`'refused', 'orders', n %% %d, 10`, keys))
-	l.othersFlow(2*waitingKeys, 1000)
-	l.awaitNumber("events that wait", 2*waitingKeys, func() int64 { return l.count(waiting) })
+	l.write(0, 2*keys, fmt.Sprintf(`'refused', 'orders', n %% %d, 10`, keys))
+	l.othersFlow(2*keys, 1000)
+	l.awaitNumber("events that wait", 2*keys, func() int64 { return l.count(waiting) })
 	l.within(modest)
 
 	l.end()
 	l.begin()
-	l.othersFlow(2*waitingKeys+1000, 1000)
+	l.othersFlow(2*keys+1000, 1000)
 	l.within(modest)
 
 	l.must(client.Del(t.Context(), stream).Err())
 	l.awaitNumber("events that wait when the cause is gone", 0, func() int64 { return l.count(waiting) })
 	l.settled()
 	l.within(modest)
-	l.allOnRedis("keys:", 2*waitingKeys+2000)
+	l.allOnRedis("keys:", 2*keys+2000)
 }
 
 // othersFlow writes events that nobody refuses, and waits until they have arrived.

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// modest is the memory that outboxd is to live in, in MB, with the settings that it has by default.
+// modest is the memory that outboxd is to live in, in MB.
 const modest = 128
 
 var transactionBytes = flag.Float64("resources.bytes", 5e9, "payload of the large transaction")
