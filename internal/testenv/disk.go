@@ -37,6 +37,15 @@ func (f *folder) mount(size int64, owner *account) error {
 	return nil
 }
 
+// mount gives the server a disk of its own; of size 0 it does nothing.
+func (p *PostgresServer) mount(size int64, owner *account) error {
+	if size == 0 {
+		return nil
+	}
+	p.disk = size
+	return p.folder.mount(size, owner)
+}
+
 // FillDisk leaves a server with a disk of its own room for so many bytes more.
 func (p *PostgresServer) FillDisk(room int64) error {
 	var err error

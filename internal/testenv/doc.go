@@ -18,6 +18,7 @@
 //     that ends the server and removes the folder once its pipe to this process is closed. No child inherits any other descriptor.
 //   - A PostgreSQL with a disk or a clock of its own lets a test fill the one and step the other: PostgresOptions.Disk, Clock.
 //   - No goroutine runs between calls, so that goleak has nothing to say.
+//   - PostgresServer.Standby makes a standby that commits wait for, and Promote makes it the primary.
 //
 // # What it does not
 //

@@ -35,6 +35,7 @@ type PostgresServer struct {
 
 	Certificates *Certificates // with PostgresOptions.TLS; ssl_cert_file = 'expired.crt' makes the server show the expired one
 	disk         int64         // PostgresOptions.Disk
+	environ      []string      // of a clock of its own
 	clockOwner   *account      // who reads the file that StepClock writes; nil for this process's user
 	server
 }
@@ -82,6 +83,13 @@ func givenPostgres(given string) (*PostgresServer, error) {
 }
 
 func startPostgres(ctx context.Context, binaries postgresBinaries, o PostgresOptions) (*PostgresServer, error) {
+	return newPostgres(ctx, binaries, func(ctx context.Context, p *PostgresServer, owner *account, port int) error {
+		return p.create(ctx, owner, port, o)
+	})
+}
+
+// newPostgres makes a server that create fills and starts.
+func newPostgres(ctx context.Context, binaries postgresBinaries, create func(context.Context, *PostgresServer, *account, int) error) (*PostgresServer, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
@@ -98,7 +106,6 @@ func startPostgres(ctx context.Context, binaries postgresBinaries, o PostgresOpt
 		URL:   "postgres://postgres@" + address(ports[0]) + "/postgres?sslmode=disable",
 		Major: binaries.major,
 		Bin:   binaries.bin,
-		disk:  o.Disk,
 		server: server{
 			name: "PostgreSQL", folder: f, limit: time.Minute,
 			stop: syscall.SIGINT, discard: syscall.SIGQUIT, // fast and immediate shutdown
@@ -106,7 +113,7 @@ func startPostgres(ctx context.Context, binaries postgresBinaries, o PostgresOpt
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()
-	if err := p.create(ctx, owner, ports[0], o); err != nil {
+	if err := create(ctx, p, owner, ports[0]); err != nil {
 		return nil, abandon(p, err)
 	}
 	return p, nil
@@ -114,30 +121,17 @@ func startPostgres(ctx context.Context, binaries postgresBinaries, o PostgresOpt
 
 // create makes the data folder and starts the server.
 func (p *PostgresServer) create(ctx context.Context, owner *account, port int, o PostgresOptions) error {
-	if owner != nil && !strings.HasPrefix(p.Bin, "/usr/") {
-		// The cache folder lies in a home that the server's user may not enter.
-		bin, err := p.folder.adopt(filepath.Dir(p.Bin), "postgres")
-		if err != nil {
-			return fmt.Errorf("copy PostgreSQL's programs: %w", err)
-		}
-		p.Bin = filepath.Join(bin, "bin")
-	}
-	program := func(name string, args ...string) command {
-		return command{
-			path: filepath.Join(p.Bin, name), args: args, dir: p.folder.path, owner: owner,
-			env: []string{"HOME=" + p.folder.path, "LC_ALL=C"}, log: p.folder.file(logName),
-		}
+	if err := p.adoptPrograms(owner); err != nil {
+		return err
 	}
 	data := p.folder.file(dataName)
 	if err := p.folder.write(logName, "", owner); err != nil {
 		return err
 	}
-	if o.Disk > 0 {
-		if err := p.folder.mount(o.Disk, owner); err != nil {
-			return err
-		}
+	if err := p.mount(o.Disk, owner); err != nil {
+		return err
 	}
-	err := p.folder.finish(ctx, program("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"))
+	err := p.folder.finish(ctx, p.program(owner, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"))
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, p.logTail())
 	}
@@ -148,18 +142,43 @@ func (p *PostgresServer) create(ctx context.Context, owner *account, port int, o
 		}
 		o.Settings = append(lines, o.Settings...)
 	}
-	if err := p.configure(data, port, o); err != nil {
+	if err := p.configure(port, o); err != nil {
 		return fmt.Errorf("configure PostgreSQL: %w", err)
 	}
-	var environ []string
 	if o.Clock {
-		if environ, err = p.clock(owner); err != nil {
+		if p.environ, err = p.clock(owner); err != nil {
 			return err
 		}
 	}
+	return p.serve(ctx, owner)
+}
+
+// adoptPrograms puts the programs into the folder where the server's user may not run them from their place.
+func (p *PostgresServer) adoptPrograms(owner *account) error {
+	if owner == nil || strings.HasPrefix(p.Bin, "/usr/") {
+		return nil
+	}
+	// The cache folder lies in a home that the server's user may not enter.
+	bin, err := p.folder.adopt(filepath.Dir(p.Bin), "postgres")
+	if err != nil {
+		return fmt.Errorf("copy PostgreSQL's programs: %w", err)
+	}
+	p.Bin = filepath.Join(bin, "bin")
+	return nil
+}
+
+func (p *PostgresServer) program(owner *account, name string, args ...string) command {
+	return command{
+		path: filepath.Join(p.Bin, name), args: args, dir: p.folder.path, owner: owner,
+		env: []string{"HOME=" + p.folder.path, "LC_ALL=C"}, log: p.folder.file(logName),
+	}
+}
+
+// serve starts the server on its data folder.
+func (p *PostgresServer) serve(ctx context.Context, owner *account) error {
 	p.command = func() command {
-		c := program("postgres", "-D", data)
-		c.env = append(c.env, environ...)
+		c := p.program(owner, "postgres", "-D", p.folder.file(dataName))
+		c.env = append(c.env, p.environ...)
 		return c
 	}
 	p.ready = func(ctx context.Context) error { return p.query(ctx, "SELECT 1") }
@@ -194,14 +213,13 @@ func (p *PostgresServer) secure(data string, owner *account) (settings []string,
 	return []string{"ssl = on", "ssl_ca_file = 'root.crt'"}, nil
 }
 
-// configure appends to postgresql.conf, where the last line of a name counts.
-func (p *PostgresServer) configure(data string, port int, o PostgresOptions) error {
+// configure writes the server's settings.
+func (p *PostgresServer) configure(port int, o PostgresOptions) error {
 	flush := "off"
 	if o.Fsync {
 		flush = "on"
 	}
-	lines := []string{
-		"",
+	return p.set(append([]string{
 		"listen_addresses = '127.0.0.1'",
 		fmt.Sprintf("port = %d", port),
 		"unix_socket_directories = '" + p.folder.path + "'",
@@ -212,12 +230,16 @@ func (p *PostgresServer) configure(data string, port int, o PostgresOptions) err
 		"max_connections = 200",
 		"fsync = " + flush,
 		"full_page_writes = " + flush,
-	}
-	file, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	}, o.Settings...)...)
+}
+
+// set appends to postgresql.conf, where the last line of a name counts.
+func (p *PostgresServer) set(lines ...string) error {
+	file, err := os.OpenFile(filepath.Join(p.folder.file(dataName), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(strings.Join(append(lines, o.Settings...), "\n") + "\n")
+	_, err = file.WriteString("\n" + strings.Join(lines, "\n") + "\n")
 	return cmp.Or(err, file.Close())
 }
 

@@ -42,7 +42,8 @@ func (p *PostgresServer) drop(ctx context.Context, name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
-	if _, err := conn.Exec(ctx, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false"); err != nil {
+	// A synchronous standby may be gone.
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = local; ALTER DATABASE "+name+" ALLOW_CONNECTIONS false"); err != nil {
 		return err
 	}
 	if err := p.dropSlots(ctx, conn, name); err != nil {

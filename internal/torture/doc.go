@@ -6,7 +6,7 @@
 // # How it works
 //
 //   - Two instances of outboxd, PostgreSQL and a broker run as processes. Each instance has proxies of its own to PostgreSQL and to the broker.
-//   - internal/workload's Producer writes at a rate, past the proxies, and knows of each event whether it was committed.
+//   - internal/workload's Producer writes at a rate, past these proxies, and knows of each event whether it was committed.
 //   - A storm runs rounds. A round injects one to three faults at chosen moments, holds them, heals them, and leaves a pause. Each fault has its
 //     first round for itself, as far as the time allows. After some rounds the storm waits until everything committed so far has arrived.
 //   - At the end everything is healed, and all that was committed must arrive, be marked SENT, and leave nothing parked. Then the broker is read
@@ -30,6 +30,12 @@
 // docs/guarantees.md says what each of these clocks decides. A round with a step ends when all has arrived, so that no slot is dropped before that: adoption
 // follows created_at.
 //
+// # Failover
+//
+// Where postgres-failover is among the faults, PostgreSQL has a standby that every commit waits for. The fault kills the primary, throws its files
+// away and promotes the standby; the proxies, one of the application's own among them, lead there from then on, and a new standby is made in the
+// background. What was acknowledged is on the promoted server, the slot is not.
+//
 // # Soak
 //
 // With the build tag soak, TestSoakIsFlat lets the application write at a steady rate without faults, and judges whether memory, goroutines, file
@@ -48,5 +54,7 @@
 //
 // # What the verdict forgives
 //
-// Nothing. Faults whose outcome docs/guarantees.md excepts are not injected unless they are named: a Pulsar broker that stands still.
+// An event whose COMMIT had no answer when PostgreSQL failed over to a standby that lacks it may have been published: the log is read before the
+// standby has it. It is counted, and may come once at most. Nothing else: faults whose outcome docs/guarantees.md excepts are not injected unless they are
+// named: a Pulsar broker that stands still.
 package torture

@@ -19,6 +19,9 @@ const (
 	legBroker   = "broker"
 )
 
+// applicationProxy is the address of PostgreSQL for the application, and for whoever injects faults. Nothing befalls it.
+const applicationProxy = "application"
+
 // network is the proxies of both instances.
 type network struct {
 	server  *toxiproxy.ApiServer // its HTTP API is never started
@@ -34,7 +37,11 @@ func proxyName(instance int, leg string) string { return fmt.Sprintf("%s-%d", le
 
 // open makes the proxy of an instance's leg.
 func (n *network) open(instance int, leg, listen, upstream string) error {
-	p := toxiproxy.NewProxy(n.server, proxyName(instance, leg), listen, upstream)
+	return n.add(proxyName(instance, leg), listen, upstream)
+}
+
+func (n *network) add(name, listen, upstream string) error {
+	p := toxiproxy.NewProxy(n.server, name, listen, upstream)
 	var err error
 	// A process that is being started holds the listener of testenv.FreeAddress until it has become the other program.
 	if !until(10*time.Second, func() bool { err = p.Start(); return err == nil }) {
@@ -46,6 +53,15 @@ func (n *network) open(instance int, leg, listen, upstream string) error {
 
 func (n *network) proxy(instance int, leg string) *toxiproxy.Proxy {
 	return n.proxies[proxyName(instance, leg)]
+}
+
+// lead cuts the connections of a proxy and leads later ones elsewhere. What befalls the proxy stays.
+func (n *network) lead(name, upstream string) error {
+	p := n.proxies[name]
+	if err := p.Update(&toxiproxy.Proxy{Listen: p.Listen, Upstream: upstream, Enabled: p.Enabled}); err != nil {
+		return fmt.Errorf("lead the proxy of %s elsewhere: %w", name, err)
+	}
+	return nil
 }
 
 // close ends all proxies and their connections.

@@ -29,10 +29,12 @@ type rig struct {
 	dir       string
 	timeline  *timeline
 	postgres  *testenv.PostgresServer
-	database  string // URL, past the proxies
+	standby   *standby // nil where no fault needs one
+	database  string   // URL for the application, which no fault of a connection befalls
 	broker    *broker
 	network   *network
 	instances []*instance
+	authority string // file with PostgreSQL's certificate authority
 	producer  *workload.Producer
 	meter     *meter
 }
@@ -46,9 +48,9 @@ func newRig(t *testing.T, o options, more ...func(number int) []string) *rig {
 		"wal_sender_timeout = 4s", // shorter than what is frozen and held half-open
 		"deadlock_timeout = 200ms",
 	}})
-	r.database = r.postgres.Database(t)
-	r.broker = newBroker(t, o.sink)
 	t.Cleanup(r.network.close)
+	r.reach(r.postgres.Database(t))
+	r.broker = newBroker(t, o.sink)
 	r.migrate()
 	r.application()
 	program := r.build()
@@ -57,6 +59,30 @@ func newRig(t *testing.T, o options, more ...func(number int) []string) *rig {
 	}
 	r.awaitActive()
 	return r
+}
+
+// reach makes the address of the database for the application, and keeps the authority that instances know PostgreSQL by: both outlast the server.
+func (r *rig) reach(database string) {
+	address, err := url.Parse(database)
+	r.must(err)
+	server := address.Host
+	address.Host = testenv.FreeAddress(r.t)
+	r.database = address.String()
+	r.must(r.network.add(applicationProxy, address.Host, server))
+	authority, err := os.ReadFile(r.postgres.Certificates.CA)
+	r.must(err)
+	r.authority = filepath.Join(r.t.TempDir(), "postgres-ca.pem")
+	r.must(os.WriteFile(r.authority, authority, 0o600))
+}
+
+// keepStandby has a standby made, and another one when it was promoted, where a fault needs it.
+func (r *rig) keepStandby(chosen []fault) {
+	if !slices.ContainsFunc(chosen, func(f fault) bool { return f.standby }) {
+		return
+	}
+	r.standby = &standby{ready: make(chan *testenv.PostgresServer, 1), tell: func(format string, args ...any) { r.timeline.add("note", format, args...) }}
+	r.standby.begin(r.postgres, nil)
+	r.t.Cleanup(func() { r.must(errors.Join(r.standby.end(), r.postgres.Close(context.Background()))) })
 }
 
 // folder makes the folder for reports and logs. One that nobody named is removed unless the test fails.
@@ -114,12 +140,13 @@ func (r *rig) application() {
 
 // add starts one instance with its proxies.
 func (r *rig) add(number int, program string, more []func(number int) []string) {
-	address, err := url.Parse(r.database)
+	address, err := url.Parse(r.postgres.URL)
 	r.must(err)
-	database := *address
+	database, err := url.Parse(r.database)
+	r.must(err)
 	database.Host = testenv.FreeAddress(r.t)
 	// TLS notices what corrupts a connection.
-	database.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {r.postgres.Certificates.CA}}.Encode()
+	database.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {r.authority}}.Encode()
 	r.must(r.network.open(number, legPostgres, database.Host, address.Host))
 	broker := r.broker.proxies[number]
 	r.must(r.network.open(number, legBroker, broker, r.broker.upstreams[number]))
@@ -157,7 +184,7 @@ func settings(name, database string) []string {
 	}
 }
 
-// query does something with a connection of its own, past the proxies.
+// query does something with a connection of its own, past the instances' proxies.
 func (r *rig) query(do func(ctx context.Context, conn *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

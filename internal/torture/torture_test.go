@@ -40,6 +40,7 @@ func TestStormLosesAndDoublesNothing(t *testing.T) {
 	}
 	o.clock = needed(ownClock, chosen)
 	r := newRig(t, o)
+	r.keepStandby(chosen)
 	result := r.torture(newStorm(o.seed, chosen, o.length))
 	result.LeftOut = leftOut
 	t.Log("\n" + result.String())

@@ -131,7 +131,10 @@ func (c *Checker) compare(r *Report, id eventID) {
 		}
 	case rolledBack:
 		r.RolledBack++
-		if received {
+		switch {
+		case received && c.ledger.isWithdrawn(id):
+			r.Withdrawn++
+		case received:
 			r.Phantom.add(c.written(id))
 		}
 	case pending, unwritten:

@@ -122,6 +122,18 @@ func TestCheckerFindsEachFault(t *testing.T) {
 		"published though rolled back": {func(b book, c *Checker) {
 			c.Add(b.received(b.write(0, rolledBack), "d"))
 		}, map[string]int{"published though rolled back": 1}},
+		"of a commit that a failover took back": {func(b book, c *Checker) {
+			id := b.write(0, pending)
+			c.Add(b.received(id, "d"))
+			b.withdraw(id)
+			b.withdraw(b.write(0, pending)) // it was not published
+		}, nil},
+		"doubled, of a commit that a failover took back": {func(b book, c *Checker) {
+			id := b.write(0, pending)
+			c.Add(b.received(id, "d"))
+			c.Add(b.received(id, "d"))
+			b.withdraw(id)
+		}, map[string]int{"doubled": 1}},
 		"of unknown outcome": {func(b book, c *Checker) {
 			c.Add(b.received(b.write(0, pending), "d"))
 		}, map[string]int{"of unknown outcome": 1}},

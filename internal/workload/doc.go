@@ -6,7 +6,8 @@
 //
 //   - The Ledger of a Producer says of each event whether its transaction committed or was rolled back. Where a connection was cut
 //     between COMMIT and its answer, the writer asks the database before it writes again: each of its transactions sets the writer's number
-//     in a row of its own, whose lock also waits for a backend that is still committing.
+//     in a row of its own, whose lock also waits for a backend that is still committing. Where a standby was promoted meanwhile that lacks the
+//     transaction, its events may have been published, as the old primary's log had them: a Report counts those by themselves, as withdrawn.
 //
 //   - Events of one key are written by one writer at a time, and their sequence numbers rise in the order of their commits. A number is
 //     used once, whatever became of its transaction.

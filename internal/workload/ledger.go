@@ -38,8 +38,9 @@ type ledgerKey struct {
 	tenant uint16
 	loose  bool // its events have no aggregate id, so no order among them
 
-	mu     sync.Mutex
-	events []uint8
+	mu        sync.Mutex
+	events    []uint8
+	withdrawn map[uint32]bool // numbers of rolled back ones whose COMMIT was sent, to a server that was replaced by one that lacks them; mostly nil
 }
 
 // newLedger makes a ledger; describe says whose a key is, and whether its events have no aggregate id.
@@ -83,6 +84,26 @@ func (l *Ledger) decide(id eventID, o outcome) {
 		panic(fmt.Sprintf("workload: event %s is decided twice", id))
 	}
 	*e = *e&^outcomeMask | uint8(o)
+}
+
+// withdraw notes of an event that it is rolled back, although its transaction was in the log of a server that a failover has replaced.
+func (l *Ledger) withdraw(id eventID) {
+	l.decide(id, rolledBack)
+	k := &l.keys[id.key]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.withdrawn == nil {
+		k.withdrawn = map[uint32]bool{}
+	}
+	k.withdrawn[id.seq] = true
+}
+
+// isWithdrawn tells whether an event that is rolled back may have been seen in a log nevertheless.
+func (l *Ledger) isWithdrawn(id eventID) bool {
+	k := &l.keys[id.key]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.withdrawn[id.seq]
 }
 
 // look returns what is known of an event; a foreign one is unwritten.

@@ -131,7 +131,7 @@ func (p *Producer) Resolve(ctx context.Context) error {
 func (p *Producer) settle(events []written, o outcome) {
 	for _, e := range events {
 		p.ledger.decide(e.id, o)
-		c := &p.counts[p.ledger.keys[e.id.key].tenant]
+		c := p.countsOf(e.id)
 		if o == committed {
 			c.committed.Add(1)
 		} else {
@@ -139,3 +139,17 @@ func (p *Producer) settle(events []written, o outcome) {
 		}
 	}
 }
+
+// withdraw records a transaction that a failover has lost while its COMMIT was unanswered.
+func (p *Producer) withdraw(events []written) {
+	for i, e := range events {
+		if e.undo {
+			p.settle(events[i:i+1], rolledBack)
+			continue
+		}
+		p.ledger.withdraw(e.id)
+		p.countsOf(e.id).rolledBack.Add(1)
+	}
+}
+
+func (p *Producer) countsOf(id eventID) *tenantCounts { return &p.counts[p.ledger.keys[id.key].tenant] }

@@ -54,6 +54,7 @@ type Report struct {
 	Committed  int `json:"committed"`   // events of committed transactions
 	RolledBack int `json:"rolled_back"` // events of transactions and savepoints that were rolled back
 	Received   int `json:"received"`    // entries read, every copy of an event counted
+	Withdrawn  int `json:"withdrawn"`   // received, of rolled back ones whose COMMIT the database had begun and a failover lost: no fault
 
 	Missing    Finding `json:"missing"`      // committed and not received
 	Doubled    Finding `json:"doubled"`      // each copy after the first
@@ -95,6 +96,9 @@ func (r *Report) OK() bool {
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d committed, %d received, %d rolled back: ", r.Committed, r.Received, r.RolledBack)
+	if r.Withdrawn > 0 {
+		fmt.Fprintf(&b, "%d published that a failover took back, ", r.Withdrawn)
+	}
 	if r.OK() {
 		b.WriteString("none missing, doubled, out of order or published though rolled back")
 		return b.String()

@@ -23,6 +23,8 @@ type writer struct {
 	connection wire
 	number     int64     // of the last transaction
 	doubt      []written // events of the last transaction while its outcome is unknown
+	doubtOn    string    // timeline of the server that was to commit it
+	timeline   string    // of the server that was connected to last
 
 	setNumber, upsertOrder, insertEvent string // statements
 }
@@ -34,16 +36,29 @@ type written struct {
 }
 
 func newWriter(p *Producer, index int, firstKey uint32, keys int) *writer {
-	return &writer{
+	w := &writer{
 		p: p, index: index, firstKey: firstKey, keys: keys,
-		connection: wire{open: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, p.cfg.URL) }},
-		random:     rand.New(rand.NewPCG(p.cfg.Random, uint64(index))), //nolint:gosec // no secret
-		setNumber:  `UPDATE ` + p.table("order_writers") + ` SET number = $3 WHERE run = $1 AND writer = $2`,
+		random:    rand.New(rand.NewPCG(p.cfg.Random, uint64(index))), //nolint:gosec // no secret
+		setNumber: `UPDATE ` + p.table("order_writers") + ` SET number = $3 WHERE run = $1 AND writer = $2`,
 		upsertOrder: `INSERT INTO ` + p.table("orders") + ` (tenant_id, id, state, cents) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (tenant_id, id) DO UPDATE SET state = excluded.state, cents = excluded.cents, updated_at = now()`,
 		insertEvent: `INSERT INTO ` + p.cfg.Outbox.Sanitize() + ` (id, tenant_id, aggregate_type, aggregate_id, topic, occurred_at,
 			schema_id, payload, event_metadata) VALUES ($1, $2, $3, $4, $5, $6, 'order-v1', $7, $8)`,
 	}
+	w.connection.open = w.open
+	return w
+}
+
+// open connects, and notes the server's timeline, which rises where a standby is promoted. On a standby it fails.
+func (w *writer) open(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, w.p.cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.QueryRow(ctx, `SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)`).Scan(&w.timeline); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the timeline: %w", err), conn.Close(ctx))
+	}
+	return conn, nil
 }
 
 func (w *writer) draw(ctx context.Context) func(context.Context) error {
@@ -85,7 +100,7 @@ func (w *writer) transact(ctx context.Context, n int) error {
 	}
 	tag, err := w.connection.conn.Exec(ctx, "COMMIT")
 	if err != nil {
-		w.doubt = events
+		w.doubt, w.doubtOn = events, w.timeline
 		w.p.unknown.Add(1)
 		return fmt.Errorf("commit %d events: %w", n, err)
 	}
@@ -179,7 +194,8 @@ func (w *writer) settleCommitted(events []written) {
 	}
 }
 
-// resolve asks what became of the transaction in doubt. Reading the writer's row waits for a backend that still holds it.
+// resolve asks what became of the transaction in doubt. Reading the writer's row waits for a backend that still holds it. A server that was
+// promoted meanwhile may lack a transaction that its primary had in its log, where those who follow the log have seen it.
 func (w *writer) resolve(ctx context.Context) error {
 	if err := w.connection.connect(ctx); err != nil {
 		return err
@@ -190,9 +206,12 @@ func (w *writer) resolve(ctx context.Context) error {
 		w.connection.hangUp()
 		return fmt.Errorf("ask what became of transaction %d: %w", w.number, err)
 	}
-	if last == w.number {
+	switch {
+	case last == w.number:
 		w.settleCommitted(w.doubt)
-	} else {
+	case w.timeline != w.doubtOn:
+		w.p.withdraw(w.doubt)
+	default:
 		w.p.settle(w.doubt, rolledBack)
 	}
 	w.doubt = nil
