@@ -13,7 +13,6 @@ type act struct {
 	kind string // skip, or retry of an event that later ones have passed
 	id   string
 	at   park.Destination
-	held int   // entries that the destination had then
 	term int64 // of the session that was the last one then
 }
 
@@ -74,7 +73,7 @@ func (w *world) skip() {
 
 func (w *world) did(kind string, p *park.Row) {
 	if p.Replay == 0 {
-		w.acts = append(w.acts, act{kind, string(p.Event.ID), p.Destination, len(w.broker.topic(p.Destination.Name).entries), w.db.term})
+		w.acts = append(w.acts, act{kind, string(p.Event.ID), p.Destination, w.db.term})
 	} else if kind == "skip" {
 		w.db.rows[string(p.Event.ID)].loose = true
 	}

@@ -136,12 +136,17 @@ func (w *world) linger() {
 	w.db.undurable = nil
 }
 
-// run plays the script, then lets everything work until all is done. It panics with what is wrong.
+// run plays the script to its end. It panics with what is wrong.
 func (w *world) run() {
 	for len(w.script) > 0 {
 		w.step()
 		w.check()
 	}
+	w.conclude()
+}
+
+// conclude lets everything work until all is done.
+func (w *world) conclude() {
 	w.note("from here on everything works")
 	w.mend()
 	for range 40 {

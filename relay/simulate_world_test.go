@@ -144,7 +144,7 @@ func (w *world) start(process map[string]sink.Sink) {
 	r := *w.relay
 	r.cfg.Sinks = process
 	s := &session{relay: &r, table: &outbox.Table{}, lease: event.Lease{Term: w.db.term}, record: w.db.load()}
-	if off := w.off; off != "epochs of timelines" {
+	if w.off != "epochs of timelines" {
 		s.timelines = w.db.timelines
 	}
 	if err := w.open(s, i.store); err != nil {

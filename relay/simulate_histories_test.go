@@ -1,0 +1,119 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/sink"
+)
+
+// rareHistories are histories that chance seldom makes, by the protection that keeps them harmless.
+var rareHistories = map[string]func(*world){
+	"term checked behind the fence": frozenInstanceWakes,
+	"placed among the adopted":      slotIsLostWithADeadEvent,
+	"epochs of timelines":           positionIsUsedAgain,
+}
+
+var simZ = park.Destination{Sink: "a", Name: "z"}
+
+// frozenInstanceWakes: its successor has parked the first event of a key and published one of another; it publishes the next one of the key.
+func frozenInstanceWakes(w *world) {
+	tx := w.begin()
+	for _, key := range []byte("121") {
+		w.insert(tx, key, "mail")
+	}
+	w.broker.topic("z").poison["1.1"] = 1
+	w.start(nil)
+	frozen := w.active()
+	frozen.receive(3)
+	frozen.ask()
+	w.start(nil)
+	successor := w.active()
+	successor.receive(2)
+	successor.ask()
+	for _, name := range []string{"tail", "check the term", "publish", "park events", "publish"} {
+		successor.finishNamed(name)
+	}
+	for _, name := range []string{"tail", "check the term", "publish"} {
+		frozen.finishNamed(name)
+	}
+}
+
+// slotIsLostWithADeadEvent: an event is dead at one destination, and neither it nor an earlier one of its key has come to another.
+func slotIsLostWithADeadEvent(w *world) {
+	tx := w.begin()
+	first := w.insert(tx, '1', "orders")
+	w.broker.topic("x").append(0, []sink.Entry{{ID: string(first.event.ID), Position: event.Position{Epoch: 1, Commit: tx.commit, Ordinal: 1}}})
+	dead := w.insert(tx, '1', "orders")
+	row := park.Row{Event: dead.event, Destination: park.Destination{Sink: "a", Name: "x"}, Target: "x", State: park.Dead, Blocks: true}
+	row.Event.Position.Epoch = 1
+	row.Key, _ = park.KeyOf(&row.Event, 0, nil)
+	w.db.add([]park.Row{row})
+	w.db.set(dead, "DEAD")
+	tx.visible, w.db.slot.gone = true, true
+}
+
+// positionIsUsedAgain: a standby has taken the server's place without a transaction that was published, and another one has its position.
+func positionIsUsedAgain(w *world) {
+	lost := w.insert(w.begin(), '1', "mail")
+	w.db.log = nil
+	delete(w.db.rows, string(lost.event.ID))
+	w.gone[string(lost.event.ID)] = lost
+	at := lost.event.Position
+	at.Epoch = 1
+	w.broker.topic("z").append(0, []sink.Entry{{ID: string(lost.event.ID), Position: at}})
+	w.db.timelines = []event.LSN{w.db.end() + 1}
+	w.insert(w.begin(), '1', "mail")
+}
+
+// finishNamed finishes something that the core has asked for, by the beginning of its name, if it has.
+func (i *instance) finishNamed(name string) {
+	for n, p := range i.pending {
+		if strings.HasPrefix(p.name, name) {
+			i.finish(n)
+			return
+		}
+	}
+}
+
+func TestRareHistoriesOfTheSimulationAreHarmless(t *testing.T) {
+	for protection, history := range rareHistories {
+		t.Run(protection, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if fault, lines := playRare(simRelay(), history, ""); fault != "" {
+					t.Fatalf("%s\n=> %s", strings.Join(lines, "\n"), fault)
+				}
+			})
+		})
+	}
+}
+
+// A scan of a backlog has loaded ahead nothing but rows that it passes over, because a dead event holds them back. It goes on behind them, at once.
+func TestScanGoesOnBehindRowsThatAreHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(simRelay(), nil, "")
+		tx := w.begin()
+		var rows []park.Row
+		for _, key := range []byte("1" + "211" + "111" + "3") { // a dead event; two batches of the scan, and what is behind
+			row := park.Row{Event: w.insert(tx, key, "mail").event, Destination: simZ, Target: "z"}
+			row.Event.Position.Epoch = 1
+			row.Key, _ = park.KeyOf(&row.Event, 0, nil)
+			rows = append(rows, row)
+		}
+		rows[0].State, rows[0].Blocks = park.Dead, true
+		w.db.add(rows)
+		tx.visible, w.db.record.Confirmed, w.db.slot.confirmed = true, tx.end, tx.end
+		w.start(nil)
+		w.settleDown()
+		for range 3 {
+			w.pass(simSecond)
+			w.settleDown()
+		}
+		if last := w.db.rows["1.8"]; !w.landed(last, simZ) {
+			t.Fatalf("%s waits though nothing holds it back: %v are at %s", last.event.ID, w.broker.topic("z").entries, simZ)
+		}
+	})
+}
