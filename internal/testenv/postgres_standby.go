@@ -38,34 +38,34 @@ func (p *PostgresServer) Standby(ctx context.Context) (*PostgresServer, error) {
 	return s, nil
 }
 
-// follow makes s a standby of p.
-func (s *PostgresServer) follow(ctx context.Context, p *PostgresServer, owner *account, port int) error {
-	primary, err := url.Parse(p.URL)
+// follow makes p a standby of leader.
+func (p *PostgresServer) follow(ctx context.Context, leader *PostgresServer, owner *account, port int) error {
+	primary, err := url.Parse(leader.URL)
 	if err != nil {
 		return err
 	}
-	if err := s.adoptPrograms(owner); err != nil {
+	if err := p.adoptPrograms(owner); err != nil {
 		return err
 	}
-	if err := s.mount(p.disk, owner); err != nil {
+	if err := p.mount(leader.disk, owner); err != nil {
 		return err
 	}
-	if len(p.environ) > 0 {
-		if s.environ, err = s.clock(owner); err != nil {
+	if len(leader.environ) > 0 {
+		if p.environ, err = p.clock(owner); err != nil {
 			return err
 		}
 	}
-	label, err := p.backUp(ctx, s.folder.file(dataName), owner)
+	label, err := leader.backUp(ctx, p.folder.file(dataName), owner)
 	if err != nil {
 		return fmt.Errorf("copy the primary's files: %w", err)
 	}
 	err = cmp.Or(
-		s.folder.write(logName, "", owner),
-		s.folder.write(filepath.Join(dataName, "backup_label"), label, owner),
-		s.folder.write(filepath.Join(dataName, "standby.signal"), "", owner),
-		s.set(
+		p.folder.write(logName, "", owner),
+		p.folder.write(filepath.Join(dataName, "backup_label"), label, owner),
+		p.folder.write(filepath.Join(dataName, "standby.signal"), "", owner),
+		p.set(
 			fmt.Sprintf("port = %d", port),
-			"unix_socket_directories = '"+s.folder.path+"'",
+			"unix_socket_directories = '"+p.folder.path+"'",
 			fmt.Sprintf("primary_conninfo = 'host=%s port=%s user=postgres application_name=%s'", primary.Hostname(), primary.Port(), standbyName),
 			"primary_slot_name = '"+standbyName+"'",
 			"wal_retrieve_retry_interval = 100ms", // the primary may be killed and started again
@@ -75,10 +75,10 @@ func (s *PostgresServer) follow(ctx context.Context, p *PostgresServer, owner *a
 	if err != nil {
 		return err
 	}
-	if err := s.serve(ctx, owner); err != nil {
+	if err := p.serve(ctx, owner); err != nil {
 		return err
 	}
-	return p.waitForStandby(ctx)
+	return leader.waitForStandby(ctx)
 }
 
 // backUp copies the server's files while it runs, in the way of PostgreSQL's low-level API for base backups, because pg_basebackup is not among
