@@ -20,8 +20,8 @@ import (
 const standbyName = "standby"
 
 // Standby makes a streaming standby, and returns when every commit of p waits for it: what is acknowledged from then on is on its disk. It has the
-// settings and certificates of p, a disk and a clock of its own where p has, and a physical slot there, but none of p's slots. It is the caller's to close. A server has one at a time. Other
-// goroutines may kill and start p meanwhile, which makes it an error at worst.
+// settings and certificates of p, a disk and a clock of its own where p has, and a physical slot there, but none of p's slots. It is the caller's to
+// close. A server has one at a time. Other goroutines may kill and start p meanwhile, which makes it an error at worst.
 func (p *PostgresServer) Standby(ctx context.Context) (*PostgresServer, error) {
 	if p.folder == nil {
 		return nil, errors.New("make a standby: the server was given by URL, and its files are not ours to copy")
