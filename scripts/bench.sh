@@ -98,8 +98,8 @@ if [ "$GROWTH" = yes ]; then
 	done
 	for n in 100 1000 10000 100000 1000000; do
 		rows=$((500000000 / n))
-		[ $rows -le "$ROWS" ] || rows=$ROWS
-		grow payload $n --rows $rows --payload $n
+		[ "$rows" -le "$ROWS" ] || rows=$ROWS
+		grow payload $n --rows "$rows" --payload $n
 	done
 fi
 ${GO:-go} run ./internal/bench/report -results "$RESULTS" -document docs/benchmarks.md -note "$note"
