@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -90,6 +91,10 @@ func (w *world) crash() {
 	case kind == 3:
 		w.end(i)
 		w.db.slot.gone = true
+		sent := len(w.db.log)
+		for _, frozen := range w.instances {
+			frozen.cut = cmp.Or(frozen.cut, &sent)
+		}
 	case kind == 4:
 		w.promote()
 	case len(w.instances) < 2:

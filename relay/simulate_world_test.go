@@ -118,7 +118,8 @@ type instance struct {
 	store     simStore
 	confirmed atomic.Uint64
 	pending   []*pending
-	tx, row   int // what is received next
+	tx, row   int  // what is received next
+	cut       *int // so much of the log has its slot sent before it was dropped; nil: it was not
 }
 
 // pending is something that the core has asked for.
@@ -248,6 +249,9 @@ func (w *world) active() *instance {
 // receive hands over the next events of the log, n at most, as the receiver does.
 func (i *instance) receive(n int) {
 	log := i.w.db.log
+	if i.cut != nil {
+		log = log[:*i.cut]
+	}
 	c := &chunk{}
 	h := &handover{chunk: c}
 	for i.tx < len(log) && len(c.entries) < n {
@@ -262,7 +266,7 @@ func (i *instance) receive(n int) {
 			i.tx, i.row = i.tx+1, 0
 		}
 	}
-	if i.row == 0 && i.tx == len(log) {
+	if i.row == 0 && i.tx == len(log) && i.cut == nil {
 		h.marks = append(h.marks, mark{kind: markKeepalive, at: len(c.entries), lsn: i.w.db.end()})
 	}
 	h.entries = c.entries
