@@ -27,10 +27,12 @@ func (l *lone) parkedStatus() parkedStatus {
 	l.must(err)
 	defer answer.Body.Close()
 	var status struct {
-		Parked parkedStatus `json:"parked"`
+		Relay struct {
+			Parked parkedStatus `json:"parked"`
+		} `json:"relay"`
 	}
 	l.must(json.NewDecoder(answer.Body).Decode(&status))
-	return status.Parked
+	return status.Relay.Parked
 }
 
 // newKeys has a destination that will refuse, and one for other tenants.
