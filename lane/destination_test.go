@@ -230,3 +230,16 @@ func TestBeforeTheTailWasReadEverythingIsParkedInDoubt(t *testing.T) {
 		t.Error("a session before may have published them, and there is no doubt")
 	}
 }
+
+func TestKeyThatIsLoadedWhileAPersonChangesRowsIsDueAgain(t *testing.T) {
+	var w lane.Waiting
+	w.Parked(1, 5)
+	if got := w.Next(5, 10); len(got) != 1 {
+		t.Fatalf("%d keys are due, want 1", len(got))
+	}
+	w.Rouse(6)
+	w.Refused(1, lane.Never) // what was loaded had its last attempt before
+	if got := w.Next(6, 10); len(got) != 1 {
+		t.Errorf("%d keys are due, want 1", len(got))
+	}
+}

@@ -157,10 +157,14 @@ func (w *Waiting) ScanEnded() bool {
 	return true
 }
 
-// Rouse makes all keys due that are not being loaded: a person has changed rows.
+// Rouse makes all keys due, those that are being loaded when that has ended: a person has changed rows.
 func (w *Waiting) Rouse(now int64) {
 	for key, k := range w.keys {
-		if k.rows && !k.loading {
+		switch {
+		case k.loading:
+			k.again = true
+			w.put(key, k)
+		case k.rows:
 			w.schedule(key, k, now)
 		}
 	}

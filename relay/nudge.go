@@ -37,6 +37,10 @@ func (c *core) nudged() {
 // refreshed enters what is parked into the waiting sets, and lets every key try again.
 func (c *core) refreshed(fresh restored) {
 	c.unfinished, c.finishDue = true, true
+	for d := range c.waiting { // also where the only row was skipped
+		d.lane.Keys.Rouse(micros(time.Now()))
+		c.tableDue = time.Time{}
+	}
 	for at, s := range fresh.at {
 		if s.Waiting+s.Dead == 0 || at.Sink == "" {
 			continue
