@@ -106,7 +106,7 @@ func (s *Stream) Gather(n int) error {
 		setErr = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, n)
 	})
 	if err := cmp.Or(err, setErr); err != nil {
-		return fmt.Errorf("receive from the log: let %d bytes gather: %w", n, err)
+		return fmt.Errorf("receive from the log: let the kernel gather: %w", err)
 	}
 	s.gathers = n
 	return nil
