@@ -34,7 +34,8 @@
 //
 // Where postgres-failover is among the faults, PostgreSQL has a standby that every commit waits for. The fault kills the primary, throws its files
 // away and promotes the standby; the proxies, one of the application's own among them, lead there from then on, and a new standby is made in the
-// background. What was acknowledged is on the promoted server, the slot is not.
+// background. What was acknowledged is on the promoted server, the slot is not. It is injected by name only: docs/guarantees.md excepts the order
+// of events of one transaction behind it.
 //
 // # Soak
 //
