@@ -37,10 +37,11 @@ func (c *core) nudged() {
 // refreshed enters what is parked into the waiting sets, and lets every key try again.
 func (c *core) refreshed(fresh restored) {
 	c.unfinished, c.finishDue = true, true
+	now := micros(time.Now())
 	for d := range c.waiting { // also where the only row was skipped
-		d.lane.Keys.Rouse(micros(time.Now()))
-		c.tableDue = time.Time{}
+		d.lane.Keys.Rouse(now)
 	}
+	c.tableDue = time.Time{}
 	for at, s := range fresh.at {
 		if s.Waiting+s.Dead == 0 || at.Sink == "" {
 			continue
@@ -80,7 +81,6 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 		c.holdAll(d)
 		d.table.again() // what is new may stand before the cursor
 	}
-	d.lane.Keys.Rouse(micros(time.Now()))
 	if !whole || fresh.whole {
 		d.addKeys(fresh.keys[at])
 	}

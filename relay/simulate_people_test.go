@@ -89,13 +89,21 @@ func (w *world) sent() (rows []*simRow) {
 	return rows
 }
 
-// replay is a person who wants an event delivered once more.
-func (w *world) replay() {
+// anySent is one of them, nil where there is none.
+func (w *world) anySent() *simRow {
 	rows := w.sent()
 	if len(rows) == 0 {
+		return nil
+	}
+	return rows[w.choose(len(rows))]
+}
+
+// replay is a person who wants an event delivered once more.
+func (w *world) replay() {
+	r := w.anySent()
+	if r == nil {
 		return
 	}
-	r := rows[w.choose(len(rows))]
 	w.note("a person replays %s", r.event.ID)
 	row := r.read()
 	parked := rowsOf(&w.relay.cfg, &row)
@@ -107,11 +115,10 @@ func (w *world) replay() {
 
 // reset is somebody who sets a row back to NEW.
 func (w *world) reset() {
-	rows := w.sent()
-	if len(rows) == 0 {
+	r := w.anySent()
+	if r == nil {
 		return
 	}
-	r := rows[w.choose(len(rows))]
 	w.note("somebody sets %s back to NEW", r.event.ID)
 	w.db.set(r, "NEW")
 	r.replays++
