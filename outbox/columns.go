@@ -118,10 +118,12 @@ func (c *Columns) all() []string {
 // typesOfExtras are the types with which an extra column is of use, in the order of extraFields.
 var typesOfExtras = [][]string{
 	{"pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8", "pg_catalog.numeric"},
-	{"pg_catalog.timestamptz", "pg_catalog.timestamp"},
+	timeTypes,
 	{"pg_catalog.text", "pg_catalog.varchar"},
-	{"pg_catalog.timestamptz", "pg_catalog.timestamp"},
+	timeTypes,
 }
+
+var timeTypes = []string{"pg_catalog.timestamptz", "pg_catalog.timestamp"}
 
 // dropAbsent leaves out the columns that the table lacks, or that are of no use. It returns why events cannot be read from the table, if so: a column
 // under another name than the usual one is there or a mistake.

@@ -26,6 +26,8 @@ type Table struct {
 	unreadable              error // why it cannot be read as events
 	unwalkable              error // why it cannot be read in the order of ids
 
+	replayed int64 // rows created up to then, in microseconds since 1970, may have been replayed from the log
+
 	finishing cursor
 }
 
@@ -95,6 +97,9 @@ func describe(ctx context.Context, db Querier, config Config) (*Table, error) {
 	}
 	t.unreadable = t.dropAbsent()
 	t.useIndexes(indexes, r)
+	if err := t.loadReplayed(ctx, db); err != nil {
+		return nil, err
+	}
 	if config.OnSent == Keep {
 		return t, nil
 	}

@@ -16,8 +16,7 @@ import (
 // Row is a row of the outbox as it stands in the table. It owns its bytes.
 type Row struct {
 	// Event is the row's event, as the log would have carried it. Its Position has epoch 0 and orders the rows of the table: by created_at
-	// in microseconds since 1970 in the place of a log position, then by where the row lies in the table, which is the order of
-	// insertion unless space was used again.
+	// in microseconds since 1970 in the place of a log position, then by the commands of its transaction or by occurred_at, then by where it lies.
 	Event      event.Event
 	Status     string // "" without a status
 	RetryCount int
@@ -43,7 +42,7 @@ func (t *Table) source(rest string) string {
 	return `(SELECT ` + list.String() + `o.xmin AS ` + xminName + `, o.cmin AS ` + cminName + `, o.ctid AS ` + ctidName + ` FROM ` + t.config.quoted() + ` o WHERE ` + rest + `) o`
 }
 
-// list is what scanRow reads, of a source o, everything as text.
+// list is what scan reads, of a source o, everything as text.
 func (t *Table) list() string {
 	c := &t.config.Columns
 	list := []string{t.idText()}
@@ -55,6 +54,7 @@ func (t *Table) list() string {
 		list = append(list, t.textOf(*f.column))
 	}
 	list = append(list, t.textOf(c.Status), t.countOf(c.RetryCount), t.microsOf(c.RetryAfter), t.microsOf(c.CreatedAt), t.textOf(c.ErrorMessage),
+		t.occurredMicros(),
 		`o.`+xminName+`::text`, `(SELECT txid_snapshot_xmax(txid_current_snapshot()))::text`,
 		`((o.`+ctidName+`::text::point)[0]::bigint * 2048 + (o.`+ctidName+`::text::point)[1]::bigint)::text`, `o.`+cminName+`::text`)
 	return strings.Join(list, `, `)
@@ -94,6 +94,15 @@ func (t *Table) microsOf(name string) string {
 		ELSE round(extract(epoch FROM ` + x + `) * 1000000)::bigint::text END`
 }
 
+// occurredMicros is o's occurred_at like microsOf, where the column is a time.
+func (t *Table) occurredMicros() string {
+	name := t.config.Columns.OccurredAt
+	if c, there := t.has[name]; !there || !c.isOf(timeTypes) {
+		name = ""
+	}
+	return t.microsOf(name)
+}
+
 // isOf tells whether the column is of one of the types, which are named without the quotes of those that are keywords, too.
 func (c *column) isOf(types []string) bool { return slices.Contains(types, c.typeName()) }
 
@@ -127,8 +136,8 @@ func timeText(x string) string {
 	return `rtrim(rtrim(to_char(` + x + `, 'YYYY-MM-DD HH24:MI:SS.US'), '0'), '.')`
 }
 
-// scanRow reads what list selects. The row keeps the values.
-func scanRow(values [][]byte) (r Row, err error) {
+// scan reads what list selects. The row keeps the values.
+func (t *Table) scan(values [][]byte) (r Row, err error) {
 	e := &r.Event
 	fields := []*[]byte{
 		&e.ID, &e.TenantID, &e.Topic, &e.AggregateType, &e.AggregateID, &e.OccurredAt, &e.SchemaID, &e.SchemaVersion, &e.Payload, &e.Metadata, &e.Status,
@@ -138,7 +147,7 @@ func scanRow(values [][]byte) (r Row, err error) {
 	}
 	values = values[len(fields):]
 	r.Status, r.Error = string(e.Status), string(values[3])
-	var numbers [8]int64
+	var numbers [9]int64
 	for i, text := range values {
 		if i == 3 || text == nil {
 			continue
@@ -149,21 +158,16 @@ func scanRow(values [][]byte) (r Row, err error) {
 	}
 	r.RetryCount = int(numbers[0])
 	r.RetryAfter, r.CreatedAt = timeOf(values[1], numbers[1]), timeOf(values[2], numbers[2])
-	r.Xmin = frozen(uint32(numbers[4]), uint64(numbers[5]))
-	e.Position = positionInTable(values[2] != nil, numbers[2], uint64(numbers[6]), numbers[7])
-	return r, nil
-}
-
-// positionInTable orders rows as they were inserted, as far as they tell: by created_at in microseconds, which is one for a whole transaction; by the
-// command of their transaction, its cmin, as far as 11 bits have room for it; and by their place, because a new row may lie before an older one
-// where there was room. Without a created_at only the place is left, of which the ordinal may be too small.
-func positionInTable(created bool, micros int64, place uint64, command int64) event.Position {
-	const commandBits, latest = 11, 1<<53 - 1
-	if !created {
-		return event.Position{Commit: event.LSN(place >> 32), Ordinal: uint32(place)}
+	r.Xmin = frozen(uint32(numbers[5]), uint64(numbers[6]))
+	at := place{command: numbers[8], address: uint64(numbers[7])}
+	if values[2] != nil {
+		at.createdAt = &numbers[2]
 	}
-	at := uint64(min(max(micros, 0), latest))<<commandBits | uint64(min(command, 1<<commandBits-1))
-	return event.Position{Commit: event.LSN(at), Ordinal: uint32(place)}
+	if values[4] != nil {
+		at.occurredAt = &numbers[4]
+	}
+	e.Position = at.position(t.replayed)
+	return r, nil
 }
 
 func timeOf(text []byte, micros int64) time.Time {
@@ -190,7 +194,7 @@ func (t *Table) read(ctx context.Context, db Querier, what, from string, args ..
 	}
 	var all []Row
 	err := query(ctx, db, `SELECT `+t.list()+` FROM `+from, args, func(values [][]byte) error {
-		r, err := scanRow(values)
+		r, err := t.scan(values)
 		all = append(all, r)
 		return err
 	})

@@ -53,7 +53,7 @@ func (t *Table) walkRows(
 	err = t.unreadable
 	if err == nil {
 		last, end, err = t.walk(ctx, db, t.list(), wanted, after, look, args, func(values [][]byte) error {
-			r, err := scanRow(values)
+			r, err := t.scan(values)
 			rows = append(rows, r)
 			return err
 		})

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -68,83 +67,6 @@ func TestAdoptOfAnEmptyTableEnds(t *testing.T) {
 	l := setupLane(t, outbox.Config{})
 	if rows, last, end, err := l.table.Adopt(t.Context(), l.conn, "", 10); len(rows) != 0 || last != "" || !end || err != nil {
 		t.Errorf("%d rows, %q, end %v, %v; want the end", len(rows), last, end, err)
-	}
-}
-
-// Rows of one transaction have one created_at; where they lie keeps them in the order of insertion.
-func TestPositionsFollowCreationAndInsertion(t *testing.T) {
-	l := setupLaneOf(t, "uuid", outbox.Config{})
-	l.exec(`INSERT INTO t (id, aggregate_id, created_at) SELECT gen_random_uuid(), (1000 + i)::text, '2026-01-02 00:00:00.000001+00' FROM generate_series(1, 500) i`)
-	l.exec(`INSERT INTO t (id, aggregate_id, created_at) VALUES (gen_random_uuid(), '0002', '2026-01-01'), (gen_random_uuid(), '3000', '2026-01-03'),
-		(gen_random_uuid(), '0001', '1960-01-01'), (gen_random_uuid(), '0000', NULL), (gen_random_uuid(), '9999', 'infinity')`)
-	rows, _ := l.adoptAll(100)
-	slices.SortFunc(rows, func(a, b outbox.Row) int { return a.Event.Position.Compare(b.Event.Position) })
-	order := make([]string, len(rows))
-	for i := range rows {
-		order[i] = string(rows[i].Event.AggregateID)
-	}
-	first, rest := order[:2], order[2:] // both before 1970
-	slices.Sort(first)
-	if order = slices.Concat(first, rest); len(order) != 505 || !slices.IsSorted(order) {
-		t.Errorf("the positions order the rows as %q", order)
-	}
-	micro := time.Date(2026, 1, 2, 0, 0, 0, 1000, time.UTC)
-	if got := rows[3].Event.Position; got.Epoch != 0 || got.Commit != event.LSN(micro.UnixMicro()<<11) {
-		t.Errorf("the position of a row of %s is %s", micro, got)
-	}
-}
-
-// A new row goes where there is room, which may be before an older one of its transaction.
-func TestPositionsOfATransactionFollowItsCommands(t *testing.T) {
-	l := setupLaneOf(t, "uuid", outbox.Config{})
-	l.exec(`INSERT INTO t (id, aggregate_id, payload) SELECT gen_random_uuid(), '0000', to_jsonb(repeat('x', 500)) FROM generate_series(1, 100)`)
-	l.exec(`DELETE FROM t WHERE ctid::text LIKE '%,1)' OR ctid::text LIKE '%,2)'`)
-	l.exec(`VACUUM t`)
-	tx, err := l.conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 60 { // only the smaller ones have room where rows were deleted
-		const insert = `INSERT INTO t (id, aggregate_id, payload) VALUES (gen_random_uuid(), $1, to_jsonb(repeat('x', $2::int)))`
-		if _, err := tx.Exec(t.Context(), insert, fmt.Sprint(1000+i), []int{1500, 1500, 1500, 1500, 1500, 800}[i%6]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var place []string
-	if err := l.conn.QueryRow(t.Context(), `SELECT array_agg(aggregate_id ORDER BY ctid) FROM t WHERE aggregate_id >= '1000'`).Scan(&place); err != nil {
-		t.Fatal(err)
-	}
-	if slices.IsSorted(place) {
-		t.Fatal("the rows lie in the order of insertion, so this shows nothing")
-	}
-	rows, _ := l.adoptAll(100)
-	slices.SortFunc(rows, func(a, b outbox.Row) int { return a.Event.Position.Compare(b.Event.Position) })
-	var order []string
-	for i := range rows {
-		if id := string(rows[i].Event.AggregateID); id >= "1000" {
-			order = append(order, id)
-		}
-	}
-	if len(order) != 60 || !slices.IsSorted(order) {
-		t.Errorf("the positions order the rows as %q", order)
-	}
-}
-
-func TestPositionsWithoutACreationTimeFollowInsertion(t *testing.T) {
-	f := setupPlain(t)
-	f.exec(`CREATE TABLE t (id uuid PRIMARY KEY, tenant_id text, topic text, payload text)`)
-	f.exec(`INSERT INTO t SELECT gen_random_uuid(), 'a', (1000 + i)::text, repeat('x', 100) FROM generate_series(1, 500) i`)
-	rows, _, _, err := f.describe(outbox.Config{Table: "t", OnSent: outbox.Keep}).Adopt(t.Context(), f.conn, "", 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.SortFunc(rows, func(a, b outbox.Row) int { return a.Event.Position.Compare(b.Event.Position) })
-	sorted := slices.IsSortedFunc(rows, func(a, b outbox.Row) int { return strings.Compare(string(a.Event.Topic), string(b.Event.Topic)) })
-	if len(rows) != 500 || !sorted || !rows[0].CreatedAt.IsZero() {
-		t.Errorf("%d rows, in the order of insertion: %v", len(rows), sorted)
 	}
 }
 
