@@ -67,7 +67,7 @@ var faults = []fault{
 	{name: "postgres-restart", about: "fast shutdown and start of PostgreSQL", target: "postgres", hold: seconds(0, 1), inject: restartPostgres},
 	{name: "postgres-disk-full", about: "the disk of PostgreSQL's data and log is full", target: "postgres", needs: ownDisk, hold: seconds(1, 6), inject: fillDisk},
 	{name: "postgres-clock", about: "PostgreSQL's clock steps an hour on or back, and steps again", target: "postgres", needs: ownClock, settles: true, hold: seconds(1, 6), inject: stepClock},
-	{name: "postgres-failover", about: "kill -9 of PostgreSQL and the loss of its disk; a standby takes its place, without the slot", target: "postgres", standby: true, hold: seconds(0, 3), excepted: true, inject: failOver},
+	{name: "postgres-failover", about: "kill -9 of PostgreSQL and the loss of its disk; a standby takes its place, without the slot", target: "postgres", standby: true, hold: seconds(0, 3), inject: failOver},
 	{name: "sessions-end", about: "pg_terminate_backend of outboxd's sessions: all, the walsender, or the others", target: "postgres", inject: endSessions},
 	{name: "walsender-freeze", about: "SIGSTOP of the walsender", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("walsender")},
 	{name: "backend-freeze", about: "SIGSTOP of one of outboxd's other backends", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("client backend")},
