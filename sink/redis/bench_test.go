@@ -17,7 +17,7 @@ import (
 // BenchmarkPublish reports this process's CPU for each message ("cpu-ns/msg"; the server's is not in it), over messages of 500 B with
 // the usual headers, made by the raw format.
 func BenchmarkPublish(b *testing.B) {
-	for _, shape := range []struct{ streams, each int }{{1, 1}, {1, 100}, {1, 1000}, {10, 50}, {100, 5}} {
+	for _, shape := range []struct{ streams, each int }{{1, 1}, {1, 100}, {1, 1000}, {10, 50}, {100, 5}, {1000, 1}} {
 		for name, unfenced := range map[string]bool{"fenced": false, "unfenced": true} {
 			b.Run(fmt.Sprintf("%dx%d/%s", shape.streams, shape.each, name), func(b *testing.B) {
 				benchmarkPublish(b, shape.streams, shape.each, redis.Config{Unfenced: unfenced})

@@ -1,15 +1,18 @@
 // Package redis is the sink that appends to Redis Streams: one server, a Sentinel group or a Cluster, Redis 5 or later.
 //
 // An entry holds the message's headers in their order and then its body in the field payload. The server numbers the
-// entries (XADD *), so their ids are its time and never go back, even where its clock does.
+// entries (XADD *), so their ids are its time and never go back, even where its clock does. The first of a batch may have the milliseconds of the entry
+// before it, where those are less than a second old.
 //
 // # How a batch is appended
 //
-// Tail remembers the stream's last-generated-id. Each batch is one script for each stream, all streams of a server in one round
-// trip: the script appends only if the stream still ends at the remembered id, and returns the new end. So a late batch of
+// Tail remembers the stream's last-generated-id. A batch is appended by scripts, of one stream each or of several with few messages (each its own in a
+// cluster), all of a server in one round trip: a script appends to a stream only if that still ends at the remembered id, and returns the new end. It
+// compares the ids, or, where the remembered one is less than a second old, gives the first message the id next to it: the server refuses an id that is
+// not above every one that the stream ever had. So a late batch of
 // a cut connection or of a cut-off instance is refused, and so is ours when somebody else has appended: Tail then says what landed. The
-// client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN); a script that had run after all
-// would refuse itself.
+// client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN), and each stream's part of a script that was refused as a
+// whole; what had run after all would refuse itself.
 //
 // The last-generated-id survives XDEL and XTRIM, so consumers may delete what they have read; but what they deleted Tail cannot
 // find (see "Not guaranteed").
@@ -20,7 +23,7 @@
 //
 //   - Those of package sink, with nil meaning that the server has answered. With appendfsync always that is durable; else what the
 //     server acknowledged in its last second can be lost with the machine, not with the process.
-//   - A batch lands whole or not at all: Redis runs scripts and transactions to their end, and checks memory, role and disk before
+//   - A batch of one stream lands whole or not at all: Redis runs scripts and transactions to their end, and checks memory, role and disk before
 //     the first write only.
 //   - What is larger than Config.MaxMessageBytes or the server's proto-max-bulk-len is rejected before it is sent.
 //   - The ends of at most Config.MaxStreams streams are remembered. One that was forgotten is refused with ErrTailUnread until

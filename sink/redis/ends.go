@@ -2,8 +2,10 @@ package redis
 
 import (
 	"container/list"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // ends remembers where each stream ends, as far as this process knows: the last-generated-id that Tail saw, moved by every publish.
@@ -19,7 +21,39 @@ type ends struct {
 
 type streamEnd struct {
 	stream string
-	id     string // "" while a publish is under way or its fate is unknown
+	end    end // its id is "" while a publish is under way or its fate is unknown
+}
+
+// end is a stream's last-generated-id.
+type end struct {
+	id   string
+	made time.Time // when the server took the time for it, or earlier; zero: not known
+}
+
+// fresh is how long the next id may have the milliseconds of the last.
+const fresh = time.Second
+
+// next is the id that an entry behind the end can be given so that the server refuses it if anything was ever appended there. It has the end's
+// milliseconds, so it is "" where those are too old.
+func (e end) next(now time.Time) string {
+	if now.Sub(e.made) > fresh {
+		return ""
+	}
+	milliseconds, sequence, _ := strings.Cut(e.id, "-")
+	n, err := strconv.ParseUint(sequence, 10, 63)
+	if err != nil {
+		return ""
+	}
+	return milliseconds + "-" + strconv.FormatUint(n+1, 10)
+}
+
+// moved is the end that the server gave with an answer, to a call that was made at the given time.
+func (e end) moved(id string, asked time.Time) end {
+	before, _, _ := strings.Cut(e.id, "-")
+	if after, _, _ := strings.Cut(id, "-"); after == before {
+		return end{id, e.made}
+	}
+	return end{id, asked}
 }
 
 func newEnds(limit int) *ends {
@@ -27,25 +61,25 @@ func newEnds(limit int) *ends {
 }
 
 // take returns the end, and forgets it until put: a publish that never says what came of it leaves it unknown.
-func (e *ends) take(stream string) (id string, ok bool) {
+func (e *ends) take(stream string) (last end, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	element := e.streams[stream]
 	if element == nil {
-		return "", false
+		return end{}, false
 	}
 	e.order.MoveToFront(element)
-	end := element.Value.(*streamEnd)
-	id, end.id = end.id, ""
-	return id, id != ""
+	known := element.Value.(*streamEnd)
+	last, known.end = known.end, end{}
+	return last, last.id != ""
 }
 
 // put remembers the end.
-func (e *ends) put(stream, id string) {
+func (e *ends) put(stream string, last end) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if element := e.streams[stream]; element != nil {
-		element.Value.(*streamEnd).id = id
+		element.Value.(*streamEnd).end = last
 		e.order.MoveToFront(element)
 		return
 	}
@@ -54,5 +88,5 @@ func (e *ends) put(stream, id string) {
 		delete(e.streams, e.order.Remove(oldest).(*streamEnd).stream)
 	}
 	stream = strings.Clone(stream) // it may be a part of something large
-	e.streams[stream] = e.order.PushFront(&streamEnd{stream: stream, id: id})
+	e.streams[stream] = e.order.PushFront(&streamEnd{stream: stream, end: last})
 }

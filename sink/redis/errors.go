@@ -72,9 +72,8 @@ func (s *Sink) failAsking(ctx context.Context, call, stream string, err error) *
 
 // classify says what is known of an error.
 func (s *Sink) classify(err error) refusal {
-	var reply redis.Error
-	if errors.As(err, &reply) && !errors.Is(err, redis.Nil) {
-		return s.classifyReply(reply.Error())
+	if reply, is := replyOf(err); is {
+		return s.classifyReply(reply)
 	}
 	var unconnected *connectError
 	switch {
@@ -90,6 +89,15 @@ func (s *Sink) classify(err error) refusal {
 		return refusal{class: sink.Unavailable}
 	}
 	return refusal{class: sink.Retry}
+}
+
+// replyOf returns what the server said, where the error is its reply.
+func replyOf(err error) (reply string, is bool) {
+	var said redis.Error
+	if !errors.As(err, &said) || errors.Is(err, redis.Nil) {
+		return "", false
+	}
+	return said.Error(), true
 }
 
 func (s *Sink) classifyReply(text string) refusal {
@@ -141,11 +149,8 @@ func clean(err error) error {
 // resendable tells whether the server said that another way of asking would have been right: the script by its text, or another
 // node. Nothing was done then.
 func resendable(err error) bool {
-	var reply redis.Error
-	if !errors.As(err, &reply) {
-		return false
-	}
-	code, _, _ := strings.Cut(reply.Error(), " ")
+	reply, _ := replyOf(err)
+	code, _, _ := strings.Cut(reply, " ")
 	switch code {
 	case "NOSCRIPT", "MOVED", "ASK", "TRYAGAIN":
 		return true

@@ -116,6 +116,34 @@ func TestLeastRightsAreEnough(t *testing.T) {
 	}
 }
 
+// The server refuses a script for one key of several.
+func TestOneForbiddenStreamDoesNotStopTheOthers(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	c := plain(t, server.URL)
+	allow := func(keys string) {
+		t.Helper()
+		if err := c.Do(t.Context(), "ACL", "SETUSER", "app", "reset", "on", ">word", keys, "+@all").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allow("~*")
+	s := opened(t, redis.Config{URL: withUser(t, server.URL, "app", "word")})
+	names := []string{"outbox:a", "forbidden", "outbox:b"}
+	var messages []sink.Message
+	for _, name := range names {
+		mustTail(t, s, name)
+		messages = append(messages, batch(name, 1, 2)...)
+	}
+	allow("~outbox:*")
+	results := s.Publish(t.Context(), messages)
+	refusedFor(t, results[2:3], "grant the ACL user")
+	if results[0] != nil || results[1] != nil || results[4] != nil || results[5] != nil {
+		t.Errorf("results %v, want the others to land", results)
+	}
+	wantIDs(t, c, "outbox:a", 1, 2)
+	wantIDs(t, c, "outbox:b", 1, 2)
+}
+
 func TestMissingPasswordIsNamed(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"requirepass secret-word-2"}})
 	for name, password := range map[string]string{"none": "", "wrong": "secret-word-3", "right": "secret-word-2"} {

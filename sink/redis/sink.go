@@ -64,12 +64,12 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
 	var compare *redis.Cmd
 	if !s.cfg.Unfenced {
-		compare = pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "never", "0")
+		compare = pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "0", 0, "never", "", 0)
 	}
 	_, execErr := pipe.Exec(ctx)
 	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"))
 	if compare != nil {
-		err = firstError(err, ignore(ignore(compare.Err(), "FENCED"), "NOSCRIPT"))
+		err = firstError(err, ignore(ignore(refusalOf(compare), "FENCED"), "NOSCRIPT"))
 	}
 	if err == nil && add.Err() == nil {
 		err = execErr // the connection was refused: no command has a result
@@ -88,6 +88,15 @@ func (s *Sink) begin(ctx context.Context) (bounded context.Context, done func())
 		stop()
 		cancel()
 	}
+}
+
+// refusalOf returns the error of a script that appends to one stream.
+func refusalOf(cmd *redis.Cmd) error {
+	if ends, ok := cmd.Val().([]any); ok && len(ends) == 1 {
+		err, _ := ends[0].(error)
+		return err
+	}
+	return cmd.Err()
 }
 
 func firstError(errs ...error) error {

@@ -27,14 +27,14 @@ const (
 // later one, then reads the entries before that end. n may be 0: then nothing is read.
 func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entry, error) {
 	var entries []sink.Entry
-	from, end, size := "+", "", 0
+	from, last, size := "+", "", 0
 	for count := min(n, firstRead); ; count = nextRead(n-len(entries), len(entries), size) {
 		reply, err := s.readPart(ctx, destination, from, count)
 		if err != nil {
 			return nil, err
 		}
-		if end == "" {
-			end = reply.end
+		if last == "" {
+			last = reply.end
 		}
 		entries = append(entries, reply.entries...)
 		size += reply.size
@@ -47,9 +47,9 @@ func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entr
 		}
 	}
 	if s.cfg.Unfenced {
-		end = anyEnd
+		last = anyEnd
 	}
-	s.ends.put(destination, end)
+	s.ends.put(destination, end{id: last})
 	slices.Reverse(entries)
 	return entries, nil
 }

@@ -8,10 +8,10 @@ import (
 )
 
 // transaction makes MULTI, an XADD for each message, EXEC: what fails while it is queued lands not at all.
-func (s *Sink) transaction(c *call, st *stream) {
+func (s *Sink) transaction(c *call, st *stream) []redis.Cmder {
 	ctx := context.Background()
-	st.cmds = make([]redis.Cmder, 0, st.count+2)
-	st.cmds = append(st.cmds, redis.NewCmd(ctx, argMulti))
+	cmds := make([]redis.Cmder, 0, st.count+2)
+	cmds = append(cmds, redis.NewCmd(ctx, argMulti))
 	i := st.first
 	for n := range st.count {
 		from := len(c.args)
@@ -21,20 +21,20 @@ func (s *Sink) transaction(c *call, st *stream) {
 		}
 		c.args = append(c.args, argAny)
 		c.args = appendFields(c.args, &c.batch[i])
-		st.cmds = append(st.cmds, redis.NewCmd(ctx, c.args[from:len(c.args):len(c.args)]...))
+		cmds = append(cmds, redis.NewCmd(ctx, c.args[from:len(c.args):len(c.args)]...))
 		i = c.next[i]
 	}
-	st.cmds = append(st.cmds, redis.NewCmd(ctx, argExec))
+	return append(cmds, redis.NewCmd(ctx, argExec))
 }
 
 // readTransaction takes the replies. EXEC says what became of each XADD; when it was aborted, the first command
 // that could not be queued says why.
-func (st *stream) readTransaction(execErr error) {
-	last := len(st.cmds) - 1
-	exec := st.cmds[last].(*redis.Cmd)
+func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) {
+	last := len(cmds) - 1
+	exec := cmds[last].(*redis.Cmd)
 	replies, executed := exec.Val().([]any)
 	if exec.Err() != nil || !executed || len(replies) != st.count {
-		st.err = firstError(append(errorsOf(st.cmds[:last]), exec.Err(), execErr)...)
+		st.err = firstError(append(errorsOf(cmds[:last]), exec.Err(), execErr)...)
 		if st.err == nil {
 			st.err = fmt.Errorf("unexpected reply %T to EXEC", exec.Val())
 		}
