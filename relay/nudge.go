@@ -40,6 +40,9 @@ func (c *core) refreshed(fresh restored) {
 	now := micros(time.Now())
 	for d := range c.waiting { // also where the only row was skipped
 		d.lane.Keys.Rouse(now)
+		if d.lane.Keys.Whole() {
+			d.table.again() // what is new may stand before the cursor
+		}
 	}
 	c.tableDue = time.Time{}
 	for at, s := range fresh.at {
@@ -79,7 +82,6 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 	whole := d.lane.Keys.Whole() || fresh.whole
 	if whole {
 		c.holdAll(d)
-		d.table.again() // what is new may stand before the cursor
 	}
 	if !whole || fresh.whole {
 		d.addKeys(fresh.keys[at])

@@ -117,3 +117,36 @@ func TestScanGoesOnBehindRowsThatAreHeldBack(t *testing.T) {
 		}
 	})
 }
+
+// The first row of a backlog is refused for the last time while a person skips it. Later events of its key wait behind nothing.
+func TestRowThatIsSkippedWhileAScanDeliversItBlocksNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fault, lines := playRare(simRelay(), func(w *world) {
+			tx := w.begin()
+			for _, key := range []byte("12") { // more than are remembered
+				row := park.Row{Event: w.insert(tx, key, "orders").event, Destination: park.Destination{Sink: "a", Name: "x"}, Target: "x", Attempts: 1}
+				row.Event.Position.Epoch = 1
+				row.Key, _ = park.KeyOf(&row.Event, 0, nil)
+				w.db.add([]park.Row{row})
+				w.broker.topic("y").append(0, []sink.Entry{{ID: string(row.Event.ID), Position: row.Event.Position}})
+			}
+			w.broker.topic("x").poison["1.1"] = forEver
+			tx.visible, w.db.record.Confirmed, w.db.slot.confirmed = true, tx.end, tx.end
+			w.start(nil)
+			i := w.active()
+			for _, name := range []string{"tail", "check the term", "load parked events"} {
+				i.finishNamed(name)
+			}
+			w.skip()
+			i.core.nudged()
+			i.ask()
+			for _, name := range []string{"look at what a command has changed", "publish", "settle parked events"} {
+				i.finishNamed(name)
+			}
+			w.insert(w.begin(), '1', "orders")
+		}, "")
+		if fault != "" {
+			t.Fatalf("%s\n=> %s", strings.Join(lines, "\n"), fault)
+		}
+	})
+}

@@ -264,7 +264,7 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 		switch {
 		case d.lane.Keys.Known(row.Key):
 		case row.Due.After(now):
-			d.lane.Keys.Refused(row.Key, micros(row.Due))
+			c.metInScan(d, &row)
 		default:
 			w.rows = append(w.rows, row)
 			w.passed = append(w.passed, w.next)
@@ -277,6 +277,16 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 	}
 	c.loadAhead(d)
 	c.loadEnded(d)
+}
+
+// metInScan lets the key of a row that is not due, or was refused, wait as the row says. Where rows have changed beside the scan, it may say so no
+// more: a load of the key tells.
+func (c *core) metInScan(d *destination, row *park.Row) {
+	if d.table.rescan {
+		d.lane.Keys.Refused(row.Key, 0)
+		return
+	}
+	c.keyRefused(d, row)
 }
 
 // drainedAt notes that the destination's backlog is delivered.

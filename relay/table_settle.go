@@ -155,17 +155,14 @@ func (c *core) scanSettled(d *destination, o *outcome) {
 		}
 		return
 	}
-	switch {
-	case o.failed != nil:
+	switch f := o.failed; {
+	case f != nil:
+		if f.State == park.Waiting || f.Blocks {
+			c.metInScan(d, f)
+		}
 		w.advance(w.passed[o.landed])
 	case o.landed > 0:
 		w.advance(w.passed[o.landed-1])
-	}
-	if o.failed == nil {
-		return
-	}
-	if o.failed.State == park.Waiting || o.failed.Blocks {
-		c.keyRefused(d, o.failed)
 	}
 }
 
