@@ -110,16 +110,19 @@ func (w *world) unfinished() string {
 				return fmt.Sprintf("%s is not at %s", r.event.ID, at)
 			}
 		}
-		if everywhere && !r.loose && !w.deadAnyway(r) && (r.status != "SENT" || w.db.isParked(string(r.event.ID))) {
+		if everywhere && !r.loose && !w.undecided(r) && (r.status != "SENT" || w.db.isParked(string(r.event.ID))) {
 			return fmt.Sprintf("the row of %s is %s", r.event.ID, r.status)
 		}
 	}
 	return ""
 }
 
-// deadAnyway tells whether a row of the event is dead although it has landed: a session that was cut off has delivered what the next one gave up.
-func (w *world) deadAnyway(r *simRow) bool {
-	return slices.ContainsFunc(w.db.parked, func(p *park.Row) bool { return string(p.Event.ID) == string(r.event.ID) && p.State == park.Dead })
+// undecided tells whether a row of the event is dead, or held back by a dead one, although it has landed: a session that was cut off has delivered what
+// the next one gave up or adopted.
+func (w *world) undecided(r *simRow) bool {
+	return slices.ContainsFunc(w.db.parked, func(p *park.Row) bool {
+		return string(p.Event.ID) == string(r.event.ID) && (p.State == park.Dead || w.heldBack(p))
+	})
 }
 
 // heldBack tells whether a dead event holds the waiting row back.
