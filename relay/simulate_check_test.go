@@ -121,7 +121,7 @@ func (w *world) unfinished() string {
 // the next one gave up or adopted.
 func (w *world) undecided(r *simRow) bool {
 	return slices.ContainsFunc(w.db.parked, func(p *park.Row) bool {
-		return string(p.Event.ID) == string(r.event.ID) && (p.State == park.Dead || w.heldBack(p))
+		return string(p.Event.ID) == string(r.event.ID) && (p.State == park.Dead || p.State == park.Waiting && w.heldBack(p))
 	})
 }
 
