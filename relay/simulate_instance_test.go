@@ -23,15 +23,20 @@ type instance struct {
 	confirmed atomic.Uint64
 	pending   []*pending
 	tx, row   int  // what is received next
+	database  link // the way to PostgreSQL
+	brokers   link // ... and to the brokers
 	cut       *int // so much of the log has its slot sent before it was dropped; nil: it was not
 }
 
 // pending is something that the core has asked for.
 type pending struct {
 	name    string
+	broker  bool // it is asked of a broker
 	publish bool
 	tail    string       // the destination whose tail is read
 	run     func()       // does it
+	ran     bool         // it is done, and its answer is on its way
+	lose    func()       // puts an error in the place of its answer
 	then    func() error // gives the core what came of it
 }
 
@@ -91,7 +96,7 @@ func (i *instance) ask() {
 	}
 	slices.SortStableFunc(asked, func(a, b *pending) int { return strings.Compare(a.name, b.name) })
 	i.pending = append(i.pending, asked...)
-	if confirmed := event.LSN(i.confirmed.Load()); i == i.w.active() && confirmed > i.w.db.slot.confirmed {
+	if confirmed := event.LSN(i.confirmed.Load()); i == i.w.active() && i.database == linkWorks && confirmed > i.w.db.slot.confirmed {
 		i.w.db.slot.confirmed = confirmed
 	}
 }
@@ -111,9 +116,10 @@ func (i *instance) tidy() {
 
 func (i *instance) job(j *job) *pending {
 	p := &pending{
-		publish: j.kind == jobPublish,
-		run:     func() { i.w.publisher.do(context.Background(), j) },
-		then:    func() error { i.core.finished(j); return nil },
+		broker: true, publish: j.kind == jobPublish,
+		lose: func() { i.noAnswer(j) },
+		run:  func() { i.w.publisher.do(context.Background(), j) },
+		then: func() error { i.core.finished(j); return nil },
 	}
 	p.name = [...]string{"resolve", "tail", "publish", "probe"}[j.kind] + " " + j.sink.name + " " + j.probe.name
 	if j.kind == jobTail {
@@ -129,6 +135,7 @@ func (i *instance) task(t *task) *pending {
 	return &pending{
 		name: strings.TrimSpace(t.name + " " + t.at.Name),
 		run:  func() { t.err = t.run(context.Background(), i.store) },
+		lose: func() { t.err = errSimCut },
 		then: func() error { return i.core.taskDone(t) },
 	}
 }
@@ -138,6 +145,7 @@ func (i *instance) settlement(r *settlement) *pending {
 	return &pending{
 		name: "settle and save",
 		run:  func() { r.err = s.once(context.Background(), r) },
+		lose: func() { r.err = errSimCut },
 		then: func() error { return i.core.settlementDone(r) },
 	}
 }
@@ -152,6 +160,9 @@ func (w *world) active() *instance {
 
 // receive hands over the next events of the log, n at most, as the receiver does.
 func (i *instance) receive(n int) {
+	if i.database != linkWorks {
+		return
+	}
 	log := i.w.db.log
 	if i.cut != nil {
 		log = log[:*i.cut]
@@ -184,37 +195,46 @@ func (i *instance) receive(n int) {
 // finish does something that the core has asked for, and tells it.
 func (i *instance) finish(n int) {
 	p := i.pending[n]
-	i.pending = slices.Delete(i.pending, n, n+1)
-	i.w.acting = i.store.term
-	p.run()
-	i.w.note("session %d: %s", i.store.term, p.name)
-	if err := p.then(); err != nil {
-		i.w.note("session %d ends: %v", i.store.term, err)
-		if !errors.Is(err, event.ErrTermLost) && !errors.Is(err, errSimCut) {
-			panic(fmt.Sprintf("a session ends: %v", err))
-		}
-		i.w.end(i)
-		return
+	if !p.ran {
+		i.arrive(p)
 	}
-	i.ask()
+	i.answer(p)
+}
+
+// fails ends the session with an error that ends one.
+func (i *instance) fails(err error) {
+	i.w.note("session %d ends: %v", i.store.term, err)
+	if !errors.Is(err, event.ErrTermLost) && !errors.Is(err, errSimCut) {
+		panic(fmt.Sprintf("a session ends: %v", err))
+	}
+	i.w.end(i)
 }
 
 // end ends a session. Statements that it has sent may still be done, batches may still land, and a late reading of a tail may fence off the
 // next session.
 func (w *world) end(i *instance) {
 	w.instances = slices.DeleteFunc(w.instances, func(other *instance) bool { return other == i })
-	w.acting = i.store.term
 	for _, p := range i.pending {
-		switch {
-		case p.publish:
-			w.fate = fateLate
-			p.run()
-			w.fate = fateLands
-		case p.tail != "":
-			w.zombies = append(w.zombies, func() { w.broker.topic(p.tail).fence++ })
-		default:
-			w.zombies = append(w.zombies, p.run)
+		if !p.ran {
+			i.leave(p)
 		}
 	}
 	i.pending = nil
+}
+
+// leave leaves something behind that was sent, and that nobody hears of any more.
+func (i *instance) leave(p *pending) {
+	w := i.w
+	w.acting = i.store.term
+	switch {
+	case p.publish:
+		before := w.fate
+		w.fate = fateLate
+		p.run()
+		w.fate = before
+	case p.tail != "":
+		w.zombies = append(w.zombies, func() { w.broker.topic(p.tail).fence++ })
+	default:
+		w.zombies = append(w.zombies, p.run)
+	}
 }

@@ -30,8 +30,17 @@ func (w *world) person() {
 		return // the sweep finds it
 	}
 	if i := w.active(); i != nil && w.off != "commands are heard" {
-		i.pending = append(i.pending, &pending{name: "hears of a command", run: func() {}, then: func() error { i.core.nudged(); return nil }})
+		i.pending = append(i.pending, i.command())
 	}
+}
+
+// command is word of a command, that comes by the connection which the session watches.
+func (i *instance) command() *pending {
+	var err error
+	return &pending{name: "hears of a command", run: func() {}, lose: func() { err = errSimCut }, then: func() error {
+		i.core.nudged()
+		return err
+	}}
 }
 
 // decided are the parked rows that wait for a person or may still change, but for those that have landed and are dead all the same.

@@ -27,6 +27,8 @@ func (w *world) step() {
 		w.disturb()
 	case 13:
 		w.linger()
+	case 14:
+		w.network()
 	default:
 		w.work()
 	}
@@ -50,7 +52,7 @@ func (w *world) work() {
 		w.pass(time.Millisecond)
 		return
 	}
-	n := w.choose(len(i.pending))
+	p := i.pending[w.choose(len(i.pending))]
 	w.fate, w.lostAnswer, w.locked = fateLands, false, false
 	switch w.choose(12) {
 	case 0, 1:
@@ -60,7 +62,7 @@ func (w *world) work() {
 	case 3:
 		w.locked = true
 	}
-	i.finish(n)
+	i.proceed(p)
 	*i.store.limit, w.fate, w.locked = -1, fateLands, false
 }
 
@@ -79,7 +81,7 @@ func (w *world) crash() {
 		for n := len(i.pending) - 1; n >= 0; n-- { // its publishers end before the next session begins
 			if p := i.pending[n]; p.publish || p.tail != "" {
 				i.pending = slices.Delete(i.pending, n, n+1)
-				if p.publish && w.choose(2) == 0 {
+				if p.publish && !p.ran && w.choose(2) == 0 {
 					w.fate, w.acting = publishFate(w.choose(int(fates))), i.store.term
 					p.run()
 					w.fate = fateLands
@@ -87,7 +89,9 @@ func (w *world) crash() {
 			}
 		}
 		w.end(i)
-		w.start(i.sinks)
+		if i.database == linkWorks {
+			w.start(i.sinks)
+		}
 	case kind == 3:
 		w.end(i)
 		w.db.slot.gone = true
@@ -173,6 +177,7 @@ func (w *world) mend() {
 		}
 		w.check()
 	}
+	w.reconnect()
 	clear(w.broker.down)
 	for _, t := range w.broker.topics {
 		t.refuses = false
