@@ -83,14 +83,15 @@ func newRedis(t *testing.T) *broker {
 }
 
 // newPulsar starts a broker that keeps everything. It has a listener for each instance, which advertises that instance's proxy: what a client
-// looks up leads it through its proxy again.
+// looks up leads it through its proxy again. They use TLS, so that the instances notice corrupted connections.
 func newPulsar(t *testing.T) *broker {
+	pems := testenv.NewCertificates(t)
 	var listeners, bindings, upstreams []string
 	proxies := make([]string, 2)
 	for i := range proxies {
 		proxies[i], upstreams = testenv.FreeAddress(t), append(upstreams, testenv.FreeAddress(t))
-		listeners = append(listeners, fmt.Sprintf("instance%d:pulsar://%s", i, proxies[i]))
-		bindings = append(bindings, fmt.Sprintf("instance%d:pulsar://%s", i, upstreams[i]))
+		listeners = append(listeners, fmt.Sprintf("instance%d:pulsar+ssl://%s", i, proxies[i]))
+		bindings = append(bindings, fmt.Sprintf("instance%d:pulsar+ssl://%s", i, upstreams[i]))
 	}
 	own := testenv.FreeAddress(t)
 	_, ownPort, _ := strings.Cut(own, ":")
@@ -100,6 +101,7 @@ func newPulsar(t *testing.T) *broker {
 		"advertisedListeners=internal:pulsar://" + own + "," + strings.Join(listeners, ","),
 		"internalListenerName=internal",
 		"bindAddresses=" + strings.Join(bindings, ","),
+		"tlsCertificateFilePath=" + pems.ServerCert, "tlsKeyFilePath=" + pems.ServerKey, "tlsTrustCertsFilePath=" + pems.CA,
 		"defaultRetentionTimeInMinutes=-1", "defaultRetentionSizeInMB=-1",
 	}})
 	const namespace = "torture/storm"
@@ -110,7 +112,8 @@ func newPulsar(t *testing.T) *broker {
 	const template = "persistent://" + namespace + "/{tenant}.{topic}"
 	return &broker{machine: server, reader: reader, template: template, upstreams: upstreams, settings: func(proxy string) []string {
 		return []string{
-			"OUTBOXD_SINKS_PULSAR_URL=pulsar://" + proxy, "OUTBOXD_SINKS_PULSAR_ADMIN_URL=" + server.AdminURL, "OUTBOXD_SINKS_PULSAR_CREATE=true",
+			"OUTBOXD_SINKS_PULSAR_URL=pulsar+ssl://" + proxy, "OUTBOXD_SINKS_PULSAR_TLS_CA_FILE=" + pems.CA,
+			"OUTBOXD_SINKS_PULSAR_ADMIN_URL=" + server.AdminURL, "OUTBOXD_SINKS_PULSAR_CREATE=true",
 			"OUTBOXD_SINKS_PULSAR_TIMEOUT=5s",
 			"OUTBOXD_ROUTES=[{to: [{sink: pulsar, destination: '" + template + "'}]}]",
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // corruptToxic flips a bit of some of the pieces that a connection carries. The connections of the instances are secured by TLS, which notices each;
-// without it nobody could: the checksum of TCP lies below the proxy, and neither protocol has one.
+// without it nobody could: the checksum of TCP lies below the proxy, and of the protocols only Pulsar's has one, of messages alone.
 type corruptToxic struct {
 	Seed  uint64 `json:"seed"`
 	Every int    `json:"every"` // one piece in so many

@@ -14,8 +14,8 @@
 //
 // # Corrupted connections
 //
-// The instances reach PostgreSQL, and Redis, by TLS, and the faults flip bits of what passes. What is promised is what TLS promises: such a connection
-// ends, and ends like one that was cut. Without TLS nothing is promised.
+// The instances reach PostgreSQL, Redis and Pulsar by TLS, and the faults flip bits of what passes. What is promised is what TLS promises: such a connection
+// ends, and ends like one that was cut, or one that hangs where the length of a record was changed. Without TLS nothing is promised.
 //
 // # A full disk
 //

@@ -85,7 +85,7 @@ var faults = []fault{
 	{name: "broker-cut", about: "an instance's connections to the broker are cut", target: "net-broker", hold: seconds(0, 4), inject: cut(legBroker)},
 	{name: "broker-slow", about: "these have latency and little bandwidth", target: "net-broker", hold: seconds(2, 6), inject: slow(legBroker)},
 	{name: "broker-half-open", about: "these stay open and lose what is sent, in one direction or both", target: "net-broker", hold: seconds(1, 8), inject: halfOpen(legBroker)},
-	{name: "broker-corrupt", about: "bits of what these carry are flipped", target: "net-broker", sink: "redis", hold: seconds(1, 5), inject: corrupt(legBroker)},
+	{name: "broker-corrupt", about: "bits of what these carry are flipped", target: "net-broker", hold: seconds(1, 5), inject: corrupt(legBroker)},
 }
 
 func seconds(from, to int) [2]time.Duration {
