@@ -59,6 +59,10 @@ const (
 	portionBytes    = 1 << 20
 )
 
+// manyStreams is from how many streams of a portion on their first messages are given ids: comparing ends would cost more than all else there. With fewer
+// an entry's time is worth more.
+const manyStreams = 16
+
 // portions shares out what is sent. Streams of a cluster, and those of transactions, stand alone.
 func (s *Sink) portions(ctx context.Context, c *call) []*portion {
 	var all []*portion
@@ -124,6 +128,9 @@ func (s *Sink) compareAndAppend(c *call, p *portion) []any {
 	shapeOf := c.shapeOf
 	for i := range p.streams {
 		if st := &p.streams[i]; st.count > 0 {
+			if p.sent < manyStreams {
+				st.next = ""
+			}
 			c.appendMessages(st, shapeOf[:st.count])
 			shapeOf = shapeOf[st.count:]
 		}

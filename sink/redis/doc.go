@@ -1,14 +1,14 @@
 // Package redis is the sink that appends to Redis Streams: one server, a Sentinel group or a Cluster, Redis 5 or later.
 //
 // An entry holds the message's headers in their order and then its body in the field payload. The server numbers the
-// entries (XADD *), so their ids are its time and never go back, even where its clock does. The first of a batch may have the milliseconds of the entry
-// before it, where those are less than a second old.
+// entries (XADD *), so their ids are its time and never go back, even where its clock does. Where one script appends to many
+// streams (16 or more), the first of each may have the milliseconds of the entry before it, if those are less than a second old.
 //
 // # How a batch is appended
 //
 // Tail remembers the stream's last-generated-id. A batch is appended by scripts, of one stream each or of several with few messages (each its own in a
 // cluster), all of a server in one round trip: a script appends to a stream only if that still ends at the remembered id, and returns the new end. It
-// compares the ids, or, where the remembered one is less than a second old, gives the first message the id next to it: the server refuses an id that is
+// compares the ids, or, with many streams and where the remembered one is less than a second old, gives the first message the id next to it: the server refuses an id that is
 // not above every one that the stream ever had. So a late batch of
 // a cut connection or of a cut-off instance is refused, and so is ours when somebody else has appended: Tail then says what landed. The
 // client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN), and each stream's part of a script that was refused as a
