@@ -127,7 +127,7 @@ func (r *Relay) Stop() { close(r.stopping) }
 
 const (
 	sessionRetryBase = 200 * time.Millisecond
-	sessionRetryMax  = 15 * time.Second
+	sessionRetryMax  = 5 * time.Second
 	healthySession   = 30 * time.Second // a session that lasted so long starts the waits anew
 	slotPoll         = 100 * time.Millisecond
 )
@@ -140,6 +140,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax
 	for {
 		started := time.Now()
+		recovering := r.lost != nil
 		err := r.runSession(ctx)
 		if isLost(err) {
 			r.facts.slotLost()
@@ -159,8 +160,11 @@ func (r *Relay) Run(ctx context.Context) error {
 			waits.Reset()
 		}
 		wait := waits.NextBackOff()
-		if errors.Is(err, wal.ErrSlotActive) {
+		switch {
+		case errors.Is(err, wal.ErrSlotActive):
 			wait = slotPoll // no other instance is active: its sender is about to end
+		case isLost(err) && !recovering:
+			wait = 0 // the server answered; a recovery that finds the new slot lost, too, waits
 		}
 		r.report(err, wait)
 		select {

@@ -72,7 +72,13 @@ for sink in $SINKS; do
 	measure "$sink-mark-lean" --sink "$sink" --rows "$ROWS" --on-sent mark
 	measure "$sink-mark-full" --sink "$sink" --rows "$ROWS" --on-sent mark --indexes full
 	measure "$sink-delete" --sink "$sink" --rows "$ROWS" --on-sent delete
-	measure "$sink-rate" --sink "$sink" --rate 1000 --for 30s --transaction 1
+	racers=direct
+	if [ "$DEBEZIUM" != no ]; then
+		racers=direct,debezium
+		set -- --debezium "$DEBEZIUM"
+	fi
+	measure "$sink-rate" --sink "$sink" --rate 1000 --for 30s --transaction 1 --against "$racers" "$@"
+	set --
 done
 # grow AXIS VALUE FLAG... keeps a result of the axis.
 grow() {

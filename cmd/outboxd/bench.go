@@ -48,7 +48,7 @@ func newBenchCommand(a *app) *cobra.Command {
 		Example: `  outboxd bench
   outboxd bench --sink pulsar --rows 1000000 --transaction 100 --output markdown
   outboxd bench --on-sent mark --indexes full
-  outboxd bench --rate 1000 --for 1m
+  outboxd bench --rate 1000 --for 1m --against direct
   outboxd bench --scenario 5000
   outboxd bench --against pg_recvlogical,polling --output markdown
   outboxd bench --env-file .env --sink redis`,
@@ -66,7 +66,7 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.DurationVar(&o.duration, "for", 30*time.Second, "write at --rate for this `TIME`")
 	o.scenario = choiceFlag(cmd, "scenario", "", "the load of an existing deployment of so many events a second: sets --rate, --transaction, --tenants and --topics", "none", "1000", "5000", "10000")
 	f.StringVar(&o.sink, "sink", "", "`NAME` of the sink; redis or pulsar for servers of its own (default redis, or your only sink)")
-	f.StringSliceVar(&o.against, "against", nil, "first let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m")
+	f.StringSliceVar(&o.against, "against", nil, "let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m; with --rate events of that rate: direct (the broker's own client, without an outbox), debezium, debezium-128m")
 	f.StringVar(&o.debezium, "debezium", "", "`DIR` of Debezium Server, for --against; it needs Java 21 or later in JAVA_HOME")
 	f.StringVar(&o.profile, "profile", "", "write outboxd's profiles into `DIR`, for \"go tool pprof\"; they cost some speed")
 	o.onSent = choiceFlag(cmd, "on-sent", "", "what becomes of delivered rows", "keep", "mark", "delete")
@@ -94,15 +94,20 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		o.rate, o.transaction, o.tenants, o.topics = s.rate, s.transaction, s.tenants, s.topics
 	}
 	for _, name := range o.against {
-		if _, ok := bench.Rivals[name]; !ok {
+		_, drains := bench.Rivals[name]
+		_, races := bench.Racers[name]
+		switch {
+		case o.rate > 0 && !races:
+			return usage(cmd, "--against %s: choose of direct, debezium and debezium-128m with --rate", name)
+		case o.rate <= 0 && !drains:
 			return usage(cmd, "--against %s: choose of pg_recvlogical, polling, debezium and debezium-128m", name)
 		}
 	}
 	switch {
 	case o.rate < 0 || o.rate > 0 && o.rate*o.duration.Seconds() < 1 || o.rate*o.duration.Seconds() > 1<<30:
 		return usage(cmd, "--rate %g --for %s: that is no number of events between 1 and 1073741824", o.rate, o.duration)
-	case len(o.against) > 0 && (o.rate > 0 || !ownServers(cmd)):
-		return usage(cmd, "--against compares the drain of a backlog, on servers of the bench's own")
+	case len(o.against) > 0 && !ownServers(cmd):
+		return usage(cmd, "--against compares on servers of the bench's own")
 	case slices.Contains(o.against, "polling") && (o.onSent.value != "keep" || o.sink == "pulsar"):
 		return usage(cmd, "--against polling marks the rows itself, so outboxd has to keep them, and publishes to Redis")
 	case o.rate == 0 && cmd.Flags().Changed("for"):

@@ -5,13 +5,44 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/internal/bench"
 )
 
-// pace lets outboxd deliver events as they are written, and measures how long each takes.
-func (b *bencher) pace(ctx context.Context) (err error) {
+// paceWarmUp is how long outboxd delivers before it is measured.
+const paceWarmUp = time.Second
+
+// pace lets outboxd deliver events as they are written, and measures how long each takes; then the rivals do.
+func (b *bencher) pace(ctx context.Context) error {
+	if err := b.paceOutboxd(ctx); err != nil {
+		return err
+	}
+	for _, name := range b.o.against {
+		err := b.paceRival(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			b.leaveOut(name, err)
+		}
+	}
+	return nil
+}
+
+// newPace is a pace that lacks its broker.
+func (b *bencher) newPace(seen func(int)) *bench.Pace {
+	return &bench.Pace{
+		Backlog: b.backlog, Rate: b.o.rate, WarmUp: paceWarmUp, For: b.o.duration, Seen: seen,
+		Writer: func(ctx context.Context) (bench.Writer, error) {
+			conn, err := connect(ctx, b.cfg, nil)
+			if err != nil {
+				return nil, err
+			}
+			return bench.NewDatabaseWriter(ctx, b.backlog, conn)
+		},
+	}
+}
+
+func (b *bencher) paceOutboxd(ctx context.Context) (err error) {
 	child, err := b.start(ctx, b.profileFlags()...)
 	if err != nil {
 		return err
@@ -24,10 +55,8 @@ func (b *bencher) pace(ctx context.Context) (err error) {
 	b.say("writing %g events a second for %s", b.o.rate, b.o.duration)
 	showing := b.app.newProgress("events arrived", b.result.Load.Rows, b.o.output.value)
 	defer showing.end()
-	p := bench.Pace{
-		Backlog: b.backlog, Broker: b.counter(), Rate: b.o.rate, For: b.o.duration, Ended: child.failure, Seen: showing.set,
-		Connect: func(ctx context.Context) (*pgx.Conn, error) { return connect(ctx, b.cfg, nil) },
-	}
+	p := b.newPace(showing.set)
+	p.Broker, p.Ended = b.counter(), child.failure
 	l, err := p.Run(ctx)
 	if err != nil {
 		return err
@@ -35,7 +64,18 @@ func (b *bencher) pace(ctx context.Context) (err error) {
 	if used := bench.Used(before, bench.Known(bench.CPU(int(child.pid.Load())))); used != nil {
 		l.Cores = used.Seconds() / time.Since(began).Seconds()
 	}
-	l.PeakMemory = bench.PeakMemory(int(child.pid.Load()))
-	b.result.Latency, b.result.Load.Rows = &l, b.backlog.Rows
+	l.Tool, l.PeakMemory = "outboxd", bench.PeakMemory(int(child.pid.Load()))
+	b.result.Latencies, b.result.Load.Rows = append(b.result.Latencies, l), b.backlog.Rows
+	return nil
+}
+
+func (b *bencher) paceRival(ctx context.Context, name string) error {
+	showing := b.app.newProgress("events arrived by "+name, b.result.Load.Rows, b.o.output.value)
+	defer showing.end()
+	l, err := bench.Racers[name](ctx, b.field(func(int64) {}), b.newPace(showing.set))
+	if err != nil {
+		return err
+	}
+	b.result.Latencies = append(b.result.Latencies, l)
 	return nil
 }

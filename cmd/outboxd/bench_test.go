@@ -94,13 +94,18 @@ func TestBenchComparesOnTheSameLog(t *testing.T) {
 
 func TestBenchMeasuresLatency(t *testing.T) {
 	t.Parallel()
-	file := envFile(t, "DATABASE_URL="+testenv.Postgres(t).Database(t), "REDIS_URL="+testenv.Redis(t).URL)
-	r, _ := runBench(t, "--env-file", file, "--rate", "200", "--for", "2s", "--transaction", "2", "--topics", "2")
-	l := r.Latency
-	if l == nil || l.Events != 400 || l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.P999 || l.P999 > l.Max || l.Cores <= 0 || l.PeakMemory == 0 {
+	r, _ := runBench(t, "--rate", "200", "--for", "2s", "--transaction", "2", "--topics", "2", "--against", "direct")
+	if len(r.Latencies) != 2 {
+		t.Fatalf("%+v", r)
+	}
+	if direct := r.Latencies[1]; direct.Tool != bench.Direct || direct.Events != 400 || direct.P50 <= 0 {
+		t.Errorf("%+v", direct)
+	}
+	l := r.Latencies[0]
+	if l.Events < 400 || l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.P999 || l.P999 > l.Max || l.Cores <= 0 || l.PeakMemory == 0 {
 		t.Errorf("%+v", l)
 	}
-	if l.Rate <= 0 || len(r.Runs) > 0 || r.Load.Rows != 400 {
+	if l.Rate <= 0 || len(r.Runs) > 0 || r.Load.Rows != 600 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -155,6 +160,8 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 		"--rows 0":                             "--rows 0: choose",
 		"--transaction=0":                      "at least 1",
 		"--tenants 20000":                      "--tenants 20000",
+		"--against direct":                     "choose of pg_recvlogical",
+		"--rate 10 --against polling":          "choose of direct",
 		"--on-sent burn":                       "burn",
 		"--env-file " + file:                   "there are several sinks: choose one with --sink",
 		"--env-file " + file + " --sink kafka": "no sink of Redis or Pulsar",

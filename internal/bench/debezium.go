@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,47 +13,67 @@ import (
 	"github.com/outboxd/outboxd/internal/workload"
 )
 
-// debezium lets Debezium Server drain the backlog with its EventRouter, tuned as well as we know. See https://debezium.io/documentation/reference/stable/operations/debezium-server.html.
-func debezium(ctx context.Context, f *Field, name, heap string) (run Run, err error) {
+// debeziumServer is a Debezium Server that runs.
+type debeziumServer struct {
+	*child
+	broker removable
+	slot   string
+	drop   func() error // the slot
+}
+
+func (d *debeziumServer) pid() int { return d.cmd.Process.Pid }
+
+// end kills it, as a clean end has nothing to do with the figures, and removes what it read and wrote.
+func (d *debeziumServer) end() error {
+	if d.child != nil {
+		d.kill()
+		<-d.ended
+	}
+	return errors.Join(d.broker.Delete(context.Background()), d.broker.Close(), d.drop())
+}
+
+// startDebezium starts one with its EventRouter, tuned as well as we know. See https://debezium.io/documentation/reference/stable/operations/debezium-server.html.
+func startDebezium(ctx context.Context, f *Field, name, heap string) (d *debeziumServer, err error) {
 	if f.Debezium == "" {
-		return run, errors.New("name the folder of Debezium Server with --debezium")
+		return nil, errors.New("name the folder of Debezium Server with --debezium")
 	}
-	slot, drop, err := f.copySlot(ctx, strings.ReplaceAll(name, "-", "_"))
+	prefix, folder := f.Name+"-"+name+"-", filepath.Join(f.Folder, name)
+	d = &debeziumServer{}
+	if d.broker, err = f.reader(prefix); err != nil {
+		return nil, err
+	}
+	if d.slot, d.drop, err = f.copySlot(ctx, strings.ReplaceAll(name, "-", "_")); err != nil {
+		return nil, errors.Join(err, d.broker.Close())
+	}
+	if err = writeDebezium(f, folder, d.slot, prefix); err == nil {
+		d.child, err = launch(ctx, filepath.Join(f.Folder, name+".log"), debeziumCommand(ctx, f.Debezium, folder, heap))
+	}
 	if err != nil {
-		return run, err
+		return nil, errors.Join(err, d.end())
 	}
-	defer func() { err = errors.Join(err, drop()) }()
-	prefix := f.Name + "-" + name + "-"
-	folder := filepath.Join(f.Folder, name)
-	if err := writeDebezium(f, folder, slot, prefix); err != nil {
-		return run, err
-	}
-	broker, err := f.reader(prefix)
-	if err != nil {
-		return run, err
-	}
-	defer func() { err = errors.Join(err, broker.Delete(context.WithoutCancel(ctx)), broker.Close()) }()
-	before := Known(broker.CPU(ctx))
+	return d, nil
+}
+
+// debezium lets Debezium Server drain the backlog.
+func debezium(ctx context.Context, f *Field, name, heap string) (run Run, err error) {
 	began := time.Now()
-	c, err := launch(ctx, filepath.Join(f.Folder, name+".log"), debeziumCommand(ctx, f.Debezium, folder, heap))
+	d, err := startDebezium(ctx, f, name, heap)
 	if err != nil {
 		return run, err
 	}
-	defer func() {
-		c.kill() // a clean end has nothing to do with the figures
-		<-c.ended
-	}()
-	watched, err := Watch(ctx, broker, began, int64(f.Backlog.Rows), c.failure, f.Seen)
+	defer func() { err = errors.Join(err, d.end()) }()
+	before := Known(d.broker.CPU(ctx))
+	watched, err := Watch(ctx, d.broker, began, int64(f.Backlog.Rows), d.failure, f.Seen)
 	if err != nil {
-		return run, fmt.Errorf("%w; the end of its log:\n%s", err, c.tail())
+		return run, d.explain(err)
 	}
 	run = NewRun(name, watched, f.Backlog.Payload)
 	run.CPU = CPUPerMillion{
-		Tool:      PerMillion(Known(CPU(c.cmd.Process.Pid)), run.Entries),
-		Walsender: PerMillion(f.walsender(ctx, slot), run.Entries),
-		Broker:    PerMillion(Used(before, Known(broker.CPU(ctx))), run.Entries),
+		Tool:      PerMillion(Known(CPU(d.pid())), run.Entries),
+		Walsender: PerMillion(f.walsender(ctx, d.slot), run.Entries),
+		Broker:    PerMillion(Used(before, Known(d.broker.CPU(ctx))), run.Entries),
 	}
-	run.PeakMemory = PeakMemory(c.cmd.Process.Pid)
+	run.PeakMemory = PeakMemory(d.pid())
 	return run, nil
 }
 

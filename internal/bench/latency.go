@@ -7,8 +7,9 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Latency is how long events took, from before COMMIT was sent until a reader of the broker had the entry, in milliseconds.
+// Latency is how long events took, from before COMMIT was sent (of the tool direct: the message) until a reader of the broker had the entry, in milliseconds.
 type Latency struct {
+	Tool       string  `json:"tool"`
 	Rate       float64 `json:"events_per_second"` // at which they were written
 	Events     int64   `json:"events"`
 	Seconds    float64 `json:"seconds"`
@@ -17,7 +18,7 @@ type Latency struct {
 	P99        float64 `json:"p99_ms"`
 	P999       float64 `json:"p99_9_ms"`
 	Max        float64 `json:"max_ms"`
-	Cores      float64 `json:"cores_of_outboxd,omitempty"` // processor time for each second
+	Cores      float64 `json:"cores_of_tool,omitempty"` // processor time for each second
 	PeakMemory int64   `json:"peak_memory_bytes,omitempty"`
 }
 

@@ -9,30 +9,26 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outboxd/outboxd/internal/workload"
 )
 
-const (
-	paceWriters = 8           // connections that write
-	warmUp      = time.Second // whose events are delivered and not measured
-)
+const paceWriters = 8 // at once
 
 // Pace writes transactions at a rate while a reader follows the broker, and measures how long each event takes.
 type Pace struct {
 	Backlog *Backlog // its shape; Rows is set by Run
-	Connect func(context.Context) (*pgx.Conn, error)
-	Broker  Broker
-	Rate    float64 // rows a second
+	Writer  func(context.Context) (Writer, error)
+	Broker  workload.Reader
+	Rate    float64       // rows a second
+	WarmUp  time.Duration // at the rate, too, but not measured; all of that has arrived before the rest begins
 	For     time.Duration
 	Ended   func() error // why nothing more will arrive; nil while it may
 	Seen    func(n int)  // told how many have arrived
 
-	began     time.Time
-	next      atomic.Int64   // transaction
-	sent      []atomic.Int64 // row: nanoseconds from began until its COMMIT was sent
-	committed atomic.Int64   // rows
+	began    time.Time
+	measured int64          // the first row that is
+	next     atomic.Int64   // transaction
+	sent     []atomic.Int64 // row: nanoseconds from began until its COMMIT was sent
 
 	mu      sync.Mutex
 	tally   *Tally                  // guarded by mu
@@ -40,10 +36,19 @@ type Pace struct {
 	trouble error                   // of the reader, the last one; guarded by mu
 }
 
-// Run writes for the time, and returns when everything has arrived.
+// A Writer writes rows for a Pace. Several write at once, each one transaction at a time.
+type Writer interface {
+	// Write writes the rows from first to last, and calls sending just before it sends what makes them visible.
+	Write(ctx context.Context, first, last int64, sending func()) error
+	// Close ends its connection.
+	Close(ctx context.Context) error
+}
+
+// Run writes for both times, and returns when everything has arrived.
 func (p *Pace) Run(ctx context.Context) (Latency, error) {
-	transactions := max(1, int(p.Rate*p.For.Seconds())/p.Backlog.Transaction)
-	p.Backlog.Rows = transactions * p.Backlog.Transaction
+	warm := int(p.Rate*p.WarmUp.Seconds()) / p.Backlog.Transaction
+	transactions := warm + max(1, int(p.Rate*p.For.Seconds())/p.Backlog.Transaction)
+	p.Backlog.Rows, p.measured = transactions*p.Backlog.Transaction, int64(warm*p.Backlog.Transaction)
 	p.Backlog.NewRun()
 	p.sent, p.hist = make([]atomic.Int64, p.Backlog.Rows), newHistogram()
 	p.tally = NewTally(p.Backlog)
@@ -54,29 +59,43 @@ func (p *Pace) Run(ctx context.Context) (Latency, error) {
 	defer stop()
 	p.began = time.Now()
 	all.Go(func() { p.Broker.Follow(following, p.arrived, p.complain) })
-	err := p.write(ctx, transactions)
-	wrote := time.Since(p.began)
-	if err != nil {
+	if _, err := p.deliver(ctx, 0, warm); err != nil {
 		return Latency{}, err
 	}
-	if err := p.await(ctx); err != nil {
+	wrote, err := p.deliver(ctx, warm, transactions)
+	if err != nil {
 		return Latency{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := latencies(p.hist)
-	l.Seconds, l.Rate = wrote.Seconds(), float64(p.Backlog.Rows)/wrote.Seconds()
+	l.Seconds, l.Rate = wrote.Seconds(), float64(l.Events)/wrote.Seconds()
 	return l, p.tally.Err()
 }
 
+// deliver writes some of the transactions, and returns how long that took when they have arrived.
+func (p *Pace) deliver(ctx context.Context, from, to int) (wrote time.Duration, err error) {
+	began := time.Now()
+	if err := p.write(ctx, from, to); err != nil {
+		return 0, err
+	}
+	wrote = time.Since(began)
+	return wrote, p.await(ctx, p.Backlog.Rows-to*p.Backlog.Transaction)
+}
+
 // write runs the writers.
-func (p *Pace) write(ctx context.Context, transactions int) error {
+func (p *Pace) write(ctx context.Context, from, to int) error {
+	began := time.Now()
+	p.next.Store(int64(from))
+	due := func(i int64) time.Time {
+		return began.Add(time.Duration(float64((i-int64(from))*int64(p.Backlog.Transaction)) / p.Rate * float64(time.Second)))
+	}
 	writing, stop := context.WithCancel(ctx)
 	defer stop()
 	failures := make(chan error, paceWriters)
 	for range paceWriters {
 		go func() {
-			err := p.writer(writing, int64(transactions))
+			err := p.writer(writing, int64(to), due)
 			if err != nil {
 				stop()
 			}
@@ -93,65 +112,48 @@ func (p *Pace) write(ctx context.Context, transactions int) error {
 }
 
 // writer takes the next transaction, waits until it is due, and writes it.
-func (p *Pace) writer(ctx context.Context, transactions int64) (err error) {
-	conn, err := p.Connect(ctx)
+func (p *Pace) writer(ctx context.Context, to int64, due func(i int64) time.Time) (err error) {
+	w, err := p.Writer(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	b := p.Backlog
-	statement := b.insert() + fmt.Sprintf(` FROM (SELECT %s AS tenants, %s AS topics, %s AS filler) c, generate_series($1::bigint, $2::bigint) n`,
-		array(workload.Tenants(b.Tenants)), array(b.topicNames()), quote(b.filler()))
-	if _, err := conn.Prepare(ctx, "write", statement); err != nil {
-		return fmt.Errorf("prepare the load: %w", err)
-	}
+	defer func() { err = errors.Join(err, w.Close(context.WithoutCancel(ctx))) }()
+	rows := int64(p.Backlog.Transaction)
 	for {
 		i := p.next.Add(1) - 1
-		if i >= transactions {
+		if i >= to {
 			return nil
 		}
-		due := time.Duration(float64(i) * float64(b.Transaction) / p.Rate * float64(time.Second))
-		if !workload.Sleep(ctx, time.Until(p.began.Add(due))) {
+		if !workload.Sleep(ctx, time.Until(due(i))) {
 			return ctx.Err()
 		}
-		if err := p.transact(ctx, conn, i*int64(b.Transaction)); err != nil {
-			return err
+		first, last := i*rows, (i+1)*rows-1
+		if err := w.Write(ctx, first, last, func() { p.sending(first, last) }); err != nil {
+			return fmt.Errorf("write rows %d to %d: %w", first, last, err)
 		}
 	}
 }
 
-// transact writes the rows that begin with first.
-func (p *Pace) transact(ctx context.Context, conn *pgx.Conn, first int64) error {
-	last := first + int64(p.Backlog.Transaction) - 1
-	batch := &pgx.Batch{}
-	batch.Queue("BEGIN")
-	batch.Queue("write", first, last)
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("write rows %d to %d: %w", first, last, err)
-	}
+func (p *Pace) sending(first, last int64) {
 	now := int64(time.Since(p.began))
 	for i := first; i <= last; i++ {
 		p.sent[i].Store(now)
 	}
-	if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("commit rows %d to %d: %w", first, last, err)
-	}
-	p.committed.Add(last - first + 1)
-	return nil
 }
 
 func (p *Pace) arrived(r workload.Received) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.Backlog.identify(&r)
 	p.tally.Add(r)
 	n, err := p.Backlog.number(r.ID)
 	if err != nil {
 		return // counted by the tally
 	}
-	sent := time.Duration(p.sent[n].Load())
-	if sent < warmUp && p.For > 2*warmUp {
+	if int64(n) < p.measured {
 		return
 	}
+	sent := time.Duration(p.sent[n].Load())
 	if err := p.hist.RecordValue(max(1, (r.SeenAt.Sub(p.began) - sent).Microseconds())); err != nil && p.trouble == nil {
 		p.trouble = err
 	}
@@ -169,23 +171,23 @@ func (p *Pace) missing() (missing int, trouble error) {
 	return p.tally.Missing, p.trouble
 }
 
-// await waits until everything has arrived, or nothing does any more.
-func (p *Pace) await(ctx context.Context) error {
+// await waits until no more than those are missing, or nothing arrives any more.
+func (p *Pace) await(ctx context.Context, unwritten int) error {
 	last, moved := 0, time.Now()
 	for {
 		missing, trouble := p.missing()
 		p.Seen(p.Backlog.Rows - missing)
-		if missing == 0 {
+		if missing == unwritten {
 			return nil
 		}
 		if missing != last {
 			last, moved = missing, time.Now()
 		}
 		if err := p.Ended(); err != nil {
-			return fmt.Errorf("%d events have not arrived: %w", missing, err)
+			return fmt.Errorf("%d events have not arrived: %w", missing-unwritten, err)
 		}
 		if time.Since(moved) > stall {
-			return fmt.Errorf("%d events have not arrived, and none has for %s: %w", missing, stall, errors.Join(trouble))
+			return fmt.Errorf("%d events have not arrived, and none has for %s (%v)", missing-unwritten, stall, trouble)
 		}
 		if !workload.Sleep(ctx, 20*time.Millisecond) {
 			return ctx.Err()

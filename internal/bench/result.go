@@ -7,10 +7,10 @@ import (
 
 // Result is what one bench found out.
 type Result struct {
-	Machine Machine  `json:"machine"`
-	Load    Load     `json:"load"`
-	Runs    []Run    `json:"runs,omitempty"`
-	Latency *Latency `json:"latency,omitempty"`
+	Machine   Machine   `json:"machine"`
+	Load      Load      `json:"load"`
+	Runs      []Run     `json:"runs,omitempty"`
+	Latencies []Latency `json:"latencies,omitempty"`
 
 	Notes []string `json:"notes,omitempty"`
 }

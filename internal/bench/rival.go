@@ -119,6 +119,14 @@ func (c *child) failure() error {
 	}
 }
 
+// explain adds the end of the log to an error, unless failure has done so.
+func (c *child) explain(err error) error {
+	if c.failure() != nil {
+		return err
+	}
+	return fmt.Errorf("%w; the end of its log:\n%s", err, c.tail())
+}
+
 func (c *child) tail() string {
 	text, err := os.ReadFile(c.log)
 	if err != nil {

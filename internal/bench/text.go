@@ -96,9 +96,10 @@ func (r *Result) Text() string {
 		_ = t.Flush()
 		b.WriteString("read back from outboxd: each row arrived once, and those of a key in their order\n")
 	}
-	if l := r.Latency; l != nil {
-		fmt.Fprintf(&b, "%.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; outboxd took %.2f of a core and %s\n",
-			l.Rate, l.Seconds, l.String(), l.Cores, human.Bytes(l.PeakMemory))
+	for i := range r.Latencies {
+		l := &r.Latencies[i]
+		fmt.Fprintf(&b, "%s, %.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; it took %.2f of a core and %s\n",
+			l.Tool, l.Rate, l.Seconds, l.String(), l.Cores, human.Bytes(l.PeakMemory))
 	}
 	return b.String()
 }
@@ -115,9 +116,12 @@ func (r *Result) Markdown() string {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(r.cells(&r.Runs[i]), " | "))
 		}
 	}
-	if l := r.Latency; l != nil {
-		fmt.Fprintf(&b, "\n| events/s | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | cores of outboxd | peak memory |\n|%s\n| %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n",
-			strings.Repeat("---|", 8), l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, l.Cores, human.Bytes(l.PeakMemory))
+	if len(r.Latencies) > 0 {
+		fmt.Fprintf(&b, "\n| tool | events/s | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | cores of the tool | peak memory |\n|%s\n", strings.Repeat("---|", 9))
+	}
+	for i := range r.Latencies {
+		l := &r.Latencies[i]
+		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", l.Tool, l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, l.Cores, human.Bytes(l.PeakMemory))
 	}
 	return b.String()
 }

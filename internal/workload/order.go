@@ -123,6 +123,7 @@ type Received struct {
 	Destination string    // stream, or topic with its partition
 	Entry       string    // the broker's own id of the entry
 	Fault       string    // what is wrong with the content; empty for nothing
+	Body        []byte    // the payload as it arrived
 
 	event eventID
 }
@@ -137,7 +138,7 @@ func (r *Received) EndToEnd() time.Duration { return max(0, r.SeenAt.Sub(r.Commi
 func understand(m message, destination, entry string, at time.Time) Received {
 	r := Received{
 		ID: m.id, Tenant: m.tenant, Topic: m.topic, Key: m.aggregateID,
-		ReceivedAt: at, SeenAt: time.Now(), Destination: destination, Entry: entry,
+		ReceivedAt: at, SeenAt: time.Now(), Destination: destination, Entry: entry, Body: m.body,
 	}
 	var err error
 	if r.event, err = parseEventID(m.id); err != nil {

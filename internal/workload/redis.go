@@ -154,11 +154,17 @@ func fromRedis(stream string, e redis.XMessage) Received {
 		value, _ := e.Values[name].(string)
 		return value
 	}
+	body := field("payload")
+	for _, value := range e.Values {
+		if only, is := value.(string); is && len(e.Values) == 1 { // some tools write one field, whose name is the key
+			body = only
+		}
+	}
 	ms, _, _ := strings.Cut(e.ID, "-")
 	at, err := strconv.ParseInt(ms, 10, 64)
 	r := understand(message{
 		id: field("id"), tenant: field("tenant_id"), topic: field("topic"),
-		aggregateType: field("aggregate_type"), aggregateID: field("aggregate_id"), body: []byte(field("payload")),
+		aggregateType: field("aggregate_type"), aggregateID: field("aggregate_id"), body: []byte(body),
 	}, stream, e.ID, time.UnixMilli(at))
 	if err != nil {
 		r.Fault = "its entry id is not a time"

@@ -109,7 +109,7 @@ func atOrBehind(a, b client.MessageID) bool {
 func entryOf(m client.Message) sink.Entry {
 	properties := m.Properties()
 	position, err := event.ParsePosition(properties[sink.HeaderPosition])
-	if err != nil {
+	if err != nil || position.IsZero() {
 		return sink.Entry{ID: properties[sink.HeaderID]}
 	}
 	e := sink.Entry{ID: properties[sink.HeaderID], Position: position}

@@ -159,7 +159,7 @@ func parseTail(reply []any) (t tailReply, err error) {
 // else's entry must not stop the stream.
 func entry(id, position, frontier, replay string) sink.Entry {
 	p, err := event.ParsePosition(position)
-	if err != nil {
+	if err != nil || p.IsZero() {
 		return sink.Entry{}
 	}
 	e := sink.Entry{ID: id, Position: p}

@@ -41,7 +41,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	}
 	incomplete := drained("redis", "keep", 10)
 	incomplete.Notes = []string{"polling is left out: it fell asleep"}
-	paced := bench.Result{Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Latency: &bench.Latency{Rate: 1000, P50: 1.25, Max: 9}}
+	paced := bench.Result{Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Latencies: []bench.Latency{{Tool: "outboxd", Rate: 1000, P50: 1.25, Max: 9}}}
 	for name, r := range map[string]bench.Result{"a": incomplete, "b": drained("redis", "keep", 1), "c": drained("redis", "mark", 10), "d": paced} {
 		text, err := json.Marshal(r)
 		if err == nil {
@@ -80,7 +80,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	for _, want := range []string{
 		"before\n" + begin + "Nothing is missing.", end + "after\n", "Abacus, 2 cores, linux", "outboxd v1, PostgreSQL 17", "PostgreSQL has fsync = on",
 		"| 10 | outboxd | 0.90 | 3.00 | 5.0 us | 0.10 |", "| 1 | pg_recvlogical | 1.00 | 3.33 |", "| redis | mark | lean | 10 | 0.50 | 5.0 us | 100 B | 1.00 | 100 |",
-		"| redis | 1000 | 1 | 1.2 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)", "](charts/redis-speed.svg)",
+		"| redis | outboxd | 1000 | 1 | 1.2 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)", "](charts/redis-speed.svg)",
 		"To redis, transactions of 10: polling is left out: it fell asleep.",
 	} {
 		if !strings.Contains(string(text), want) {

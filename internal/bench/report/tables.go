@@ -100,19 +100,25 @@ func settles(b *strings.Builder, all []bench.Result) {
 
 // paces is the table of latencies.
 func paces(b *strings.Builder, all []bench.Result) {
-	chosen := of(all, func(r *bench.Result) bool { return r.Latency != nil })
+	chosen := of(all, func(r *bench.Result) bool { return len(r.Latencies) > 0 })
 	if len(chosen) == 0 {
 		return
 	}
 	b.WriteString("\n### From COMMIT to a reader of the broker\n\n")
-	header(b, "sink", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of outboxd", "peak memory")
+	header(b, "sink", "tool", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of the tool", "peak memory")
 	for _, r := range chosen {
-		l := r.Latency
-		cells := []string{r.Load.Sink, fmt.Sprintf("%.0f", l.Rate), fmt.Sprint(r.Load.Transaction)}
-		for _, ms := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
-			cells = append(cells, fmt.Sprintf("%.1f", ms))
+		for i := range r.Latencies {
+			l := &r.Latencies[i]
+			cells := []string{r.Load.Sink, l.Tool, fmt.Sprintf("%.0f", l.Rate), fmt.Sprint(r.Load.Transaction)}
+			for _, ms := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
+				cells = append(cells, fmt.Sprintf("%.1f", ms))
+			}
+			cores := "-"
+			if l.Cores > 0 {
+				cores = fmt.Sprintf("%.2f", l.Cores)
+			}
+			row(b, append(cells, cores, bytes(l.PeakMemory))...)
 		}
-		row(b, append(cells, fmt.Sprintf("%.2f", l.Cores), bytes(l.PeakMemory))...)
 	}
 }
 
