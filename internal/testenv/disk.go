@@ -38,24 +38,24 @@ func (f *folder) mount(size int64, owner *account) error {
 }
 
 // mount gives the server a disk of its own; of size 0 it does nothing.
-func (p *PostgresServer) mount(size int64, owner *account) error {
+func (s *server) mount(size int64, owner *account) error {
 	if size == 0 {
 		return nil
 	}
-	p.disk = size
-	return p.folder.mount(size, owner)
+	s.disk = size
+	return s.folder.mount(size, owner)
 }
 
 // FillDisk leaves a server with a disk of its own room for so many bytes more.
-func (p *PostgresServer) FillDisk(room int64) error {
+func (s *server) FillDisk(room int64) error {
 	var err error
 	for range 10 { // a size below what is used by then is refused
 		var at syscall.Statfs_t
-		if err = syscall.Statfs(p.folder.file(dataName), &at); err != nil {
+		if err = syscall.Statfs(s.folder.file(dataName), &at); err != nil {
 			return err
 		}
 		used := int64(at.Blocks-at.Bfree) * int64(at.Bsize) //nolint:gosec,unconvert // bounded by the disk; the types differ by system
-		if err = p.resize(used + room); err == nil {
+		if err = s.resize(used + room); err == nil {
 			return nil
 		}
 	}
@@ -63,12 +63,12 @@ func (p *PostgresServer) FillDisk(room int64) error {
 }
 
 // EmptyDisk gives a disk that was filled its size back.
-func (p *PostgresServer) EmptyDisk() error { return p.resize(p.disk) }
+func (s *server) EmptyDisk() error { return s.resize(s.disk) }
 
-func (p *PostgresServer) resize(size int64) error {
+func (s *server) resize(size int64) error {
 	options := fmt.Sprintf("remount,size=%d", size)
-	if answer, err := exec.CommandContext(context.Background(), "mount", "-o", options, p.folder.file(dataName)).CombinedOutput(); err != nil {
-		return fmt.Errorf("resize the disk of %s to %d bytes: %w: %s", p.name, size, err, answer)
+	if answer, err := exec.CommandContext(context.Background(), "mount", "-o", options, s.folder.file(dataName)).CombinedOutput(); err != nil {
+		return fmt.Errorf("resize the disk of %s to %d bytes: %w: %s", s.name, size, err, answer)
 	}
 	return nil
 }

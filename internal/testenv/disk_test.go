@@ -3,15 +3,17 @@ package testenv_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/outboxd/outboxd/internal/testenv"
 )
 
-func TestFullDiskRefusesWritesUntilItIsEmptied(t *testing.T) {
+func TestFullDiskOfPostgresRefusesWritesUntilItIsEmptied(t *testing.T) {
 	if err := testenv.CanMount(); err != nil {
 		t.Skip(err)
 	}
@@ -35,6 +37,32 @@ func TestFullDiskRefusesWritesUntilItIsEmptied(t *testing.T) {
 	if err := server.EmptyDisk(); err != nil {
 		t.Fatal(err)
 	}
+	if err := write(); err != nil {
+		t.Fatalf("the disk is still full: %v", err)
+	}
+}
+
+func TestFullDiskEndsARedisThatWritesAlways(t *testing.T) {
+	if err := testenv.CanMount(); err != nil {
+		t.Skip(err)
+	}
+	server := testenv.NewRedis(t, testenv.RedisOptions{Disk: 16 << 20, Settings: []string{"appendonly yes", "appendfsync always"}})
+	write := func() error {
+		client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1})
+		defer client.Close()
+		return client.Set(t.Context(), "key", strings.Repeat("x", 64<<10), 0).Err()
+	}
+	if err := server.FillDisk(0); err != nil {
+		t.Fatal(err)
+	}
+	if write() == nil {
+		t.Fatal("the disk is not full")
+	}
+	server.Stop() // which waits for its end
+	if err := server.EmptyDisk(); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
 	if err := write(); err != nil {
 		t.Fatalf("the disk is still full: %v", err)
 	}

@@ -16,7 +16,7 @@
 //   - It works as root (PostgreSQL then runs as the user postgres or nobody) and as a normal user.
 //   - Nothing is left behind, however the process ends, kill -9 included: each server has a folder for all its files and a helper process
 //     that ends the server and removes the folder once its pipe to this process is closed. No child inherits any other descriptor.
-//   - A PostgreSQL with a disk or a clock of its own lets a test fill the one and step the other: PostgresOptions.Disk, Clock.
+//   - A server with a disk of its own lets a test fill it (Disk in its options), and a PostgreSQL with a clock of its own step that (Clock).
 //   - No goroutine runs between calls, so that goleak has nothing to say.
 //   - PostgresServer.Standby makes a standby that commits wait for, and Promote makes it the primary.
 //

@@ -34,7 +34,6 @@ type PostgresServer struct {
 	Bin   string // folder of initdb, postgres and pg_ctl (and psql, where installed); empty for a server given by URL
 
 	Certificates *Certificates // with PostgresOptions.TLS; ssl_cert_file = 'expired.crt' makes the server show the expired one
-	disk         int64         // PostgresOptions.Disk
 	environ      []string      // of a clock of its own
 	clockOwner   *account      // who reads the file that StepClock writes; nil for this process's user
 	server

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,7 +21,7 @@ import (
 type PulsarOptions struct {
 	Settings []string  // lines of standalone.conf, such as "maxMessageSize=1048576"; they win over this package's
 	TLS      bool      // also listen with TLS, see TLSURL, AdminTLSURL and Certificates
-	Fsync    bool      // whether writes reach the disk before they are acknowledged; without it only a crash of the machine can lose any
+	Disk     int64     // size in bytes of a file system in memory for its ledgers and journal, which FillDisk fills; 0 for none. It needs the right to mount
 	JVM      string    // options of the Java machine, for its heap and its compiler; empty for a small heap and a fast start
 	Progress io.Writer // told what is downloaded; nil for standard error
 }
@@ -105,7 +106,7 @@ func (p *PulsarServer) create(ctx context.Context, java, home string, ports []in
 		"allowLoopback=true",
 		"listeningInterface=" + loopback(), // of the bookie, which has no bindAddress
 		"allowEphemeralPorts=true",         // without it the bookie's port is not honoured
-		fmt.Sprintf("journalSyncData=%t", o.Fsync),
+		"journalSyncData=false",            // only a crash of the machine can lose anything for it
 		"brokerDeleteInactiveTopicsEnabled=false",
 		"webSocketServiceEnabled=false",
 	}
@@ -118,21 +119,42 @@ func (p *PulsarServer) create(ctx context.Context, java, home string, ports []in
 	if err != nil {
 		return err
 	}
-	// The stock file has no newline at its end. The last line of a name counts.
-	configuration := string(stock) + "\n" + strings.Join(append(lines, o.Settings...), "\n") + "\n"
+	lines = slices.Concat(strings.Split(string(stock), "\n"), lines, o.Settings)
+	configuration := strings.Join(lastOfEach(lines), "\n") + "\n"
 	if err := cmp.Or(p.folder.write("standalone.conf", configuration, nil), os.Mkdir(p.folder.file("tmp"), 0o700)); err != nil {
+		return err
+	}
+	if err := p.mount(o.Disk, nil); err != nil {
 		return err
 	}
 	p.command = func() command { return pulsarCommand(p.folder, java, home, ports[2], o) }
 	return p.start(ctx)
 }
 
+// lastOfEach leaves the last line of each name. Of several the broker would take the last, but its bookie the first.
+func lastOfEach(lines []string) (kept []string) {
+	seen := map[string]bool{}
+	for _, line := range slices.Backward(lines) {
+		name, _, _ := strings.Cut(line, "=")
+		if !seen[name] {
+			seen[name] = true
+			kept = append(kept, line)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
 func pulsarCommand(f *folder, java, home string, bookiePort int, o PulsarOptions) command {
+	ledgers := "bookkeeper"
+	if o.Disk != 0 {
+		ledgers = dataName
+	}
 	return command{
 		path: filepath.Join(home, "bin", "pulsar"),
 		args: []string{
 			"standalone", "-nfw", "-nss", "--metadata-dir", f.file("metadata"),
-			"--bookkeeper-dir", f.file("bookkeeper"), "--bookkeeper-port", fmt.Sprint(bookiePort),
+			"--bookkeeper-dir", f.file(ledgers), "--bookkeeper-port", fmt.Sprint(bookiePort),
 		},
 		env: []string{
 			"JAVA_HOME=" + java,

@@ -21,6 +21,9 @@ type RedisOptions struct {
 	// turn persistence off.
 	Settings []string
 
+	// Disk is the size in bytes of a file system in memory for its data, which FillDisk fills; 0 for none. It needs the right to mount.
+	Disk int64
+
 	// Sentinel runs the server as a sentinel, whose masters the settings name: "sentinel monitor NAME HOST PORT QUORUM".
 	Sentinel bool
 }
@@ -99,15 +102,19 @@ func startRedis(ctx context.Context, program string, o RedisOptions) (*RedisServ
 	r.ready = func(ctx context.Context) error { return pingRedis(ctx, r.Addr) }
 	ctx, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
-	if err := cmp.Or(f.write("redis.conf", redisConfiguration(f, ports[0], o), nil), r.start(ctx)); err != nil {
+	if err := cmp.Or(r.mount(o.Disk, nil), f.write("redis.conf", redisConfiguration(f, ports[0], o), nil), r.start(ctx)); err != nil {
 		return nil, abandon(r, err)
 	}
 	return r, nil
 }
 
 func redisConfiguration(f *folder, port int, o RedisOptions) string {
+	dir := f.path
+	if o.Disk != 0 {
+		dir = f.file(dataName)
+	}
 	lines := []string{
-		"bind 127.0.0.1", fmt.Sprintf("port %d", port), "dir " + f.path, `save ""`, "appendonly no", "daemonize no",
+		"bind 127.0.0.1", fmt.Sprintf("port %d", port), "dir " + dir, `save ""`, "appendonly no", "daemonize no",
 	}
 	for _, setting := range o.Settings {
 		lines = append(lines, strings.TrimPrefix(setting, "--"))

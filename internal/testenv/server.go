@@ -16,6 +16,7 @@ type server struct {
 	name    string
 	owner   testing.TB // nil for a server that no test owns
 	folder  *folder    // nil for a server that was given by URL
+	disk    int64      // size of a disk of its own; 0 for none
 	process *process   // nil while it does not run
 	limit   time.Duration
 	command func() command

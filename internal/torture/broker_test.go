@@ -20,6 +20,8 @@ type machine interface {
 	Freeze()
 	Thaw()
 	Running() bool
+	FillDisk(room int64) error
+	EmptyDisk() error
 }
 
 // broker is the sink's server, what outboxd is told of it, and who reads it.
@@ -38,12 +40,13 @@ func (b *broker) destination(tenant, topic string) string {
 	return strings.NewReplacer("{tenant}", tenant, "{topic}", topic).Replace(b.template)
 }
 
-func newBroker(t *testing.T, sink string) *broker {
+// newBroker starts the broker of a sink, with a disk of its own or not.
+func newBroker(t *testing.T, sink string, disk bool) *broker {
 	start := newRedis
 	if sink == "pulsar" {
 		start = newPulsar
 	}
-	b := start(t)
+	b := start(t, disk)
 	t.Cleanup(func() {
 		if err := b.reader.Close(); err != nil {
 			t.Error(err)
@@ -53,9 +56,9 @@ func newBroker(t *testing.T, sink string) *broker {
 }
 
 // newRedis starts a Redis that keeps what it has acknowledged. The instances use TLS, so that they notice corrupted connections.
-func newRedis(t *testing.T) *broker {
+func newRedis(t *testing.T, disk bool) *broker {
 	pems, secured := testenv.NewCertificates(t), testenv.FreeAddress(t)
-	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
+	server := testenv.NewRedis(t, testenv.RedisOptions{Disk: sizeOf(disk), Settings: []string{
 		"appendonly yes", "appendfsync always", "tls-port " + secured[strings.LastIndex(secured, ":")+1:], "tls-auth-clients no",
 		"tls-cert-file " + pems.ServerCert, "tls-key-file " + pems.ServerKey, "tls-ca-cert-file " + pems.CA,
 	}})
@@ -84,7 +87,7 @@ func newRedis(t *testing.T) *broker {
 
 // newPulsar starts a broker that keeps everything. It has a listener for each instance, which advertises that instance's proxy: what a client
 // looks up leads it through its proxy again. They use TLS, so that the instances notice corrupted connections.
-func newPulsar(t *testing.T) *broker {
+func newPulsar(t *testing.T, disk bool) *broker {
 	pems := testenv.NewCertificates(t)
 	var listeners, bindings, upstreams []string
 	proxies := make([]string, 2)
@@ -95,7 +98,7 @@ func newPulsar(t *testing.T) *broker {
 	}
 	own := testenv.FreeAddress(t)
 	_, ownPort, _ := strings.Cut(own, ":")
-	server := testenv.NewPulsar(t, testenv.PulsarOptions{Settings: []string{
+	settings := []string{
 		"brokerServicePort=" + ownPort,
 		"advertisedAddress=",
 		"advertisedListeners=internal:pulsar://" + own + "," + strings.Join(listeners, ","),
@@ -103,7 +106,11 @@ func newPulsar(t *testing.T) *broker {
 		"bindAddresses=" + strings.Join(bindings, ","),
 		"tlsCertificateFilePath=" + pems.ServerCert, "tlsKeyFilePath=" + pems.ServerKey, "tlsTrustCertsFilePath=" + pems.CA,
 		"defaultRetentionTimeInMinutes=-1", "defaultRetentionSizeInMB=-1",
-	}})
+	}
+	if disk {
+		settings = append(settings, bookieLimit...)
+	}
+	server := testenv.NewPulsar(t, testenv.PulsarOptions{Disk: sizeOf(disk), Settings: settings})
 	const namespace = "torture/storm"
 	reader, err := workload.NewPulsarReader("pulsar://"+own, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{namespace}})
 	if err != nil {

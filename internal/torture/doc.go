@@ -21,7 +21,9 @@
 //
 // PostgreSQL's data and log lie on a file system in memory of their own, which a fault shrinks to little more than what is used. A table that cannot grow
 // fails its statement. A log that cannot grow makes PostgreSQL panic; recovery needs room too, so it may end, and is started when there is some again. A
-// COMMIT that got no answer is asked for later, as after any crash. The right to mount is needed: without it the fault is left out, and the report says so.
+// COMMIT that got no answer is asked for later, as after any crash. Redis ends of an append-only file that cannot grow, or refuses writes. Pulsar's bookie becomes read-only when
+// its disk is fuller than it allows; it never meets a disk that is full to the last byte, because it forgets what it has acknowledged then. The right to mount is needed:
+// without it these faults are left out, and the report says so.
 //
 // # Clocks
 //

@@ -32,8 +32,9 @@ type fault struct {
 type need struct{ missing func() error }
 
 var (
-	ownDisk  = &need{testenv.CanMount}     // of PostgreSQL's data
-	ownClock = &need{testenv.CanStepClock} // of PostgreSQL
+	ownDisk       = &need{testenv.CanMount}     // of PostgreSQL's data
+	ownBrokerDisk = &need{testenv.CanMount}     // of the broker's data
+	ownClock      = &need{testenv.CanStepClock} // of PostgreSQL
 )
 
 // able leaves out the faults that this machine cannot inject, and says which and why.
@@ -76,6 +77,8 @@ var faults = []fault{
 	{name: "redis-kill", about: "kill -9 of Redis", target: "broker", sink: "redis", hold: seconds(0, 3), inject: killBroker},
 	{name: "redis-freeze", about: "SIGSTOP of Redis", target: "broker", sink: "redis", hold: seconds(1, 6), inject: freezeBroker},
 	{name: "redis-full", about: "maxmemory is reached, with noeviction", target: "broker", sink: "redis", hold: seconds(1, 5), inject: fillRedis},
+	{name: "redis-disk-full", about: "the disk of the append-only file is full", target: "broker", sink: "redis", needs: ownBrokerDisk, hold: seconds(1, 6), inject: fillRedisDisk},
+	{name: "pulsar-disk-full", about: "the disk of the ledgers and the journal is full", target: "broker", sink: "pulsar", needs: ownBrokerDisk, hold: seconds(2, 12), inject: fillPulsarDisk},
 	{name: "pulsar-kill", about: "kill -9 of Pulsar", target: "broker", sink: "pulsar", hold: seconds(0, 3), inject: killBroker},
 	{name: "pulsar-freeze", about: "SIGSTOP of Pulsar", target: "broker", sink: "pulsar", excepted: true, hold: seconds(1, 6), inject: freezeBroker},
 	{name: "postgres-cut", about: "an instance's connections to PostgreSQL are cut", target: "net-postgres", hold: seconds(0, 4), inject: cut(legPostgres)},

@@ -15,9 +15,11 @@ type options struct {
 	sink   string // redis or pulsar
 	faults string // names, patterns as in path.Match or "all", separated by commas
 	rate   float64
-	disk   int64  // size of a file system of PostgreSQL's own; 0 for none
-	clock  bool   // whether PostgreSQL has a clock of its own
 	dir    string // where the report and the logs go; empty for a folder that is removed unless something was found
+
+	// What the chosen faults need.
+	disk, clock bool // of PostgreSQL's own
+	brokerDisk  bool // of the broker's own
 }
 
 // shortRun is what runs beside the other tests.

@@ -44,13 +44,13 @@ func newRig(t *testing.T, o options, more ...func(number int) []string) *rig {
 	r := &rig{t: t, o: o, dir: o.dir, network: newNetwork()}
 	r.must(r.folder())
 	r.timeline = newTimeline(t.Output())
-	r.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{TLS: true, Disk: o.disk, Clock: o.clock, Settings: []string{
+	r.postgres = testenv.NewPostgres(t, testenv.PostgresOptions{TLS: true, Disk: sizeOf(o.disk), Clock: o.clock, Settings: []string{
 		"wal_sender_timeout = 4s", // shorter than what is frozen and held half-open
 		"deadlock_timeout = 200ms",
 	}})
 	t.Cleanup(r.network.close)
 	r.reach(r.postgres.Database(t))
-	r.broker = newBroker(t, o.sink)
+	r.broker = newBroker(t, o.sink, o.brokerDisk)
 	r.migrate()
 	r.application()
 	program := r.build()

@@ -35,10 +35,7 @@ func TestStormLosesAndDoublesNothing(t *testing.T) {
 		t.Fatalf("this machine can inject none of the faults: %s", strings.Join(leftOut, "; "))
 	}
 	o := given
-	if needed(ownDisk, chosen) {
-		o.disk = diskSize
-	}
-	o.clock = needed(ownClock, chosen)
+	o.disk, o.clock, o.brokerDisk = needed(ownDisk, chosen), needed(ownClock, chosen), needed(ownBrokerDisk, chosen)
 	r := newRig(t, o)
 	r.keepStandby(chosen)
 	result := r.torture(newStorm(o.seed, chosen, o.length))

@@ -13,7 +13,7 @@ import (
 
 // TestOwnServer holds the tests that need a broker of their own, secured or to be killed: starting one takes long.
 func TestOwnServer(t *testing.T) {
-	own := testenv.NewPulsar(t, testenv.PulsarOptions{TLS: true, Settings: settings(), Fsync: true})
+	own := testenv.NewPulsar(t, testenv.PulsarOptions{TLS: true, Settings: settings()})
 	s := keeping(t, own)
 	t.Run("Credentials", func(t *testing.T) { testCredentials(t, own) })
 	t.Run("Conformance", func(t *testing.T) { sinktest.Run(t, harness(s, own)) })
