@@ -67,6 +67,8 @@ soak: setup ## a steady rate without faults, FOR=1h SINK=redis|pulsar RATE=400; 
 
 .PHONY: resources
 resources: setup ## what large and slow things take of memory: a 5 GB transaction, 10,000 destinations, a byte a second, 100,000 keys; SIZE=5e9 TOPICS=500 KEYS=100000 ONLY=Keys
+	@names=$$(sed -n 's/^func TestResources\([A-Za-z0-9]*\)(.*/\1/p' internal/torture/resources_*_test.go); \
+		echo "$$names" | grep -Eq '$(ONLY)' || { echo "make resources: ONLY=$(ONLY) names no test; there are" $$names >&2; exit 2; }
 	$(GO) test ./internal/torture -tags resources -v -count=1 -timeout 0 -run '^TestResources.*$(ONLY)' -torture.dir $(CURDIR)/torture-report \
 		$(if $(SIZE),-resources.bytes $(SIZE)) $(if $(TOPICS),-resources.topics $(TOPICS)) $(if $(KEYS),-resources.keys $(KEYS))
 

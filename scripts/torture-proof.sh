@@ -9,6 +9,10 @@ trap 'rm -rf "$copy"' EXIT
 missed=0
 for patch in internal/torture/testdata/${ONLY:-*}.patch; do
 	name=$(basename "$patch" .patch)
+	[ -e "$patch" ] || {
+		echo "make torture-proof: ONLY=$name names no patch; there are" "$(cd internal/torture/testdata && echo *.patch | sed 's/\.patch//g')" >&2
+		exit 2
+	}
 	rm -rf "$copy/tree"
 	mkdir "$copy/tree"
 	git ls-files -z | tar --null -T - -cf - | tar -C "$copy/tree" -xf -
