@@ -80,7 +80,7 @@ func TestStepsOfARoundAreInOrder(t *testing.T) {
 func TestFaultsAreChosenByName(t *testing.T) {
 	for _, c := range []struct{ sink, faults, want string }{
 		{"redis", "redis-kill,outboxd-*", "redis-kill outboxd-kill outboxd-pause outboxd-usurp outboxd-roll"},
-		{"pulsar", "pulsar-*", "pulsar-kill pulsar-freeze"},
+		{"pulsar", "pulsar-*", "pulsar-disk-full pulsar-kill pulsar-freeze"},
 		{"pulsar", "redis-kill", `FAULTS=redis-kill: no fault of sink pulsar has this name; there are ` + strings.Join(names("pulsar"), ", ")},
 		{"kafka", "all", "SINK=kafka: choose redis or pulsar"},
 	} {
