@@ -34,10 +34,10 @@
 //
 // # Failover
 //
-// Where postgres-failover is among the faults, PostgreSQL has a standby that every commit waits for. The fault kills the primary, throws its files
-// away and promotes the standby; the proxies, one of the application's own among them, lead there from then on, and a new standby is made in the
-// background. What was acknowledged is on the promoted server, the slot is not. It is injected by name only: docs/guarantees.md excepts the order
-// of events of one transaction behind it.
+// Where postgres-failover or postgres-zombie is among the faults, PostgreSQL has a standby that every commit waits for. The first kills the primary,
+// throws its files away and promotes the standby; the proxies, one of the application's own among them, lead there from then on, and a new standby is made in the
+// background. What was acknowledged is on the promoted server, the slot is not. The second leaves the old primary running for a while, and one instance with it, or
+// both: they publish what its log still has. Its commits wait for a standby that has gone, so nobody is told of one, and nothing that outboxd writes there comes to be.
 //
 // # Soak
 //
@@ -59,5 +59,5 @@
 //
 // An event whose COMMIT had no answer when PostgreSQL failed over to a standby that lacks it may have been published: the log is read before the
 // standby has it. It is counted, and may come once at most. Nothing else: faults whose outcome docs/guarantees.md excepts are not injected unless they are
-// named: a Pulsar broker that stands still.
+// named: a Pulsar broker that stands still. Nor is postgres-zombie, which has run too little so far.
 package torture

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/outboxd/outboxd/internal/testenv"
@@ -71,17 +72,10 @@ func (s *standby) end() error {
 // server that takes no writes yet, or behind it. What was committed at the beginning, perhaps on a server that was killed before the standby had
 // it, is waited for; whatever is acknowledged later is on the standby.
 func failOver(r *rig, random *rand.Rand) (string, heal, error) {
-	next, err := r.standby.take()
+	next, err := r.successor(random)
 	if err != nil {
 		return "PostgreSQL", nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), standbyPatience)
-	defer cancel()
-	if err := r.postgres.CaughtUp(ctx); err != nil {
-		r.standby.ready <- next
-		return "PostgreSQL", nil, err
-	}
-	time.Sleep(time.Duration(random.Int64N(int64(time.Second)))) // under load
 	old := r.postgres
 	old.Kill()
 	r.postgres = next
@@ -100,6 +94,47 @@ func failOver(r *rig, random *rand.Rand) (string, heal, error) {
 	}, nil
 }
 
+// leaveBehind promotes PostgreSQL's standby while the old primary goes on, which nobody fences. The application is led to the new one at once: it
+// could commit nothing on the old one, whose commits wait for a standby that has gone. Both instances of outboxd, or one, are led there when it is healed;
+// until then they read the old one's log, publish what is in it, and write what will never have been.
+func leaveBehind(r *rig, random *rand.Rand) (string, heal, error) {
+	next, err := r.successor(random)
+	if err != nil {
+		return "PostgreSQL", nil, err
+	}
+	old := r.postgres
+	r.postgres = next
+	behind, who := r.instances, "both instances"
+	if number := random.IntN(2 * len(r.instances)); number < len(r.instances) {
+		behind, who = r.instances[number:number+1], r.instances[number].name
+	}
+	stays := time.Now().Add(time.Second + time.Duration(random.Int64N(int64(8*time.Second)))) // however long the standby was waited for
+	return "PostgreSQL, the old one of which keeps " + who, func() error {
+		time.Sleep(time.Until(stays))
+		if err := errors.Join(r.promote(), r.lead()); err != nil {
+			return err
+		}
+		r.standby.begin(r.postgres, old)
+		return nil
+	}, errors.Join(r.promote(), r.leadAllBut(behind))
+}
+
+// successor waits for the standby, and until it has what is committed now.
+func (r *rig) successor(random *rand.Rand) (*testenv.PostgresServer, error) {
+	next, err := r.standby.take()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), standbyPatience)
+	defer cancel()
+	if err := r.postgres.CaughtUp(ctx); err != nil {
+		r.standby.ready <- next
+		return nil, err
+	}
+	time.Sleep(time.Duration(random.Int64N(int64(time.Second)))) // under load
+	return next, nil
+}
+
 func (r *rig) promote() error {
 	ctx, cancel := context.WithTimeout(context.Background(), standbyPatience)
 	defer cancel()
@@ -107,14 +142,19 @@ func (r *rig) promote() error {
 }
 
 // lead lets every address of PostgreSQL lead to the present one.
-func (r *rig) lead() error {
+func (r *rig) lead() error { return r.leadAllBut(nil) }
+
+// leadAllBut leaves some instances where they are.
+func (r *rig) leadAllBut(behind []*instance) error {
 	to, err := url.Parse(r.postgres.URL)
 	if err != nil {
 		return err
 	}
 	failed := []error{r.network.lead(applicationProxy, to.Host)}
 	for _, i := range r.instances {
-		failed = append(failed, r.network.lead(proxyName(i.number, legPostgres), to.Host))
+		if !slices.Contains(behind, i) {
+			failed = append(failed, r.network.lead(proxyName(i.number, legPostgres), to.Host))
+		}
 	}
 	return errors.Join(failed...)
 }
