@@ -13,6 +13,11 @@ func (w *world) check() {
 	for _, at := range w.places[1:] {
 		w.checkOrder(at)
 	}
+	for _, i := range w.instances {
+		if used := i.core.budget.used.Load(); used < 0 || used > i.core.budget.limit {
+			panic(fmt.Sprintf("memory: %d of %d bytes are used", used, i.core.budget.limit))
+		}
+	}
 	passed := w.db.passed()
 	for _, tx := range w.db.log {
 		for _, r := range tx.rows {
@@ -95,6 +100,9 @@ func (w *world) parkedAt(r *simRow, at park.Destination) *park.Row {
 func (w *world) unfinished() string {
 	if w.db.record.Confirmed < w.db.end() {
 		return fmt.Sprintf("the checkpoint is %s of %s", w.db.record.Confirmed, w.db.end())
+	}
+	if i := w.active(); i != nil && i.core.budget.used.Load() > 0 {
+		return fmt.Sprintf("%d bytes are not given back", i.core.budget.used.Load())
 	}
 	for _, r := range w.db.inOrder() {
 		everywhere := true

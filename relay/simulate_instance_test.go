@@ -167,8 +167,19 @@ func (i *instance) receive(n int) {
 	if i.cut != nil {
 		log = log[:*i.cut]
 	}
+	h := &handover{}
 	c := &chunk{}
-	h := &handover{chunk: c}
+	if n = min(n, i.unread(log), int(i.core.budget.limit)/entryBytes); n > 0 {
+		c.entries = make([]entry, 0, n)
+		if !i.core.budget.take(c.cost(), time.Millisecond) {
+			i.w.note("session %d has no memory for %d events", i.store.term, n)
+			if i.w.off == "slow destinations make room" {
+				i.core.budget.starved.Store(false)
+			}
+			return
+		}
+		h.chunk = c
+	}
 	for i.tx < len(log) && len(c.entries) < n {
 		tx := log[i.tx]
 		if i.row == 0 {
@@ -185,11 +196,19 @@ func (i *instance) receive(n int) {
 		h.marks = append(h.marks, mark{kind: markKeepalive, at: len(c.entries), lsn: i.w.db.end()})
 	}
 	h.entries = c.entries
-	h.marks = append(h.marks, mark{kind: markChunkFull, at: len(c.entries)})
-	if len(c.entries) > 0 {
+	if n > 0 {
+		h.marks = append(h.marks, mark{kind: markChunkFull, at: len(c.entries)})
 		i.w.note("session %d receives %d events", i.store.term, len(c.entries))
 	}
 	i.core.receive(h, true)
+}
+
+// unread is how many events of the log it has not received.
+func (i *instance) unread(log []*simTx) (n int) {
+	for at := i.tx; at < len(log); at++ {
+		n += len(log[at].rows)
+	}
+	return n - i.row
 }
 
 // finish does something that the core has asked for, and tells it.

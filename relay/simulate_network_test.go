@@ -3,6 +3,9 @@ package relay
 import (
 	"errors"
 	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
 
 	"github.com/outboxd/outboxd/sink"
 )
@@ -117,4 +120,38 @@ func (i *instance) noAnswer(j *job) {
 	for _, s := range j.spans {
 		delete(i.sinks[j.sink.name].(*simSink).fences, s.destination.name)
 	}
+}
+
+// leaderIsCutOff: the leader's park of an event hangs. Its successor delivers the event. The network works again, and the park arrives.
+func leaderIsCutOff(w *world) {
+	w.insert(w.begin(), '1', "mail")
+	w.broker.topic("z").poison["1.1"] = 1
+	w.start(nil)
+	leader := w.active()
+	leader.receive(1)
+	leader.ask()
+	for _, name := range []string{"tail", "check the term", "publish"} {
+		leader.finishNamed(name)
+	}
+	leader.database = linkCut
+	w.start(nil)
+	successor := w.active()
+	successor.receive(1)
+	successor.ask()
+	for _, name := range []string{"tail", "check the term", "publish"} {
+		successor.finishNamed(name)
+	}
+	leader.database = linkWorks
+	leader.finishNamed("park events")
+}
+
+func TestLeaderThatWasCutOffParksNothingBehindItsSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if fault, lines := playRare(simRelay(), leaderIsCutOff, ""); fault != "" {
+			t.Errorf("%s\n=> %s", strings.Join(lines, "\n"), fault)
+		}
+		if fault, lines := playRare(simRelay(), leaderIsCutOff, "term"); fault == "" {
+			t.Errorf("nothing breaks though no term is checked:\n%s", strings.Join(lines, "\n"))
+		}
+	})
 }
