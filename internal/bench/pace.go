@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
 	"github.com/outboxd/outboxd/internal/workload"
 )
 
@@ -187,7 +188,7 @@ func (p *Pace) await(ctx context.Context, unwritten int) error {
 			return fmt.Errorf("%d events have not arrived: %w", missing-unwritten, err)
 		}
 		if time.Since(moved) > stall {
-			return fmt.Errorf("%d events have not arrived, and none has for %s (%v)", missing-unwritten, stall, trouble)
+			return errors.Join(fmt.Errorf("%d events have not arrived, and none has for %s", missing-unwritten, stall), trouble)
 		}
 		if !workload.Sleep(ctx, 20*time.Millisecond) {
 			return ctx.Err()

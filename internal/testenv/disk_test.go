@@ -49,7 +49,7 @@ func TestFullDiskEndsARedisThatWritesAlways(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{Disk: 16 << 20, Settings: []string{"appendonly yes", "appendfsync always"}})
 	write := func() error {
 		client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1})
-		defer client.Close()
+		defer client.Close() //nolint:errcheck // what it wrote counts
 		return client.Set(t.Context(), "key", strings.Repeat("x", 64<<10), 0).Err()
 	}
 	if err := server.FillDisk(0); err != nil {
