@@ -19,7 +19,7 @@ type fault struct {
 	target   string           // what it befalls; faults of one target come one after another
 	sink     string           // the only sink that it concerns; empty for all
 	needs    *need            // what the servers must be started with; nil for nothing
-	settles  bool             // its round ends when all has arrived: what it leaves behind must not meet the faults of later rounds
+	settles  bool             // its round begins and ends when all has arrived: what it leaves behind must not meet the faults of other rounds
 	standby  bool             // PostgreSQL needs one
 	excepted bool             // docs/guarantees.md excepts its outcome, or it is new: it is injected by name only
 	hold     [2]time.Duration // shortest and longest time until it is healed

@@ -62,6 +62,24 @@ func TestRoundHasNoTwoFaultsOfOneTarget(t *testing.T) {
 	}
 }
 
+func TestRoundOfASettlingFaultBeginsAndEndsCalm(t *testing.T) {
+	s := newStorm(6, faults, time.Hour)
+	calm := 0
+	for range 1000 {
+		r := s.next()
+		settles := slices.ContainsFunc(r.actions, func(a action) bool { return a.settles })
+		if r.calm != settles || settles && !r.settle {
+			t.Fatalf("a round with %v begins calm: %v, settles: %v", r.actions, r.calm, r.settle)
+		}
+		if settles {
+			calm++
+		}
+	}
+	if calm == 0 {
+		t.Error("no round has a fault that settles")
+	}
+}
+
 func TestStepsOfARoundAreInOrder(t *testing.T) {
 	s := newStorm(5, faults, 0)
 	for range 1000 {

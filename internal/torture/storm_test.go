@@ -19,6 +19,7 @@ type round struct {
 	actions []action
 	pause   time.Duration // after the last one is healed
 	settle  bool          // then everything that was committed so far has to arrive
+	calm    bool          // it begins when nothing of the rounds before it is left
 }
 
 // storm decides what happens. It is pure: the same seed and faults give the same rounds.
@@ -45,7 +46,7 @@ func (s *storm) next() round {
 	if len(s.alone) > 0 {
 		f := s.alone[0]
 		s.alone = s.alone[1:]
-		return round{actions: []action{s.plan(f, 0)}, settle: true}
+		return round{actions: []action{s.plan(f, 0)}, settle: true, calm: f.settles}
 	}
 	r := round{pause: s.between(0, 3*time.Second), settle: s.random.IntN(3) == 0}
 	targets := map[string]bool{}
@@ -54,7 +55,7 @@ func (s *storm) next() round {
 		a := s.plan(f, s.between(0, 2*time.Second))
 		if !targets[f.target] {
 			targets[f.target] = true
-			r.settle = r.settle || f.settles
+			r.settle, r.calm = r.settle || f.settles, r.calm || f.settles
 			r.actions = append(r.actions, a)
 		}
 	}
@@ -88,6 +89,10 @@ func (r *round) steps() []step {
 
 // run plays a round. One goroutine does everything, because a server is told one thing at a time.
 func (r *round) run(on *rig) {
+	if r.calm && !on.calm() {
+		on.timeline.add("note", "a round is left out, as it must meet nothing of those before it")
+		return
+	}
 	began := time.Now()
 	cures := make([]heal, len(r.actions))
 	for _, s := range r.steps() {
@@ -134,13 +139,19 @@ func (r *rig) heal(a *action, cure heal) {
 
 const settlePatience = 90 * time.Second
 
+// calm waits until the slot is read and then until what is committed has arrived: nothing is left that the loss of a slot concerns.
+func (r *rig) calm() bool {
+	return until(settlePatience, func() bool { return r.active() >= 0 }) && r.settle()
+}
+
 // settle waits until what is committed now has arrived.
-func (r *rig) settle() {
+func (r *rig) settle() bool {
 	want, began := r.producer.Totals().Committed, time.Now()
 	var arrived int64
 	if !until(settlePatience, func() bool { arrived, _ = r.meter.read(); return arrived >= want }) {
 		r.timeline.add("note", "%d of %d events have not arrived after %s", want-arrived, want, settlePatience)
-		return
+		return false
 	}
 	r.timeline.settled(time.Since(began))
+	return true
 }
