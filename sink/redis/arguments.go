@@ -1,0 +1,32 @@
+package redis
+
+import "github.com/outboxd/outboxd/sink"
+
+// Arguments that every command shares; boxed once.
+var (
+	argOne     any = "1"
+	argAny     any = "*"
+	argMaxLen  any = "MAXLEN"
+	argAbout   any = "~"
+	argPayload any = "payload"
+	argEvalSHA any = "EVALSHA"
+	argEval    any = "EVAL"
+	argXAdd    any = "XADD"
+	argMulti   any = "MULTI"
+	argExec    any = "EXEC"
+)
+
+// bytesArg is a byte slice as an argument of a command. A pointer to one fits into an interface without an allocation.
+type bytesArg []byte
+
+// MarshalBinary returns the bytes.
+func (b *bytesArg) MarshalBinary() ([]byte, error) { return *b, nil }
+
+// appendFields appends the message's fields and their values.
+func appendFields(args []any, m *sink.Message) []any {
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		args = append(args, &h.Name, (*bytesArg)(&h.Value))
+	}
+	return append(args, argPayload, (*bytesArg)(&m.Body))
+}
