@@ -54,15 +54,19 @@ func (p place) position(replayed int64) event.Position {
 }
 
 // occurred orders rows of one created_at by their occurred_at, in 11 bits and an ordinal: by microseconds, as far as 8 seconds from it, and where that
-// is one, by the last 19 bits of the address; by the whole address where it is the same as created_at, or not known.
+// is one, by the last 19 bits of the address; by the whole address where it is the same as created_at, not known, or farther away.
 func (p place) occurred() (command int64, ordinal uint32) {
-	const middle, addressBits, farthest = 1 << 10, 19, 8_380_000
+	const first, middle, last, addressBits, farthest = 0, 1 << 10, 1<<11 - 1, 19, 8_370_000
 	if p.occurredAt == nil || *p.occurredAt == *p.createdAt {
 		return middle, uint32(p.address)
 	}
-	since := min(max(*p.occurredAt-*p.createdAt, -farthest), farthest)
-	from := int64(middle) << 32
-	if since > 0 {
+	from, since := int64(middle)<<32, *p.occurredAt-*p.createdAt
+	switch {
+	case since < -farthest:
+		return first, uint32(p.address)
+	case since > farthest:
+		return last, uint32(p.address)
+	case since > 0:
 		from += 1 << 32
 	}
 	all := from + since<<addressBits + int64(p.address&(1<<addressBits-1))

@@ -63,8 +63,8 @@ func TestPositionsOfATransactionFollowItsCommands(t *testing.T) {
 func TestPositionsOfOldRowsOfATransactionFollowTheirOccurrence(t *testing.T) {
 	l := setupLaneOf(t, "uuid", outbox.Config{})
 	const created = `'2026-01-02 03:04:05'::timestamptz`
-	since := []string{"-1 day", "-8 s", "-7.999999 s", "-1 us", "0", "1 us", "2 us", "8 s", "1 day"}
-	for _, i := range []int{5, 2, 8, 0, 7, 3, 1, 6, 4} {
+	since := []string{"-1 day", "-8 s", "-7.999999 s", "-1 us", "0", "1 us", "2 us", "8 s", "8.370001 s", "1 day"}
+	for _, i := range []int{5, 2, 8, 9, 0, 7, 3, 1, 6, 4} {
 		if i == 4 { // whose address has more than 19 bits
 			l.exec(`INSERT INTO t (id, status) SELECT gen_random_uuid(), 'SENT' FROM generate_series(1, 30000)`)
 		}

@@ -13,10 +13,12 @@ func (i *instance) rounds(n int) {
 	for range n {
 		i.receive(4)
 		i.ask()
-		for at := 0; at >= 0; {
-			if at = slices.IndexFunc(i.pending, func(p *pending) bool { return !slow(p) }); at >= 0 {
-				i.finish(at)
+		for {
+			at := slices.IndexFunc(i.pending, func(p *pending) bool { return !slow(p) })
+			if at < 0 {
+				break
 			}
+			i.finish(at)
 		}
 		i.w.pass(simSecond)
 	}

@@ -279,8 +279,8 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 	c.loadEnded(d)
 }
 
-// metInScan lets the key of a row that is not due, or was refused, wait as the row says. Where rows have changed beside the scan, it may say so no
-// more: a load of the key tells.
+// metInScan lets the key of a row that is not due, or was refused, wait as the row says. Where rows have changed during the scan, the row may be out of
+// date: the key is loaded again.
 func (c *core) metInScan(d *destination, row *park.Row) {
 	if d.table.rescan {
 		d.lane.Keys.Refused(row.Key, 0)

@@ -155,15 +155,17 @@ func (c *core) scanSettled(d *destination, o *outcome) {
 		}
 		return
 	}
-	switch f := o.failed; {
-	case f != nil:
-		if f.State == park.Waiting || f.Blocks {
-			c.metInScan(d, f)
+	f := o.failed
+	if f == nil {
+		if o.landed > 0 {
+			w.advance(w.passed[o.landed-1])
 		}
-		w.advance(w.passed[o.landed])
-	case o.landed > 0:
-		w.advance(w.passed[o.landed-1])
+		return
 	}
+	if f.State == park.Waiting || f.Blocks {
+		c.metInScan(d, f)
+	}
+	w.advance(w.passed[o.landed])
 }
 
 // mirror shows on the outbox row what became of a refused event. It holds nothing up, and the sweep repairs what it misses.

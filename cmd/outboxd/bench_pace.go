@@ -51,18 +51,15 @@ func (b *bencher) paceOutboxd(ctx context.Context) (err error) {
 	if err := child.waitReady(ctx); err != nil {
 		return err
 	}
-	began, before := time.Now(), bench.Known(bench.CPU(int(child.pid.Load())))
+	used := func() *time.Duration { return bench.Known(bench.CPU(int(child.pid.Load()))) }
 	b.say("writing %g events a second for %s", b.o.rate, b.o.duration)
 	showing := b.app.newProgress("events arrived", b.result.Load.Rows, b.o.output.value)
 	defer showing.end()
 	p := b.newPace(showing.set)
-	p.Broker, p.Ended = b.counter(), child.failure
+	p.Broker, p.Ended, p.CPU = b.counter(), child.failure, used
 	l, err := p.Run(ctx)
 	if err != nil {
 		return err
-	}
-	if used := bench.Used(before, bench.Known(bench.CPU(int(child.pid.Load())))); used != nil {
-		l.Cores = used.Seconds() / time.Since(began).Seconds()
 	}
 	l.Tool, l.PeakMemory = "outboxd", bench.PeakMemory(int(child.pid.Load()))
 	b.result.Latencies, b.result.Load.Rows = append(b.result.Latencies, l), b.backlog.Rows
@@ -72,7 +69,7 @@ func (b *bencher) paceOutboxd(ctx context.Context) (err error) {
 func (b *bencher) paceRival(ctx context.Context, name string) error {
 	showing := b.app.newProgress("events arrived by "+name, b.result.Load.Rows, b.o.output.value)
 	defer showing.end()
-	l, err := bench.Racers[name](ctx, b.field(func(int64) {}), b.newPace(showing.set))
+	l, err := bench.LatencyTools[name](ctx, b.field(func(int64) {}), b.newPace(showing.set))
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,10 @@ var inBody = regexp.MustCompile(`"number\\?": ?([0-9]+)`)
 
 // identify gives an entry without an id the one that its payload stands for: some tools deliver the payload alone.
 func (b *Backlog) identify(r *workload.Received) {
-	if found := inBody.FindSubmatch(r.Body); r.ID == "" && found != nil {
+	if r.ID != "" {
+		return
+	}
+	if found := inBody.FindSubmatch(r.Body); found != nil {
 		if n, err := strconv.ParseInt(string(found[1]), 10, 48); err == nil {
 			r.ID = b.id(n)
 		}

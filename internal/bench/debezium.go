@@ -17,6 +17,7 @@ import (
 type debeziumServer struct {
 	*child
 	broker removable
+	began  time.Time
 	slot   string
 	drop   func() error // the slot
 }
@@ -46,6 +47,7 @@ func startDebezium(ctx context.Context, f *Field, name, heap string) (d *debeziu
 		return nil, errors.Join(err, d.broker.Close())
 	}
 	if err = writeDebezium(f, folder, d.slot, prefix); err == nil {
+		d.began = time.Now()
 		d.child, err = launch(ctx, filepath.Join(f.Folder, name+".log"), debeziumCommand(ctx, f.Debezium, folder, heap))
 	}
 	if err != nil {
@@ -56,14 +58,13 @@ func startDebezium(ctx context.Context, f *Field, name, heap string) (d *debeziu
 
 // debezium lets Debezium Server drain the backlog.
 func debezium(ctx context.Context, f *Field, name, heap string) (run Run, err error) {
-	began := time.Now()
 	d, err := startDebezium(ctx, f, name, heap)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, d.end()) }()
 	before := Known(d.broker.CPU(ctx))
-	watched, err := Watch(ctx, d.broker, began, int64(f.Backlog.Rows), d.failure, f.Seen)
+	watched, err := Watch(ctx, d.broker, d.began, int64(f.Backlog.Rows), d.failure, f.Seen)
 	if err != nil {
 		return run, d.explain(err)
 	}

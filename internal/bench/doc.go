@@ -7,7 +7,7 @@
 //   - Watch tells when the first entry was in the broker and when the last one was, by counting there.
 //   - A Tally reads everything back afterwards: each row once, and the rows of one key in their order.
 //   - CPU and memory are the kernel's own numbers (/proc), of processes on this machine; a broker's CPU is what it says of itself.
-//   - Latency runs from the moment before COMMIT is sent until a reader of the broker has the entry, on one clock.
+//   - Latency runs from the moment before COMMIT (of direct: the message) is sent until a reader of the broker has the entry, on one clock.
 //
 // # What is not
 //

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/outboxd/outboxd/internal/human"
 )
 
 // Latency is how long events took, from before COMMIT was sent (of the tool direct: the message) until a reader of the broker had the entry, in milliseconds.
@@ -39,4 +41,16 @@ func latencies(h *hdrhistogram.Histogram) Latency {
 // String is one line of it.
 func (l *Latency) String() string {
 	return fmt.Sprintf("p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, max %.2f ms", l.P50, l.P90, l.P99, l.P999, l.Max)
+}
+
+// taken is what the tool took, a dash where that is not known.
+func (l *Latency) taken() (cores, memory string) {
+	cores, memory = "-", "-"
+	if l.Cores > 0 {
+		cores = fmt.Sprintf("%.2f", l.Cores)
+	}
+	if l.PeakMemory > 0 {
+		memory = human.Bytes(l.PeakMemory)
+	}
+	return cores, memory
 }

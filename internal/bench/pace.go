@@ -26,6 +26,8 @@ type Pace struct {
 	Ended   func() error // why nothing more will arrive; nil while it may
 	Seen    func(n int)  // told how many have arrived
 
+	CPU func() *time.Duration // that the tool has used, nil where it is not known; nil for no tool of its own
+
 	began    time.Time
 	measured int64          // the first row that is
 	next     atomic.Int64   // transaction
@@ -63,15 +65,27 @@ func (p *Pace) Run(ctx context.Context) (Latency, error) {
 	if _, err := p.deliver(ctx, 0, warm); err != nil {
 		return Latency{}, err
 	}
+	warmed, before := time.Now(), p.used()
 	wrote, err := p.deliver(ctx, warm, transactions)
 	if err != nil {
 		return Latency{}, err
 	}
+	used := Used(before, p.used())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := latencies(p.hist)
+	if used != nil {
+		l.Cores = used.Seconds() / time.Since(warmed).Seconds()
+	}
 	l.Seconds, l.Rate = wrote.Seconds(), float64(l.Events)/wrote.Seconds()
 	return l, p.tally.Err()
+}
+
+func (p *Pace) used() *time.Duration {
+	if p.CPU == nil {
+		return nil
+	}
+	return p.CPU()
 }
 
 // deliver writes some of the transactions, and returns how long that took when they have arrived.

@@ -98,8 +98,9 @@ func (r *Result) Text() string {
 	}
 	for i := range r.Latencies {
 		l := &r.Latencies[i]
-		fmt.Fprintf(&b, "%s, %.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; it took %.2f of a core and %s\n",
-			l.Tool, l.Rate, l.Seconds, l.String(), l.Cores, human.Bytes(l.PeakMemory))
+		cores, memory := l.taken()
+		fmt.Fprintf(&b, "%s, %.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; cores %s, memory %s\n",
+			l.Tool, l.Rate, l.Seconds, l.String(), cores, memory)
 	}
 	return b.String()
 }
@@ -121,7 +122,8 @@ func (r *Result) Markdown() string {
 	}
 	for i := range r.Latencies {
 		l := &r.Latencies[i]
-		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", l.Tool, l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, l.Cores, human.Bytes(l.PeakMemory))
+		cores, memory := l.taken()
+		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %s | %s |\n", l.Tool, l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, cores, memory)
 	}
 	return b.String()
 }

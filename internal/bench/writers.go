@@ -78,9 +78,16 @@ func (w *pulsarWriter) Write(ctx context.Context, first, last int64, sending fun
 		w.producers[n%int64(len(w.producers))].SendAsync(ctx, message, func(_ pulsar.MessageID, _ *pulsar.ProducerMessage, err error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.failed = errors.Join(w.failed, err)
+			if w.failed == nil {
+				w.failed = err
+			}
 		})
 	}
+	return w.failure()
+}
+
+// failure is the first message's that was not sent, nil for none.
+func (w *pulsarWriter) failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.failed

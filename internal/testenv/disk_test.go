@@ -58,7 +58,12 @@ func TestFullDiskEndsARedisThatWritesAlways(t *testing.T) {
 	if write() == nil {
 		t.Fatal("the disk is not full")
 	}
-	server.Stop() // which waits for its end
+	eventually(t, "Redis has ended", func() string {
+		if server.Running() {
+			return "it runs"
+		}
+		return ""
+	})
 	if err := server.EmptyDisk(); err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ var faults = []fault{
 	{name: "redis-freeze", about: "SIGSTOP of Redis", target: "broker", sink: "redis", hold: seconds(1, 6), inject: freezeBroker},
 	{name: "redis-full", about: "maxmemory is reached, with noeviction", target: "broker", sink: "redis", hold: seconds(1, 5), inject: fillRedis},
 	{name: "redis-disk-full", about: "the disk of the append-only file is full", target: "broker", sink: "redis", needs: ownBrokerDisk, hold: seconds(1, 6), inject: fillRedisDisk},
-	{name: "pulsar-disk-full", about: "the disk of the ledgers and the journal is full", target: "broker", sink: "pulsar", needs: ownBrokerDisk, hold: seconds(2, 12), inject: fillPulsarDisk},
+	{name: "pulsar-disk-full", about: "the disk of the ledgers and the journal is fuller than the bookie allows", target: "broker", sink: "pulsar", needs: ownBrokerDisk, hold: seconds(2, 12), inject: fillPulsarDisk},
 	{name: "pulsar-kill", about: "kill -9 of Pulsar", target: "broker", sink: "pulsar", hold: seconds(0, 3), inject: killBroker},
 	{name: "pulsar-freeze", about: "SIGSTOP of Pulsar", target: "broker", sink: "pulsar", excepted: true, hold: seconds(1, 6), inject: freezeBroker},
 	{name: "postgres-cut", about: "an instance's connections to PostgreSQL are cut", target: "net-postgres", hold: seconds(0, 4), inject: cut(legPostgres)},

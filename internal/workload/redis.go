@@ -155,9 +155,9 @@ func fromRedis(stream string, e redis.XMessage) Received {
 		return value
 	}
 	body := field("payload")
-	for _, value := range e.Values {
-		if only, is := value.(string); is && len(e.Values) == 1 { // some tools write one field, whose name is the key
-			body = only
+	if len(e.Values) == 1 { // some tools write one field, whose name is the key
+		for name := range e.Values {
+			body = field(name)
 		}
 	}
 	ms, _, _ := strings.Cut(e.ID, "-")

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"sync"
 
@@ -269,9 +270,28 @@ func (st *stream) takeEnd(reply any) {
 	switch reply := reply.(type) {
 	case string:
 		st.end, st.ok = reply, st.count
-	case error:
-		st.err = reply
 	default:
-		st.err = fmt.Errorf("unexpected end %T", reply)
+		st.err = refusalIn(reply)
 	}
+}
+
+// scriptError is what the server said to a command of a script.
+type scriptError string
+
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError tells that it is a reply.
+func (scriptError) RedisError() {}
+
+// ofOldServers stands before the errors of a script's commands, before Redis 7.
+var ofOldServers = regexp.MustCompile(`^(@user_script: [0-9]+: )?-?`)
+
+// refusalIn returns the error that the script put in the place of an end.
+func refusalIn(reply any) error {
+	if list, ok := reply.([]any); ok && len(list) == 1 {
+		if text, ok := list[0].(string); ok {
+			return scriptError(ofOldServers.ReplaceAllString(text, ""))
+		}
+	}
+	return fmt.Errorf("unexpected end %T", reply)
 }

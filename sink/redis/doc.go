@@ -9,7 +9,7 @@
 // Tail remembers the stream's last-generated-id. A batch is appended by scripts, of one stream each or of several with few messages (each its own in a
 // cluster), all of a server in one round trip: a script appends to a stream only if that still ends at the remembered id, and returns the new end. It
 // compares the ids, or, with many streams and where the remembered one is less than a second old, gives the first message the id next to it: the server refuses an id that is
-// not above every one that the stream ever had. So a late batch of
+// not above every one that the stream ever had. That a stream lost entries before the remembered end, in a failover to a replica that lagged, goes unnoticed then. So a late batch of
 // a cut connection or of a cut-off instance is refused, and so is ours when somebody else has appended: Tail then says what landed. The
 // client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN), and each stream's part of a script that was refused as a
 // whole; what had run after all would refuse itself.

@@ -96,7 +96,7 @@ func (c *call) split(batch []sink.Message) {
 
 func (s *Sink) release(c *call) {
 	clear(c.args) // they point into the batch
-	clear(c.shapes)
+	clear(c.shapes[:cap(c.shapes)])
 	clear(c.streams)
 	clear(c.index)
 	c.batch, c.results = nil, nil

@@ -16,14 +16,14 @@ func newScript(source string) script {
 	return script{source: source, sha: hex.EncodeToString(sum[:])}
 }
 
-// lastID is the beginning of both scripts: a function that finds a stream's last-generated-id, or returns an error. That id, unlike the last
+// lastID is the beginning of both scripts: a function that finds a stream's last-generated-id, or returns the text of an error. That id, unlike the last
 // entry's, stays when somebody deletes or trims the end, so a late batch is refused even then. XINFO costs 6.5 us a stream where the last entry
 // holds 500 B (XREVRANGE 3.5, Redis 7.0); from some ten messages a stream the difference is not to be measured.
 const lastID = `
 local function last_id(key)
   local info = redis.pcall('XINFO', 'STREAM', key)
   if info.err then
-    if not string.find(info.err, 'no such key', 1, true) then return nil, info end
+    if not string.find(info.err, 'no such key', 1, true) then return nil, info.err end
     return '0-0'
   end
   for i = 1, #info, 2 do
@@ -32,7 +32,10 @@ local function last_id(key)
 end
 `
 
-// appendScript appends to each of the streams KEYS if it ends where the caller believes, and returns for each its new end, or the error.
+// appendScript appends to each of the streams KEYS if it ends where the caller believes, and returns for each its new end, or a list of the text of an
+// error. An error in its place would be one of the protocol, and go-redis does not read the rest of a list behind one that it has a type for, such as OOM:
+// what is left would be taken for the next replies.
+//
 // ARGV: MAXLEN or 0; how many shapes there are, and for each its number of fields and their names; then for each stream the expected end, the id
 // that the first message gets, or nothing, the number of arguments that follow, and runs of messages of one shape: the shape, how many messages, and
 // each one's values. Names that came with each message would cost a fifth more of the server's time.
@@ -55,9 +58,9 @@ local function append(key, expected, id, behind)
   local last, err
   if id == '' or pcall('XLEN', key) == 0 then
     last, err = last_id(key)
-    if err then return err end
+    if err then return nil, err end
     if last ~= expected then
-      return redis.error_reply('FENCED the stream ends at ' .. last .. ' and not at ' .. expected)
+      return nil, 'FENCED the stream ends at ' .. last .. ' and not at ' .. expected
     end
     id = '*'
   end
@@ -77,11 +80,11 @@ local function append(key, expected, id, behind)
         last = pcall(unpack(entry, 1, 3 + 2 * fields))
       end
       if type(last) == 'table' then
-        if landed then return redis.error_reply('PARTIAL ' .. last.err) end
+        if landed then return nil, 'PARTIAL ' .. last.err end
         if id ~= '*' and string.find(last.err, 'equal or smaller', 1, true) then
-          return redis.error_reply('FENCED the stream does not end at ' .. expected)
+          return nil, 'FENCED the stream does not end at ' .. expected
         end
-        return last
+        return nil, last.err
       end
       landed, id = true, '*'
     end
@@ -92,7 +95,8 @@ local ends = {}
 for k, key in ipairs(KEYS) do
   local expected, id, behind = ARGV[i], ARGV[i + 1], i + 3 + tonumber(ARGV[i + 2])
   i = i + 3
-  ends[k] = append(key, expected, id, behind)
+  local last, err = append(key, expected, id, behind)
+  ends[k] = last or {err}
   i = behind
 end
 return ends`)
@@ -102,7 +106,7 @@ return ends`)
 var tailScript = newScript(lastID + `
 local key = KEYS[1]
 local last, err = last_id(key)
-if err then return err end
+if err then return {err = err} end
 local reply = {last}
 local count = tonumber(ARGV[2])
 if count == 0 then return reply end

@@ -60,8 +60,9 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 		return s.failAsking(ctx, "probe", destination, err)
 	}
 	pipe := node.Pipeline()
-	length := pipe.XLen(ctx, destination)
+	// The first command's READONLY makes the client connect anew, where a name may lead to another server by now.
 	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
+	length := pipe.XLen(ctx, destination)
 	var compare *redis.Cmd
 	if !s.cfg.Unfenced {
 		compare = pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "0", 0, "never", "", 0)
@@ -92,11 +93,14 @@ func (s *Sink) begin(ctx context.Context) (bounded context.Context, done func())
 
 // refusalOf returns the error of a script that appends to one stream.
 func refusalOf(cmd *redis.Cmd) error {
-	if ends, ok := cmd.Val().([]any); ok && len(ends) == 1 {
-		err, _ := ends[0].(error)
-		return err
+	ends, ok := cmd.Val().([]any)
+	if !ok || len(ends) != 1 {
+		return cmd.Err()
 	}
-	return cmd.Err()
+	if _, landed := ends[0].(string); landed {
+		return nil
+	}
+	return refusalIn(ends[0])
 }
 
 func firstError(errs ...error) error {
