@@ -190,11 +190,11 @@ func (s *Sink) sendTo(ctx context.Context, node *redis.Client, c *call, portions
 		}
 	}
 	_, execErr := pipe.Exec(ctx)
+	if s.cfg.Unfenced {
+		readTransactions(portions, execErr)
+		return
+	}
 	for _, p := range portions {
-		if s.cfg.Unfenced {
-			p.streams[0].readTransaction(p.cmds, execErr)
-			continue
-		}
 		ends, err := p.ends(p.cmds[0].(*redis.Cmd), execErr)
 		if resendable(err) {
 			ends, err = s.resend(ctx, p)

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	redis "github.com/redis/go-redis/v9"
@@ -27,18 +28,38 @@ func (s *Sink) transaction(c *call, st *stream) []redis.Cmder {
 	return append(cmds, redis.NewCmd(ctx, argExec))
 }
 
-// readTransaction takes the replies. EXEC says what became of each XADD; when it was aborted, the first command
+// errUnread leaves a fate unknown.
+var errUnread = errors.New("the replies stand behind a refusal within a transaction, which the client does not read to its end")
+
+// readTransactions takes the replies. go-redis leaves what follows a typed error in EXEC's list unread, and takes it for the next replies.
+func readTransactions(portions []*portion, execErr error) {
+	for i, p := range portions {
+		if !p.streams[0].readTransaction(p.cmds, execErr) {
+			for _, later := range portions[i+1:] {
+				later.streams[0].err = errUnread
+			}
+			return
+		}
+	}
+}
+
+// readTransaction takes the replies, and tells whether they were read to their end. EXEC says what became of each XADD; when it was aborted, the first command
 // that could not be queued says why.
-func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) {
+func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) (whole bool) {
 	last := len(cmds) - 1
 	exec := cmds[last].(*redis.Cmd)
 	replies, executed := exec.Val().([]any)
 	if exec.Err() != nil || !executed || len(replies) != st.count {
-		st.err = firstError(append(errorsOf(cmds[:last]), exec.Err(), execErr)...)
+		queued := firstError(errorsOf(cmds[:last])...)
+		if reply, refused := replyOf(exec.Err()); refused && queued == nil {
+			st.err = fmt.Errorf("EXEC is refused, or a part of it: %s", reply)
+			return false
+		}
+		st.err = firstError(queued, exec.Err(), execErr)
 		if st.err == nil {
 			st.err = fmt.Errorf("unexpected reply %T to EXEC", exec.Val())
 		}
-		return
+		return true
 	}
 	for i, reply := range replies {
 		err, failed := reply.(error)
@@ -47,12 +68,13 @@ func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) {
 			st.err, st.ok = err, i
 		case !failed && st.err != nil: // a later one landed: only the tail can tell
 			st.err = fmt.Errorf("message %d of the batch failed alone: %s", st.ok, st.err.Error())
-			return
+			return true
 		}
 	}
 	if st.err == nil {
 		st.end, st.ok = anyEnd, st.count
 	}
+	return true
 }
 
 // anyEnd stands for the end of a stream where no end is compared: it says that the tail was read.
