@@ -102,10 +102,9 @@ func TestSlotThatAnotherInstanceHasMadeAnewIsKept(t *testing.T) {
 	r.eventually("the first finds that the slot is lost", lost(first))
 	second := r.start(often)
 	r.eventually("the second finds it, too", func() bool {
-		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
-			AND (backend_type = 'walsender' OR pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted))
-			AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`)
 		return lost(second)()
 	})
 	r.commit(open)

@@ -140,7 +140,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax
 	for {
 		started := time.Now()
-		recovering := r.lost != nil
 		err := r.runSession(ctx)
 		if isLost(err) {
 			r.facts.slotLost()
@@ -160,11 +159,8 @@ func (r *Relay) Run(ctx context.Context) error {
 			waits.Reset()
 		}
 		wait := waits.NextBackOff()
-		switch {
-		case errors.Is(err, wal.ErrSlotActive):
+		if errors.Is(err, wal.ErrSlotActive) {
 			wait = slotPoll // no other instance is active: its sender is about to end
-		case isLost(err) && !recovering:
-			wait = 0 // the server answered; a recovery that finds the new slot lost, too, waits
 		}
 		r.report(err, wait)
 		select {
