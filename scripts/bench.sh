@@ -73,7 +73,7 @@ for sink in $SINKS; do
 	measure "$sink-mark-full" --sink "$sink" --rows "$ROWS" --on-sent mark --indexes full
 	measure "$sink-delete" --sink "$sink" --rows "$ROWS" --on-sent delete
 	racers=direct
-	if [ "$DEBEZIUM" != no ]; then
+	if [ "$DEBEZIUM" != no ] && [ "$sink" = redis ]; then
 		racers=direct,debezium
 		set -- --debezium "$DEBEZIUM"
 	fi

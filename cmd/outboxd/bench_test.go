@@ -157,11 +157,12 @@ func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 	file := envFile(t, "DATABASE_URL=postgres://localhost/shop", "REDIS_URL=redis://localhost:6379/0", "PULSAR_SERVICE_URL=pulsar://localhost:6650")
 	for args, want := range map[string]string{
-		"--rows 0":                             "--rows 0: choose",
-		"--transaction=0":                      "at least 1",
-		"--tenants 20000":                      "--tenants 20000",
-		"--against direct":                     "choose of pg_recvlogical",
-		"--rate 10 --against polling":          "choose of direct",
+		"--rows 0":                    "--rows 0: choose",
+		"--transaction=0":             "at least 1",
+		"--tenants 20000":             "--tenants 20000",
+		"--against direct":            "choose of pg_recvlogical",
+		"--rate 10 --against polling": "choose of direct",
+		"--rate 10 --sink pulsar --against debezium": "direct only",
 		"--on-sent burn":                       "burn",
 		"--env-file " + file:                   "there are several sinks: choose one with --sink",
 		"--env-file " + file + " --sink kafka": "no sink of Redis or Pulsar",
