@@ -100,8 +100,9 @@ func (s *Sink) compareAndAppend(c *call, p *portion) []any {
 	shapeOf := c.shapeOf
 	for i := range p.streams {
 		if st := &p.streams[i]; st.count > 0 {
-			if p.sent < manyStreams {
-				st.next = ""
+			st.next = ""
+			if p.sent >= manyStreams {
+				st.next = st.expected.next(c.asked)
 			}
 			c.appendMessages(st, shapeOf[:st.count])
 			shapeOf = shapeOf[st.count:]
@@ -164,7 +165,7 @@ func (c *call) appendMessages(st *stream, shapeOf []int) {
 func (s *Sink) send(ctx context.Context, c *call) {
 	portions := s.portions(ctx, c)
 	if s.client.cluster == nil {
-		s.sendTo(ctx, s.client.single, c, portions)
+		s.sendTo(ctx, c, portions)
 		return
 	}
 	nodes := make(map[*redis.Client][]*portion)
@@ -172,18 +173,18 @@ func (s *Sink) send(ctx context.Context, c *call) {
 		nodes[p.node] = append(nodes[p.node], p)
 	}
 	var wait sync.WaitGroup
-	for node, portions := range nodes {
-		wait.Go(func() { s.sendTo(ctx, node, c, portions) })
+	for _, portions := range nodes {
+		wait.Go(func() { s.sendTo(ctx, c, portions) })
 	}
 	wait.Wait()
 }
 
 // sendTo runs the commands of one server.
-func (s *Sink) sendTo(ctx context.Context, node *redis.Client, c *call, portions []*portion) {
+func (s *Sink) sendTo(ctx context.Context, c *call, portions []*portion) {
 	if len(portions) == 0 {
 		return
 	}
-	pipe := node.Pipeline()
+	pipe := portions[0].node.Pipeline()
 	for _, p := range portions {
 		for _, cmd := range p.cmds {
 			_ = pipe.Process(ctx, cmd) // queues it; the error comes with Exec
@@ -200,7 +201,7 @@ func (s *Sink) sendTo(ctx context.Context, node *redis.Client, c *call, portions
 			ends, err = s.resend(ctx, p)
 		}
 		if _, refused := replyOf(err); refused && p.sent > 1 {
-			s.sendTo(ctx, node, c, s.apart(c, p))
+			s.sendTo(ctx, c, s.apart(c, p))
 			continue
 		}
 		p.take(ends, err)
@@ -227,13 +228,7 @@ func (p *portion) ends(cmd *redis.Cmd, execErr error) ([]any, error) {
 func (s *Sink) resend(ctx context.Context, p *portion) ([]any, error) {
 	p.args[0], p.args[1] = argEval, appendScript.source
 	cmd := redis.NewCmd(ctx, p.args...)
-	var err error
-	if s.client.cluster != nil {
-		err = s.client.cluster.Process(ctx, cmd)
-	} else {
-		err = s.client.single.Process(ctx, cmd)
-	}
-	return p.ends(cmd, err)
+	return p.ends(cmd, s.client.process(ctx, cmd))
 }
 
 // apart are portions of one stream each, of one that the server refuses as a whole: it may mean one of the streams only, by its name (an
@@ -258,20 +253,13 @@ func (p *portion) take(ends []any, err error) {
 		if st.count == 0 {
 			continue
 		}
-		st.err = err
-		if err == nil {
-			st.takeEnd(ends[n])
+		if st.err = err; err == nil {
+			st.end, st.err = endIn(ends[n])
+		}
+		if st.err == nil {
+			st.ok = st.count
 		}
 		n++
-	}
-}
-
-func (st *stream) takeEnd(reply any) {
-	switch reply := reply.(type) {
-	case string:
-		st.end, st.ok = reply, st.count
-	default:
-		st.err = refusalIn(reply)
 	}
 }
 
@@ -286,12 +274,15 @@ func (scriptError) RedisError() {}
 // ofOldServers stands before the errors of a script's commands, before Redis 7.
 var ofOldServers = regexp.MustCompile(`^(@user_script: [0-9]+: )?-?`)
 
-// refusalIn returns the error that the script put in the place of an end.
-func refusalIn(reply any) error {
+// endIn returns what the script says of one stream: its new end, or the error in the place of that.
+func endIn(reply any) (end string, err error) {
+	if end, ok := reply.(string); ok {
+		return end, nil
+	}
 	if list, ok := reply.([]any); ok && len(list) == 1 {
 		if text, ok := list[0].(string); ok {
-			return scriptError(ofOldServers.ReplaceAllString(text, ""))
+			return "", scriptError(ofOldServers.ReplaceAllString(text, ""))
 		}
 	}
-	return fmt.Errorf("unexpected end %T", reply)
+	return "", fmt.Errorf("unexpected end %T", reply)
 }

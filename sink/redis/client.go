@@ -102,6 +102,14 @@ func (c *client) node(ctx context.Context, key string) (*redis.Client, error) {
 	return c.cluster.MasterForKey(ctx, key)
 }
 
+// process runs a command wherever its key belongs, and follows a cluster that sends it elsewhere.
+func (c *client) process(ctx context.Context, cmd redis.Cmder) error {
+	if c.cluster == nil {
+		return c.single.Process(ctx, cmd)
+	}
+	return c.cluster.Process(ctx, cmd)
+}
+
 // lookAgain makes a cluster client look up, in the background and at most five times a second, who holds what.
 func (c *client) lookAgain() {
 	if c.cluster != nil {

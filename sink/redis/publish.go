@@ -9,7 +9,7 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
-// Publish appends each stream's messages by one script, all streams of a server in one round trip.
+// Publish appends by scripts, each stream's messages by one of them, and all of a server in one round trip.
 func (s *Sink) Publish(ctx context.Context, batch []sink.Message) []error {
 	if len(batch) == 0 {
 		return nil
@@ -61,7 +61,7 @@ type stream struct {
 	count       int // how many of the messages are sent: those before the first that cannot be
 	bytes       int // of those
 	expected    end
-	next        string // the id of the first message: one that only follows expected. "" where the script has to compare
+	next        string // the id of the first message: the one behind expected. "" where the script compares
 	cut         error  // why the message after the sent ones was not sent, if there is one
 
 	end string // the stream's new end, once everything sent has landed
@@ -111,7 +111,6 @@ func (s *Sink) prepare(c *call, st *stream) {
 		st.count, st.cut = 0, s.fail("append to", st.name, ErrTailUnread)
 		return
 	}
-	st.next = st.expected.next(c.asked)
 	n := 0
 	for i := st.first; i >= 0; i = c.next[i] {
 		size := c.batch[i].Size()

@@ -75,7 +75,8 @@ func TestRefusedStreamsLeaveNothingOnTheConnection(t *testing.T) {
 		t.Fatalf("ends %v, %v; the next reply is %q, %v", ends, err, next.Val(), next.Err())
 	}
 	for _, end := range ends {
-		if r := (&Sink{}).classify(refusalIn(end)); !r.known || !r.broker {
+		_, err := endIn(end)
+		if r := (&Sink{}).classify(err); !r.known || !r.broker {
 			t.Errorf("%v is read as %+v", end, r)
 		}
 	}
@@ -83,8 +84,8 @@ func TestRefusedStreamsLeaveNothingOnTheConnection(t *testing.T) {
 
 func TestRefusalOfAnOldServerIsRead(t *testing.T) {
 	for _, text := range []string{"OOM no memory", "-OOM no memory", "@user_script: 12: -OOM no memory"} {
-		if got := refusalIn([]any{text}).Error(); got != "OOM no memory" {
-			t.Errorf("%q is read as %q", text, got)
+		if _, err := endIn([]any{text}); err == nil || err.Error() != "OOM no memory" {
+			t.Errorf("%q is read as %v", text, err)
 		}
 	}
 }

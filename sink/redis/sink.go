@@ -70,7 +70,9 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 	_, execErr := pipe.Exec(ctx)
 	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"))
 	if compare != nil {
-		err = firstError(err, ignore(ignore(refusalOf(compare), "FENCED"), "NOSCRIPT"))
+		one := &portion{streams: []stream{{count: 1}}, sent: 1}
+		one.take(one.ends(compare, execErr))
+		err = firstError(err, ignore(ignore(one.streams[0].err, "FENCED"), "NOSCRIPT"))
 	}
 	if err == nil && add.Err() == nil {
 		err = execErr // the connection was refused: no command has a result
@@ -89,18 +91,6 @@ func (s *Sink) begin(ctx context.Context) (bounded context.Context, done func())
 		stop()
 		cancel()
 	}
-}
-
-// refusalOf returns the error of a script that appends to one stream.
-func refusalOf(cmd *redis.Cmd) error {
-	ends, ok := cmd.Val().([]any)
-	if !ok || len(ends) != 1 {
-		return cmd.Err()
-	}
-	if _, landed := ends[0].(string); landed {
-		return nil
-	}
-	return refusalIn(ends[0])
 }
 
 func firstError(errs ...error) error {

@@ -113,12 +113,8 @@ func (s *Sink) readTail(ctx context.Context, destination, from string, count int
 	}
 	reply, err := node.Do(ctx, argEvalSHA, tailScript.sha, argOne, destination, from, count).Slice()
 	if resendable(err) {
-		process := node.Process
-		if s.client.cluster != nil {
-			process = s.client.cluster.Process
-		}
 		cmd := redis.NewCmd(ctx, argEval, tailScript.source, argOne, destination, from, count)
-		_ = process(ctx, cmd) // the command holds the error
+		_ = s.client.process(ctx, cmd) // the command holds the error
 		reply, err = cmd.Slice()
 	}
 	if err != nil {
