@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/outboxd/outboxd/internal/workload"
 )
 
 // debeziumServer is a Debezium Server that runs.
@@ -76,27 +74,6 @@ func debezium(ctx context.Context, f *Field, name, heap string) (run Run, err er
 	}
 	run.PeakMemory = PeakMemory(d.pid())
 	return run, nil
-}
-
-// removable is a broker whose destinations can be removed.
-type removable interface {
-	Broker
-	Delete(ctx context.Context) error
-}
-
-// reader reads what has the prefix before a topic's name.
-func (f *Field) reader(prefix string) (removable, error) {
-	var names []string
-	for i := range f.Backlog.Topics {
-		names = append(names, prefix+TopicName(i))
-	}
-	if f.Admin == "" {
-		return workload.NewRedisReader(f.Broker, "", names...)
-	}
-	for i := range names {
-		names[i] = "persistent://public/default/" + names[i]
-	}
-	return workload.NewPulsarReader(f.Broker, workload.PulsarTopics{Names: names, AdminURL: f.Admin})
 }
 
 // debeziumCommand needs Java 21 or later: that of JAVA_HOME, or of PATH.

@@ -43,8 +43,8 @@ func (l *Latency) String() string {
 	return fmt.Sprintf("p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, max %.2f ms", l.P50, l.P90, l.P99, l.P999, l.Max)
 }
 
-// taken is what the tool took, a dash where that is not known.
-func (l *Latency) taken() (cores, memory string) {
+// Taken is what the tool took of processors and memory as text, a dash where that is not known.
+func (l *Latency) Taken() (cores, memory string) {
 	cores, memory = "-", "-"
 	if l.Cores > 0 {
 		cores = fmt.Sprintf("%.2f", l.Cores)

@@ -21,11 +21,11 @@ func polling(ctx context.Context, f *Field) (run Run, err error) {
 	if f.Admin != "" {
 		return run, errors.New("the polling loop publishes to Redis only")
 	}
-	options, err := redis.ParseURL(f.Broker)
+	client, err := f.redis()
 	if err != nil {
-		return run, errors.New("read the URL of Redis: it is no URL")
+		return run, err
 	}
-	client, stream := redis.NewClient(options), f.Name+"-polling"
+	stream := f.Name + "-polling"
 	reader := workload.NewRedisReaderOn(client, stream)
 	defer func() { err = errors.Join(err, reader.Delete(context.WithoutCancel(ctx)), reader.Close()) }()
 	table := f.Backlog.Table.Sanitize()

@@ -98,7 +98,7 @@ func (r *Result) Text() string {
 	}
 	for i := range r.Latencies {
 		l := &r.Latencies[i]
-		cores, memory := l.taken()
+		cores, memory := l.Taken()
 		fmt.Fprintf(&b, "%s, %.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; cores %s, memory %s\n",
 			l.Tool, l.Rate, l.Seconds, l.String(), cores, memory)
 	}
@@ -122,7 +122,7 @@ func (r *Result) Markdown() string {
 	}
 	for i := range r.Latencies {
 		l := &r.Latencies[i]
-		cores, memory := l.taken()
+		cores, memory := l.Taken()
 		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %s | %s |\n", l.Tool, l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, cores, memory)
 	}
 	return b.String()

@@ -113,11 +113,8 @@ func paces(b *strings.Builder, all []bench.Result) {
 			for _, ms := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
 				cells = append(cells, fmt.Sprintf("%.1f", ms))
 			}
-			cores := "-"
-			if l.Cores > 0 {
-				cores = fmt.Sprintf("%.2f", l.Cores)
-			}
-			row(b, append(cells, cores, bytes(l.PeakMemory))...)
+			cores, memory := l.Taken()
+			row(b, append(cells, cores, memory)...)
 		}
 	}
 }
