@@ -145,18 +145,16 @@ func (l *lane) reconnect() {
 	for {
 		conn, err := pgx.Connect(ctx, l.url)
 		if err == nil {
-			l.conn = conn
-			l.Cleanup(func() {
-				if err := conn.Close(context.WithoutCancel(l.Context())); err != nil {
-					l.Error(err)
-				}
-			})
-			return
+			if err := conn.Close(ctx); err != nil {
+				l.Fatal(err)
+			}
+			break
 		}
 		if ctx.Err() != nil {
 			l.Fatal(err)
 		}
 	}
+	l.conn = l.connect()
 }
 
 // insertWhereThereIsRoom inserts 1000, 1001 and so on in one transaction and in commands of their own, such that they do not lie in that order.

@@ -126,21 +126,19 @@ func (i *instance) noAnswer(j *job) {
 func leaderIsCutOff(w *world) {
 	w.insert(w.begin(), '1', "mail")
 	w.broker.topic("z").poison["1.1"] = 1
-	w.start(nil)
-	leader := w.active()
-	leader.receive(1)
-	leader.ask()
-	for _, name := range []string{"tail", "check the term", "publish"} {
-		leader.finishNamed(name)
+	publishes := func() *instance {
+		w.start(nil)
+		i := w.active()
+		i.receive(1)
+		i.ask()
+		for _, name := range []string{"tail", "check the term", "publish"} {
+			i.finishNamed(name)
+		}
+		return i
 	}
+	leader := publishes()
 	leader.database = linkCut
-	w.start(nil)
-	successor := w.active()
-	successor.receive(1)
-	successor.ask()
-	for _, name := range []string{"tail", "check the term", "publish"} {
-		successor.finishNamed(name)
-	}
+	publishes()
 	leader.database = linkWorks
 	leader.finishNamed("park events")
 }
