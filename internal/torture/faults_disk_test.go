@@ -63,12 +63,16 @@ func (r *rig) emptyDisk() error {
 }
 
 // fillRedisDisk leaves the append-only file room for a moment of writing. Redis ends of the first write to it that fails, as it cannot take back what it has
-// done; half of the time it is told before to sync once a second, so that it goes on, keeps what it has acknowledged in memory, and refuses the rest.
+// done; half of the time it is told before to sync once a second, so that it goes on, keeps what it has acknowledged in memory, and refuses the rest. It is
+// started anew for that: a file that a rewrite of Redis 7.0 has made is not open for appending (O_APPEND), so behind what a failed write left and
+// Redis cut off again there would be a hole, and the file could not be read any more.
 func fillRedisDisk(r *rig, random *rand.Rand) (string, heal, error) {
 	room, refuses := random.Int64N(256<<10), random.IntN(2) == 0
 	on := fmt.Sprintf("Redis, room for %d bytes", room)
 	if refuses {
 		on += ", where it refuses writes"
+		r.broker.Stop()
+		r.broker.Start()
 		if err := r.appendFsync("everysec"); err != nil {
 			return on, r.emptyRedisDisk, err
 		}
