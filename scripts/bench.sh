@@ -69,8 +69,8 @@ for sink in $SINKS; do
 		measure "$sink-keep-$size" --sink "$sink" --rows "$ROWS" --transaction "$size" --against "$against" "$@"
 		set --
 	done
-	measure "$sink-mark-lean" --sink "$sink" --rows "$ROWS" --on-sent mark
-	measure "$sink-mark-full" --sink "$sink" --rows "$ROWS" --on-sent mark --indexes full
+	measure "$sink-mark-lean" --sink "$sink" --rows "$ROWS" --on-sent mark --against update
+	measure "$sink-mark-full" --sink "$sink" --rows "$ROWS" --on-sent mark --indexes full --against update
 	measure "$sink-delete" --sink "$sink" --rows "$ROWS" --on-sent delete
 	racers=direct
 	if [ "$DEBEZIUM" != no ] && [ "$sink" = redis ]; then

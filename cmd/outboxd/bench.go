@@ -66,7 +66,7 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.DurationVar(&o.duration, "for", 30*time.Second, "write at --rate for this `TIME`")
 	o.scenario = choiceFlag(cmd, "scenario", "", "the load of an existing deployment of so many events a second: sets --rate, --transaction, --tenants and --topics", "none", "1000", "5000", "10000")
 	f.StringVar(&o.sink, "sink", "", "`NAME` of the sink; redis or pulsar for servers of its own (default redis, or your only sink)")
-	f.StringSliceVar(&o.against, "against", nil, "let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m; with --rate, whose latency is measured: direct (the broker's own client, without an outbox), debezium, debezium-128m")
+	f.StringSliceVar(&o.against, "against", nil, "let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m, or update (which marks as many rows and no more); with --rate, whose latency is measured: direct (the broker's own client, without an outbox), debezium, debezium-128m")
 	f.StringVar(&o.debezium, "debezium", "", "`DIR` of Debezium Server, for --against; it needs Java 21 or later in JAVA_HOME")
 	f.StringVar(&o.profile, "profile", "", "write outboxd's profiles into `DIR`, for \"go tool pprof\"; they cost some speed")
 	o.onSent = choiceFlag(cmd, "on-sent", "", "what becomes of delivered rows", "keep", "mark", "delete")
@@ -102,7 +102,7 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		case o.rate > 0 && o.sink == "pulsar" && name != bench.Direct:
 			return usage(cmd, "--against %s: with --rate to Pulsar there is direct only, as the bench does not read that tool's messages there", name)
 		case o.rate <= 0 && !drains:
-			return usage(cmd, "--against %s: choose of pg_recvlogical, polling, debezium and debezium-128m", name)
+			return usage(cmd, "--against %s: choose of pg_recvlogical, polling, debezium, debezium-128m and update", name)
 		}
 	}
 	switch {

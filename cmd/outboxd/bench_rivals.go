@@ -7,10 +7,10 @@ import (
 	"github.com/outboxd/outboxd/internal/bench"
 )
 
-// rivals are those that only read the log, which go before outboxd, and the one that changes the rows.
+// rivals are those that only read the log, which go before outboxd, and those that change rows, and so write to the log.
 func (b *bencher) rivals() (before, after []string) {
 	for _, name := range b.o.against {
-		if name == "polling" {
+		if name == "polling" || name == bench.Update {
 			after = append(after, name)
 		} else {
 			before = append(before, name)

@@ -81,9 +81,12 @@ func TestBenchDrainsWithServersOfItsOwn(t *testing.T) {
 
 func TestBenchComparesOnTheSameLog(t *testing.T) {
 	t.Parallel()
-	r, _ := runBench(t, "--rows", "2000", "--against", "polling,pg_recvlogical")
+	r, _ := runBench(t, "--rows", "2000", "--against", "polling,update,pg_recvlogical")
 	limit, polled := r.Run(bench.Limit), r.Run("polling")
-	if len(r.Runs) != 3 || limit == nil || limit.StreamingPerSecond <= 0 || limit.CPU.Tool == nil || polled == nil || polled.Entries != 2000 || polled.CPU.Broker == nil {
+	if update := r.Run(bench.Update); update == nil || update.Entries != 2000 || update.Settled <= 0 || update.CPU.Backends == nil {
+		t.Errorf("%+v", update)
+	}
+	if len(r.Runs) != 4 || limit == nil || limit.StreamingPerSecond <= 0 || limit.CPU.Tool == nil || polled == nil || polled.Entries != 2000 || polled.CPU.Broker == nil {
 		t.Errorf("%+v", r.Runs)
 	}
 	wantRun(t, &r, "outboxd", 2000)

@@ -39,6 +39,7 @@ var Rivals = map[string]func(context.Context, *Field) (Run, error){
 	"debezium":      func(ctx context.Context, f *Field) (Run, error) { return debezium(ctx, f, "debezium", "512m") },
 	"debezium-128m": func(ctx context.Context, f *Field) (Run, error) { return debezium(ctx, f, "debezium-128m", "128m") },
 	"polling":       polling,
+	Update:          update,
 }
 
 // copySlot makes a slot of the same place in the log; drop removes it.
