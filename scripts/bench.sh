@@ -79,6 +79,7 @@ for sink in $SINKS; do
 	fi
 	measure "$sink-rate" --sink "$sink" --rate 1000 --for 30s --transaction 1 --against "$racers" "$@"
 	set --
+	measure "$sink-failing" --sink "$sink" --rate 1000 --for 30s --transaction 1 --tenants 100 --failing 1
 done
 # grow AXIS VALUE FLAG... keeps a result of the axis.
 grow() {

@@ -28,6 +28,7 @@ type benchOptions struct {
 	tenants, topics, keys      int
 
 	rate     float64       // 0: a backlog
+	failing  int           // tenants, with rate
 	duration time.Duration // of rate
 	scenario *choice
 
@@ -49,6 +50,7 @@ func newBenchCommand(a *app) *cobra.Command {
   outboxd bench --sink pulsar --rows 1000000 --transaction 100 --output markdown
   outboxd bench --on-sent mark --indexes full
   outboxd bench --rate 1000 --for 1m --against direct
+  outboxd bench --rate 1000 --tenants 100 --failing 1
   outboxd bench --scenario 5000
   outboxd bench --against pg_recvlogical,polling --output markdown
   outboxd bench --env-file .env --sink redis`,
@@ -64,6 +66,7 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.IntVar(&o.keys, "keys", 10_000, "`NUMBER` of aggregates")
 	f.Float64Var(&o.rate, "rate", 0, "measure how soon events arrive that are written at this rate, `EVENTS` a second, in place of a backlog")
 	f.DurationVar(&o.duration, "for", 30*time.Second, "write at --rate for this `TIME`")
+	f.IntVar(&o.failing, "failing", 0, "with --rate: measure once more while the destinations of this `NUMBER` of the tenants refuse everything, and compare the others' latency")
 	o.scenario = choiceFlag(cmd, "scenario", "", "the load of an existing deployment of so many events a second: sets --rate, --transaction, --tenants and --topics", "none", "1000", "5000", "10000")
 	f.StringVar(&o.sink, "sink", "", "`NAME` of the sink; redis or pulsar for servers of its own (default redis, or your only sink)")
 	f.StringSliceVar(&o.against, "against", nil, "let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m, or update (which marks as many rows and no more); with --rate, whose latency is measured: direct (the broker's own client, without an outbox), debezium, debezium-128m")
@@ -114,6 +117,10 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--against polling marks the rows itself, so outboxd has to keep them, and publishes to Redis")
 	case o.rate == 0 && cmd.Flags().Changed("for"):
 		return usage(cmd, "--for goes with --rate")
+	case o.failing != 0 && (o.rate == 0 || o.failing < 0 || o.failing >= o.tenants || o.keys < o.tenants):
+		return usage(cmd, "--failing %d goes with --rate, with more --tenants than fail, and with as many --keys at least", o.failing)
+	case o.failing > 0 && len(o.against) > 0:
+		return usage(cmd, "--failing compares outboxd with itself: leave out --against")
 	case o.rows < 1 || o.rows > 1<<31:
 		return usage(cmd, "--rows %d: choose 1 to 2147483648", o.rows)
 	case o.transaction < 1 || o.payload < 1 || o.keys < 1:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outboxd/outboxd/internal/bench"
+	"github.com/outboxd/outboxd/internal/workload"
 )
 
 // paceWarmUp is how long outboxd delivers before it is measured.
@@ -13,8 +14,11 @@ const paceWarmUp = time.Second
 
 // pace lets outboxd deliver events as they are written, and measures how long each takes; then the rivals do.
 func (b *bencher) pace(ctx context.Context) error {
-	if err := b.paceOutboxd(ctx); err != nil {
+	if err := b.paceOutboxd(ctx, "outboxd", b.counter(), nothing); err != nil {
 		return err
+	}
+	if b.o.failing > 0 {
+		return b.paceBesideFailing(ctx)
 	}
 	for _, name := range b.o.against {
 		err := b.paceRival(ctx, name)
@@ -28,10 +32,18 @@ func (b *bencher) pace(ctx context.Context) error {
 	return nil
 }
 
+// warmUp is longer where the first of two runs is compared with the second, for which it has warmed up the servers.
+func (b *bencher) warmUp() time.Duration {
+	if b.o.failing > 0 && len(b.result.Latencies) == 0 {
+		return b.o.duration
+	}
+	return paceWarmUp
+}
+
 // newPace is a pace that lacks its broker.
 func (b *bencher) newPace(seen func(int)) *bench.Pace {
 	return &bench.Pace{
-		Backlog: b.backlog, Rate: b.o.rate, WarmUp: paceWarmUp, For: b.o.duration, Seen: seen,
+		Backlog: b.backlog, Rate: b.o.rate, WarmUp: b.warmUp(), For: b.o.duration, Seen: seen,
 		Writer: func(ctx context.Context) (bench.Writer, error) {
 			conn, err := connect(ctx, b.cfg, nil)
 			if err != nil {
@@ -42,7 +54,10 @@ func (b *bencher) newPace(seen func(int)) *bench.Pace {
 	}
 }
 
-func (b *bencher) paceOutboxd(ctx context.Context) (err error) {
+func nothing(context.Context, *demoChild) error { return nil }
+
+// paceOutboxd measures outboxd, of which the reader sees what is to arrive. The check is made while it still runs.
+func (b *bencher) paceOutboxd(ctx context.Context, name string, reader workload.Reader, check func(context.Context, *demoChild) error) (err error) {
 	child, err := b.start(ctx, b.profileFlags()...)
 	if err != nil {
 		return err
@@ -56,12 +71,15 @@ func (b *bencher) paceOutboxd(ctx context.Context) (err error) {
 	showing := b.app.newProgress("events arrived", b.result.Load.Rows, b.o.output.value)
 	defer showing.end()
 	p := b.newPace(showing.set)
-	p.Broker, p.Ended, p.CPU = b.counter(), child.failure, used
+	p.Broker, p.Ended, p.CPU = reader, child.failure, used
 	l, err := p.Run(ctx)
 	if err != nil {
 		return err
 	}
-	l.Tool, l.PeakMemory = "outboxd", bench.PeakMemory(int(child.pid.Load()))
+	if err := check(ctx, child); err != nil {
+		return err
+	}
+	l.Tool, l.PeakMemory = name, bench.PeakMemory(int(child.pid.Load()))
 	b.result.Latencies, b.result.Load.Rows = append(b.result.Latencies, l), b.backlog.Rows
 	return nil
 }

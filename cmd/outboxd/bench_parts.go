@@ -105,7 +105,7 @@ func (b *bencher) prepare(ctx context.Context, cmd *cobra.Command) error {
 	logging.Disable() // the client would write over the progress
 	b.backlog = &bench.Backlog{
 		Table: pgx.Identifier{b.schema, "outbox"}, Status: b.cfg.Database.Statuses.New, Rows: b.o.rows, Transaction: b.o.transaction,
-		Payload: b.o.payload, Tenants: b.o.tenants, Topics: b.o.topics, Keys: b.o.keys,
+		Payload: b.o.payload, Tenants: b.o.tenants, Topics: b.o.topics, Keys: b.o.keys, Failing: b.o.failing,
 	}
 	if err := b.openBroker(ctx); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (b *bencher) configure(ctx context.Context, cmd *cobra.Command) (err error)
 	}
 	b.template = "outboxd-bench-" + b.id + ":{tenant}:{topic}"
 	if b.cfg == nil && b.sink == "pulsar" || b.cfg != nil && b.cfg.Sinks[b.sink].Pulsar != nil {
-		b.template = "persistent://public/default/outboxd-bench-" + b.id + "-{tenant}-{topic}"
+		b.template = "persistent://public/default/outboxd-bench-" + b.id + "_{tenant}_{topic}" // names of tenants have a -
 	}
 	shared := *b.app
 	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], b.settings()...)
@@ -236,9 +236,14 @@ func (b *bencher) openDatabase(ctx context.Context) (err error) {
 	return err
 }
 
+// dial connects to the broker, for some of the destinations.
+func (b *bencher) dial(names []string) (*verifyBroker, error) {
+	return openBroker(b.sink, b.cfg.Sinks[b.sink], "outboxd-bench-"+b.id, names)
+}
+
 // openBroker connects to the broker, and sees to it that what arrives is removed.
 func (b *bencher) openBroker(ctx context.Context) (err error) {
-	if b.broker, err = openBroker(b.sink, b.cfg.Sinks[b.sink], "outboxd-bench-"+b.id, b.backlog.Destinations(b.template)); err != nil {
+	if b.broker, err = b.dial(b.backlog.Destinations(b.template)); err != nil {
 		return err
 	}
 	b.later("disconnect from sink "+b.sink, func(ctx context.Context) error {

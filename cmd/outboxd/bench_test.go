@@ -147,6 +147,8 @@ func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 		if run.Work.Deleted < 3000 || r.Load.Sink != sink {
 			t.Errorf("%+v of %+v", run.Work, r)
 		}
+		r, _ = runBench(t, "--env-file", file, "--sink", sink, "--rate", "100", "--for", "1s", "--transaction", "1", "--tenants", "12", "--failing", "1")
+		wantIsolated(t, &r, 200, 16)
 		if n := schemas(); n != 0 {
 			t.Errorf("%d schemas, publications and slots are left", n)
 		}
@@ -157,15 +159,34 @@ func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 	wantNoTopics(t, pulsar, "outboxd-bench-")
 }
 
+// wantIsolated looks whether the refused events of so many were parked, and the others' latency compared.
+func wantIsolated(t *testing.T, r *bench.Result, rows, refused int64) {
+	t.Helper()
+	i := r.Isolation
+	if i == nil || len(r.Latencies) != 2 {
+		t.Fatalf("%+v", r)
+	}
+	without, with := r.Latencies[0], r.Latencies[1]
+	if i.Parked != refused || i.P50 != with.P50/without.P50 || i.P99 != with.P99/without.P99 || !strings.Contains(with.Tool, "1 of 12 tenants failing") {
+		t.Errorf("%+v of %+v", i, r.Latencies)
+	}
+	if without.Events >= rows/2 || with.Events >= rows/2 || with.Events < rows/3 {
+		t.Errorf("not the others alone are measured: %+v", r.Latencies)
+	}
+}
+
 func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 	file := envFile(t, "DATABASE_URL=postgres://localhost/shop", "REDIS_URL=redis://localhost:6379/0", "PULSAR_SERVICE_URL=pulsar://localhost:6650")
 	for args, want := range map[string]string{
-		"--rows 0":                    "--rows 0: choose",
-		"--transaction=0":             "at least 1",
-		"--tenants 20000":             "--tenants 20000",
-		"--against direct":            "choose of pg_recvlogical",
-		"--rate 10 --against polling": "choose of direct",
-		"--rate 10 --sink pulsar --against debezium": "direct only",
+		"--rows 0":                          "--rows 0: choose",
+		"--transaction=0":                   "at least 1",
+		"--tenants 20000":                   "--tenants 20000",
+		"--against direct":                  "choose of pg_recvlogical",
+		"--rate 10 --against polling":       "choose of direct",
+		"--failing 1 --tenants 2":           "--failing 1 goes with --rate",
+		"--failing 2 --tenants 2 --rate 10": "more --tenants than fail",
+		"--failing 1 --tenants 2 --rate 10 --against direct": "leave out --against",
+		"--rate 10 --sink pulsar --against debezium":         "direct only",
 		"--on-sent burn":                       "burn",
 		"--env-file " + file:                   "there are several sinks: choose one with --sink",
 		"--env-file " + file + " --sink kafka": "no sink of Redis or Pulsar",

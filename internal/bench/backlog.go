@@ -25,6 +25,9 @@ type Backlog struct {
 	Topics      int
 	Keys        int
 
+	Failing int  // tenants, the last ones, of whose events no latency is measured
+	Refused bool // their destinations refuse everything, so their events are not to arrive
+
 	run string // the beginning of all ids
 }
 
@@ -51,6 +54,26 @@ func (b *Backlog) Destinations(template string) []string {
 	}
 	return all
 }
+
+// ofFailing tells whether row n is of a failing tenant.
+func (b *Backlog) ofFailing(n int) bool { return n%b.Keys%b.Tenants >= b.Tenants-b.Failing }
+
+// toArrive is how many of the rows from the first one on are to arrive.
+func (b *Backlog) toArrive(first int) int {
+	if !b.Refused {
+		return b.Rows - first
+	}
+	n := 0
+	for i := first; i < b.Rows; i++ {
+		if !b.ofFailing(i) {
+			n++
+		}
+	}
+	return n
+}
+
+// ToRefuse is how many of the rows are not to arrive.
+func (b *Backlog) ToRefuse() int { return b.Rows - b.toArrive(0) }
 
 // Write inserts all rows. The server makes them, so that a million takes seconds; commits do not wait for the disk. Rows get rising
 // numbers in the order of their commits.

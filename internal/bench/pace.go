@@ -30,6 +30,7 @@ type Pace struct {
 
 	began    time.Time
 	measured int64          // the first row that is
+	toArrive int            // rows
 	next     atomic.Int64   // transaction
 	sent     []atomic.Int64 // row: nanoseconds from began until its COMMIT was sent
 
@@ -53,6 +54,7 @@ func (p *Pace) Run(ctx context.Context) (Latency, error) {
 	transactions := warm + max(1, int(p.Rate*p.For.Seconds())/p.Backlog.Transaction)
 	p.Backlog.Rows, p.measured = transactions*p.Backlog.Transaction, int64(warm*p.Backlog.Transaction)
 	p.Backlog.NewRun()
+	p.toArrive = p.Backlog.toArrive(0)
 	p.sent, p.hist = make([]atomic.Int64, p.Backlog.Rows), newHistogram()
 	p.tally = NewTally(p.Backlog)
 	p.tally.Unordered = true // the writers share the keys, and nobody knows who committed first
@@ -95,7 +97,7 @@ func (p *Pace) deliver(ctx context.Context, from, to int) (wrote time.Duration, 
 		return 0, err
 	}
 	wrote = time.Since(began)
-	return wrote, p.await(ctx, p.Backlog.Rows-to*p.Backlog.Transaction)
+	return wrote, p.await(ctx, p.Backlog.toArrive(to*p.Backlog.Transaction))
 }
 
 // write runs the writers.
@@ -165,7 +167,7 @@ func (p *Pace) arrived(r workload.Received) {
 	if err != nil {
 		return // counted by the tally
 	}
-	if int64(n) < p.measured {
+	if int64(n) < p.measured || p.Backlog.ofFailing(n) {
 		return
 	}
 	sent := time.Duration(p.sent[n].Load())
@@ -191,7 +193,7 @@ func (p *Pace) await(ctx context.Context, unwritten int) error {
 	last, moved := 0, time.Now()
 	for {
 		missing, trouble := p.missing()
-		p.Seen(p.Backlog.Rows - missing)
+		p.Seen(p.toArrive - missing)
 		if missing == unwritten {
 			return nil
 		}

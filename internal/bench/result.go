@@ -2,6 +2,7 @@ package bench
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 )
 
@@ -11,6 +12,8 @@ type Result struct {
 	Load      Load      `json:"load"`
 	Runs      []Run     `json:"runs,omitempty"`
 	Latencies []Latency `json:"latencies,omitempty"`
+
+	Isolation *Isolation `json:"isolation,omitempty"`
 
 	Notes []string `json:"notes,omitempty"`
 }
@@ -22,6 +25,36 @@ type Machine struct {
 	System    string   `json:"system"`
 	Versions  []string `json:"versions"` // of outboxd and the servers
 	Settings  []string `json:"settings"` // that differ from the defaults
+}
+
+// Isolation compares the latency of some tenants' events while the destinations of others refuse everything with that before. Both are
+// of the same tenants.
+type Isolation struct {
+	Tenants int     `json:"tenants"`
+	Failing int     `json:"failing_tenants"`
+	Parked  int64   `json:"events_parked"` // all events of the failing tenants
+	P50     float64 `json:"p50_ratio"`
+	P99     float64 `json:"p99_ratio"`
+}
+
+// NewIsolation compares two latencies of so many events.
+func NewIsolation(b *Backlog, before, beside *Latency) *Isolation {
+	i := &Isolation{Tenants: b.Tenants, Failing: b.Failing, Parked: int64(b.ToRefuse())}
+	if before.P50 > 0 && before.P99 > 0 {
+		i.P50, i.P99 = beside.P50/before.P50, beside.P99/before.P99
+	}
+	return i
+}
+
+// Tool is the name of outboxd beside failing tenants.
+func (i *Isolation) Tool() string {
+	return fmt.Sprintf("outboxd, %d of %d tenants failing", i.Failing, i.Tenants)
+}
+
+// String is a sentence on it.
+func (i *Isolation) String() string {
+	return fmt.Sprintf("%d of %d tenants failing: the others' p50 is %.2f of what it is without, their p99 %.2f; all %d events of the failing ones are parked",
+		i.Failing, i.Tenants, i.P50, i.P99, i.Parked)
 }
 
 // Load is what was written.

@@ -22,14 +22,14 @@ type tallyKey struct{ destination, tenant, key string }
 
 // NewTally counts the rows of a backlog that was written.
 func NewTally(b *Backlog) *Tally {
-	return &Tally{backlog: b, arrived: make([]bool, b.Rows), last: map[tallyKey]int{}, Missing: b.Rows}
+	return &Tally{backlog: b, arrived: make([]bool, b.Rows), last: map[tallyKey]int{}, Missing: b.toArrive(0)}
 }
 
 // Add takes the next entry of its destination.
 func (t *Tally) Add(r workload.Received) {
 	t.Entries++
 	n, err := t.backlog.number(r.ID)
-	if err != nil {
+	if err != nil || t.backlog.Refused && t.backlog.ofFailing(n) {
 		t.Foreign++
 		return
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -78,6 +79,20 @@ func TestTallyFindsWhatIsWrong(t *testing.T) {
 	if got := judge(all...); got != "" {
 		t.Errorf("all is well: %s", got)
 	}
+	b.Failing, b.Refused = 1, true
+	var others []workload.Received
+	for _, r := range all {
+		if r.Tenant != workload.Tenants(3)[2] {
+			others = append(others, r)
+		}
+	}
+	if got := judge(others...); got != "" || b.ToRefuse() != len(all)-len(others) {
+		t.Errorf("all but what is refused: %s; %d of them", got, b.ToRefuse())
+	}
+	if got := judge(all...); !strings.Contains(got, fmt.Sprint(b.ToRefuse(), " are not of them")) {
+		t.Errorf("what was refused, too: %s", got)
+	}
+	b.Failing, b.Refused = 0, false
 	foreign := all[0]
 	foreign.ID = "01234567" + foreign.ID[8:]
 	for want, entries := range map[string][]workload.Received{

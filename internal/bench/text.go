@@ -102,6 +102,9 @@ func (r *Result) Text() string {
 		fmt.Fprintf(&b, "%s, %.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; cores %s, memory %s\n",
 			l.Tool, l.Rate, l.Seconds, l.String(), cores, memory)
 	}
+	if r.Isolation != nil {
+		b.WriteString(r.Isolation.String() + "\n")
+	}
 	return b.String()
 }
 
@@ -124,6 +127,9 @@ func (r *Result) Markdown() string {
 		l := &r.Latencies[i]
 		cores, memory := l.Taken()
 		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %s | %s |\n", l.Tool, l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, cores, memory)
+	}
+	if r.Isolation != nil {
+		b.WriteString("\n" + r.Isolation.String() + "\n")
 	}
 	return b.String()
 }

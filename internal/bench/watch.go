@@ -9,11 +9,15 @@ import (
 	"github.com/outboxd/outboxd/internal/workload"
 )
 
+// Counter tells how many entries there are.
+type Counter interface {
+	Count(ctx context.Context) (int64, error)
+}
+
 // Broker is where events arrive. The readers of workload are such.
 type Broker interface {
 	workload.Reader
-	// Count returns how many entries all destinations hold.
-	Count(ctx context.Context) (int64, error)
+	Counter // of all destinations
 	// CPU is the processor time that the broker says it has used; false where it does not.
 	CPU(ctx context.Context) (time.Duration, bool)
 }
@@ -38,13 +42,13 @@ func perSecond(n int64, in time.Duration) float64 {
 // stall is how long nothing may arrive; a busy machine takes minutes to start a program of Java.
 const stall = 5 * time.Minute
 
-// Watch counts until the broker holds want entries. It looks every 5 ms, or less often where a look takes long. ended tells by an error that
+// Watch counts until there are want entries. It looks every 5 ms, or less often where a look takes long. ended tells by an error that
 // nothing more will arrive.
-func Watch(ctx context.Context, b Broker, began time.Time, want int64, ended func() error, seen func(n int64)) (w Watched, err error) {
+func Watch(ctx context.Context, c Counter, began time.Time, want int64, ended func() error, seen func(n int64)) (w Watched, err error) {
 	moved := began
 	for {
 		asked := time.Now()
-		n, err := b.Count(ctx)
+		n, err := c.Count(ctx)
 		if err != nil {
 			return w, err
 		}

@@ -136,6 +136,20 @@ func (r *PulsarReader) Delete(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
+// Break makes the topics refuse every message: it terminates them by the admin API, after it has made those that are missing.
+func (r *PulsarReader) Break(ctx context.Context) error {
+	for _, topic := range r.topics {
+		path := "/admin/v2/persistent/" + strings.TrimPrefix(topic, "persistent://")
+		if code, _, err := r.call(ctx, http.MethodPut, path); err != nil && code != http.StatusConflict {
+			return fmt.Errorf("make topic %s: %w", topic, err)
+		}
+		if _, _, err := r.call(ctx, http.MethodPost, path+"/terminate"); err != nil {
+			return fmt.Errorf("terminate topic %s: %w", topic, err)
+		}
+	}
+	return nil
+}
+
 // Version returns the broker's version, by the admin API.
 func (r *PulsarReader) Version(ctx context.Context) (string, error) {
 	_, answer, err := r.call(ctx, http.MethodGet, "/admin/v2/brokers/version")

@@ -184,6 +184,16 @@ func (r *RedisReader) Delete(ctx context.Context) error {
 	return nil
 }
 
+// Break makes the streams refuse every entry, as a value of another type that somebody has put in their places does.
+func (r *RedisReader) Break(ctx context.Context) error {
+	for _, stream := range r.streams {
+		if err := r.client.Set(ctx, stream, "no stream", 0).Err(); err != nil {
+			return fmt.Errorf("put a value in the place of stream %s: %w", stream, err)
+		}
+	}
+	return nil
+}
+
 // Version returns the server's version; empty where it does not tell.
 func (r *RedisReader) Version(ctx context.Context) (string, error) {
 	text, err := r.client.Info(ctx, "server").Result()

@@ -43,7 +43,11 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	incomplete := drained("redis", "keep", 10)
 	incomplete.Notes = []string{"polling is left out: it fell asleep"}
 	paced := bench.Result{Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Latencies: []bench.Latency{{Tool: "outboxd", Rate: 1000, P50: 1.25, Max: 9}}}
-	for name, r := range map[string]bench.Result{"a": incomplete, "b": drained("redis", "keep", 1), "c": drained("redis", "mark", 10), "d": paced} {
+	beside := bench.Result{
+		Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Isolation: &bench.Isolation{Tenants: 100, Failing: 1, Parked: 300, P50: 1.01, P99: 1.1},
+		Latencies: []bench.Latency{{Tool: "outboxd", P50: 2, P99: 10}, {Tool: "outboxd, 1 of 100 tenants failing", Rate: 990, P50: 2.02, P99: 11}},
+	}
+	for name, r := range map[string]bench.Result{"a": incomplete, "b": drained("redis", "keep", 1), "c": drained("redis", "mark", 10), "d": paced, "e": beside} {
 		text, err := json.Marshal(r)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(results, name+".json"), text, 0o600)
@@ -81,7 +85,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	for _, want := range []string{
 		"before\n" + begin + "Nothing is missing.", end + "after\n", "Abacus, 2 cores, linux", "outboxd v1, PostgreSQL 17", "PostgreSQL has fsync = on",
 		"| 10 | outboxd | 0.90 | 3.00 | 5.0 us | 0.10 |", "| 1 | pg_recvlogical | 1.00 | 3.33 |", "| redis | mark | lean | 10 | 0.50 | 0.75 | 5.0 us | 100 B | 1.00 | 100 |",
-		"| redis | outboxd | 1000 | 1 | 1.2 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)", "](charts/redis-speed.svg)",
+		"| redis | outboxd | 1000 | 1 | 1.2 |", "| redis | 100 | 1 | 990 | 2.0, 2.0 | 1.01 | 10.0, 11.0 | 1.10 | 300 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)", "](charts/redis-speed.svg)",
 		"To redis, transactions of 10: polling is left out: it fell asleep.",
 	} {
 		if !strings.Contains(string(text), want) {

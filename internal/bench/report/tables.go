@@ -34,6 +34,7 @@ func tables(all []bench.Result, note string) string {
 	}
 	settles(&b, all)
 	paces(&b, all)
+	isolations(&b, all)
 	notes(&b, all)
 	return b.String()
 }
@@ -100,7 +101,7 @@ func settles(b *strings.Builder, all []bench.Result) {
 
 // paces is the table of latencies.
 func paces(b *strings.Builder, all []bench.Result) {
-	chosen := of(all, func(r *bench.Result) bool { return len(r.Latencies) > 0 })
+	chosen := of(all, func(r *bench.Result) bool { return len(r.Latencies) > 0 && r.Isolation == nil })
 	if len(chosen) == 0 {
 		return
 	}
@@ -116,6 +117,21 @@ func paces(b *strings.Builder, all []bench.Result) {
 			cores, memory := l.Taken()
 			row(b, append(cells, cores, memory)...)
 		}
+	}
+}
+
+// isolations is the table of the others' latency while some tenants' destinations fail.
+func isolations(b *strings.Builder, all []bench.Result) {
+	chosen := of(all, func(r *bench.Result) bool { return r.Isolation != nil && len(r.Latencies) == 2 })
+	if len(chosen) == 0 {
+		return
+	}
+	b.WriteString("\n### While the destinations of some tenants refuse everything\n\n")
+	header(b, "sink", "tenants", "failing", "events/s of the others", "their p50 ms, without and with", "ratio", "their p99 ms, without and with", "ratio", "events parked")
+	for _, r := range chosen {
+		i, without, with := r.Isolation, &r.Latencies[0], &r.Latencies[1]
+		row(b, r.Load.Sink, fmt.Sprint(i.Tenants), fmt.Sprint(i.Failing), fmt.Sprintf("%.0f", with.Rate), fmt.Sprintf("%.1f, %.1f", without.P50, with.P50),
+			fmt.Sprintf("%.2f", i.P50), fmt.Sprintf("%.1f, %.1f", without.P99, with.P99), fmt.Sprintf("%.2f", i.P99), fmt.Sprint(i.Parked))
 	}
 }
 
