@@ -36,7 +36,7 @@ redis() {
 		failed=yes
 		return
 	fi
-	OUTBOXD_TEST_REDIS_SERVER=$program run "$1" -skip '^(TestTLSWithClientCertificate|TestCertificatesOfRedisAreSeen)$' \
+	OUTBOXD_TEST_REDIS_SERVER=$program run "$1" -skip '^(TestTLSWithClientCertificate|TestCertificatesOfRedisAreSeen|TestCertificatesThatDoNotServeAreFound)$' \
 		./sink/redis ./relay ./internal/testenv ./internal/doctor ./internal/workload ./cmd/outboxd
 }
 

@@ -70,9 +70,9 @@ func TestFaultsOfRedisAreFound(t *testing.T) {
 	wantFinding(t, examineSink(t, redisAt(server.URL)), "maxmemory_policy", Error, "allkeys-lru", "maxmemory-policy noeviction")
 
 	redisDo(t, server.URL, "CONFIG", "SET", "maxmemory-policy", "noeviction")
-	redisDo(t, server.URL, "CONFIG", "SET", "maxmemory", "1mb")
+	redisDo(t, server.URL, "CONFIG", "SET", "maxmemory", "100kb")
 	findings = examineSink(t, redisAt(server.URL))
-	wantFinding(t, findings, "memory", Warning, "of 1.0 MiB", "raise maxmemory")
+	wantFinding(t, findings, "memory", Warning, "of 100.0 KiB", "raise maxmemory")
 	wantFinding(t, findings, "destination", Warning, "OOM", "raise maxmemory")
 	redisDo(t, server.URL, "CONFIG", "SET", "maxmemory", "0")
 
