@@ -3,13 +3,17 @@
 #   ROWS=300000     rows of each backlog
 #   SINKS='redis pulsar'
 #   SIZES='1 10 1000'   rows in a transaction
-#   GROWTH=yes      also how the cost grows with destinations, tenants, keys, transactions and payloads; "no" leaves it out
+#   SPILLED=1000000     rows of the backlog that is parked in an outage
+#   GROWTH=yes      also how the cost grows with destinations, tenants, keys, transactions, payloads, keys that wait and old rows; "no" leaves it out
+#   WAITING='0 1000 10000 100000 1000000'   keys that wait
+#   TABLE='0 100000 1000000 4000000'        old rows in the table; each takes 1 kB on the disk, and as much of log up to 16 GB
 #   DEBEZIUM=DIR    folder of Debezium Server; "no" leaves it out; without it Maven fetches it
 #   RESULTS=DIR     where the results are kept
 # Debezium Server needs Java 21 or later: that of JAVA_HOME, else the newest in /usr/lib/jvm.
 set -eu
 cd "$(dirname "$0")/.."
 ROWS=${ROWS:-300000} SINKS=${SINKS:-redis pulsar} SIZES=${SIZES:-1 10 1000} DEBEZIUM=${DEBEZIUM:-} RESULTS=${RESULTS:-bench-results} GROWTH=${GROWTH:-yes}
+SPILLED=${SPILLED:-1000000} WAITING=${WAITING:-0 1000 10000 100000 1000000} TABLE=${TABLE:-0 100000 1000000 4000000}
 debezium_version=3.6.0.Final
 note=
 
@@ -79,6 +83,7 @@ for sink in $SINKS; do
 	fi
 	measure "$sink-rate" --sink "$sink" --rate 1000 --for 30s --transaction 1 --against "$racers" "$@"
 	set --
+	measure "$sink-spilled" --sink "$sink" --rows "$SPILLED" --on-sent mark --spilled
 	measure "$sink-failing" --sink "$sink" --rate 1000 --for 30s --transaction 1 --tenants 100 --failing 1
 done
 # grow AXIS VALUE FLAG... keeps a result of the axis.
@@ -107,6 +112,12 @@ if [ "$GROWTH" = yes ]; then
 		rows=$((500000000 / n))
 		[ "$rows" -le "$ROWS" ] || rows=$ROWS
 		grow payload $n --rows "$rows" --payload $n
+	done
+	for n in $WAITING; do
+		grow waiting "$n" --rows "$ROWS" --waiting "$n"
+	done
+	for n in $TABLE; do
+		grow table "$n" --rows "$ROWS" --on-sent mark --table "$n"
 	done
 fi
 ${GO:-go} run ./internal/bench/report -results "$RESULTS" -document docs/benchmarks.md -note "$note"

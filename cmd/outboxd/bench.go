@@ -25,6 +25,8 @@ machine that does nothing else.`
 // benchOptions are the flags.
 type benchOptions struct {
 	rows, transaction, payload int
+	spilled                    bool
+	waiting, old               int // keys, rows
 	tenants, topics, keys      int
 
 	rate     float64       // 0: a backlog
@@ -49,6 +51,7 @@ func newBenchCommand(a *app) *cobra.Command {
 		Example: `  outboxd bench
   outboxd bench --sink pulsar --rows 1000000 --transaction 100 --output markdown
   outboxd bench --on-sent mark --indexes full
+  outboxd bench --on-sent mark --spilled
   outboxd bench --rate 1000 --for 1m --against direct
   outboxd bench --rate 1000 --tenants 100 --failing 1
   outboxd bench --scenario 5000
@@ -64,6 +67,9 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.IntVar(&o.tenants, "tenants", 1, "`NUMBER` of tenants")
 	f.IntVar(&o.topics, "topics", 1, "`NUMBER` of topics of each tenant; each is a stream or topic of its own")
 	f.IntVar(&o.keys, "keys", 10_000, "`NUMBER` of aggregates")
+	f.BoolVar(&o.spilled, "spilled", false, "drain such a backlog once more that was parked while the broker was away, and compare")
+	f.IntVar(&o.waiting, "waiting", 0, "`NUMBER` of other keys that wait at the destinations meanwhile, each with a parked event")
+	f.IntVar(&o.old, "table", 0, "`NUMBER` of old, delivered rows that the table holds before")
 	f.Float64Var(&o.rate, "rate", 0, "measure how soon events arrive that are written at this rate, `EVENTS` a second, in place of a backlog")
 	f.DurationVar(&o.duration, "for", 30*time.Second, "write at --rate for this `TIME`")
 	f.IntVar(&o.failing, "failing", 0, "with --rate: measure once more while the destinations of this `NUMBER` of the tenants refuse everything, and compare the others' latency")
@@ -121,6 +127,10 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--failing %d goes with --rate, with more --tenants than fail, and with as many --keys at least", o.failing)
 	case o.failing > 0 && len(o.against) > 0:
 		return usage(cmd, "--failing compares outboxd with itself: leave out --against")
+	case o.spilled && (o.rate > 0 || !ownServers(cmd)):
+		return usage(cmd, "--spilled stops the broker, so it has to be the bench's own, and drains a backlog, so leave out --rate")
+	case o.waiting < 0 || o.old < 0 || o.waiting > 1<<31 || o.old > 1<<31:
+		return usage(cmd, "--waiting %d, --table %d: choose 0 to 2147483648", o.waiting, o.old)
 	case o.rows < 1 || o.rows > 1<<31:
 		return usage(cmd, "--rows %d: choose 1 to 2147483648", o.rows)
 	case o.transaction < 1 || o.payload < 1 || o.keys < 1:

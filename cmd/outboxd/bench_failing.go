@@ -52,9 +52,8 @@ func (b *bencher) breakDestinations(ctx context.Context, names []string) error {
 
 // awaitParked waits until every event that its destination refuses is parked: none is lost.
 func (b *bencher) awaitParked(ctx context.Context, child *demoChild) error {
-	parked := &bench.Parked{Backlog: b.backlog, Conn: b.conn, Schema: b.schema + "_own"}
 	want := int64(b.backlog.ToRefuse())
-	w, err := bench.Watch(ctx, parked, time.Now(), want, child.failure, func(int64) {})
+	w, err := bench.Watch(ctx, b.parked(), time.Now(), want, child.failure, func(int64) {})
 	if err != nil {
 		return fmt.Errorf("wait until what is refused is parked: %w", err)
 	}

@@ -37,6 +37,7 @@ type bencher struct {
 	schema   string // of the outbox table; outboxd's own has _own behind it
 	template string // of the destinations
 	broker   *verifyBroker
+	server   interruptible // of the broker; nil for one of the user's
 	backlog  *bench.Backlog
 	end      string // log position behind it
 	result   bench.Result
@@ -113,7 +114,13 @@ func (b *bencher) prepare(ctx context.Context, cmd *cobra.Command) error {
 	if err := b.describe(ctx); err != nil {
 		return err
 	}
-	return b.makeSlot(ctx)
+	if err := b.fillTable(ctx); err != nil {
+		return err
+	}
+	if err := b.makeSlot(ctx); err != nil {
+		return err
+	}
+	return b.fillParked(ctx)
 }
 
 // configure finds or starts the servers, and settles what outboxd is told.
@@ -203,6 +210,7 @@ func (b *bencher) startServers(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("start Redis (or use yours with --env-file or --config): %w", err)
 		}
+		b.server = broker
 		b.later("stop Redis", broker.Close)
 		shared.settings = append(shared.settings, "sinks.redis.url="+broker.URL)
 	case "pulsar":
@@ -211,6 +219,7 @@ func (b *bencher) startServers(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("start Pulsar (or use yours with --env-file or --config): %w", err)
 		}
+		b.server = broker
 		b.later("stop Pulsar", broker.Close)
 		shared.settings = append(shared.settings, "sinks.pulsar.url="+broker.URL, "sinks.pulsar.admin_url="+broker.AdminURL)
 	default:

@@ -64,7 +64,13 @@ func (b *bencher) drain(ctx context.Context) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
-	return b.compete(ctx, after)
+	if err := b.compete(ctx, after); err != nil {
+		return err
+	}
+	if b.o.spilled {
+		return b.drainSpilled(ctx, run)
+	}
+	return nil
 }
 
 // write makes the backlog, and leaves PostgreSQL with nothing to do after it.
@@ -93,41 +99,69 @@ func (b *bencher) write(ctx context.Context) error {
 
 // deliver lets outboxd drain the backlog and measures it.
 func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
-	broker := b.counter()
-	before, err := bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own")
+	from, err := b.look(ctx, 0)
 	if err != nil {
 		return run, err
 	}
-	brokerBefore := bench.Known(broker.CPU(ctx))
-	began := time.Now()
 	child, err := b.start(ctx, b.profileFlags()...)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, child.stop()) }()
+	return b.watch(ctx, "outboxd", child, from)
+}
+
+// looked is what was used before a run began.
+type looked struct {
+	began        time.Time
+	work         bench.Work
+	tool, broker *time.Duration
+	backends     bench.Backends
+}
+
+// look is the last thing before a run begins. pid is that of an outboxd which runs already, or 0.
+func (b *bencher) look(ctx context.Context, pid int) (l looked, err error) {
+	if l.work, err = bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own"); err != nil {
+		return l, err
+	}
+	if pid != 0 {
+		l.tool = bench.Known(bench.CPU(pid))
+	}
+	if l.backends, err = bench.LookAtBackends(ctx, b.conn, b.schema); err != nil {
+		return l, err
+	}
+	l.broker = bench.Known(b.counter().CPU(ctx))
+	l.began = time.Now()
+	return l, nil
+}
+
+// watch measures outboxd until all is drained, and stops it.
+func (b *bencher) watch(ctx context.Context, tool string, child *demoChild, from looked) (run bench.Run, err error) {
+	broker := b.counter()
 	showing := b.app.newProgress("events delivered", b.o.rows, b.o.output.value)
-	watched, err := bench.Watch(ctx, broker, began, int64(b.o.rows), child.failure, func(n int64) { showing.set(int(n)) })
+	watched, err := bench.Watch(ctx, broker, from.began, int64(b.o.rows), child.failure, func(n int64) { showing.set(int(n)) })
 	showing.end()
 	if err != nil {
 		return run, err
 	}
 	pid := int(child.pid.Load())
-	run = bench.NewRun("outboxd", watched, b.o.payload)
+	run = bench.NewRun(tool, watched, b.o.payload)
 	run.PeakMemory = bench.PeakMemory(pid)
 	backends, err := bench.LookAtBackends(ctx, b.conn, b.schema)
 	if err != nil {
 		return run, err
 	}
 	run.CPU = bench.CPUPerMillion{
-		Tool:      bench.PerMillion(bench.Known(bench.CPU(pid)), watched.Entries),
-		Walsender: bench.PerMillion(backends.Walsender, watched.Entries), Backends: bench.PerMillion(backends.Others, watched.Entries),
-		Broker: bench.PerMillion(bench.Used(brokerBefore, bench.Known(broker.CPU(ctx))), watched.Entries),
+		Tool:      bench.PerMillion(since(from.tool, bench.Known(bench.CPU(pid))), watched.Entries),
+		Walsender: bench.PerMillion(since(from.backends.Walsender, backends.Walsender), watched.Entries),
+		Backends:  bench.PerMillion(since(from.backends.Others, backends.Others), watched.Entries),
+		Broker:    bench.PerMillion(bench.Used(from.broker, bench.Known(broker.CPU(ctx))), watched.Entries),
 	}
 	if err := errors.Join(batches(ctx, child.addr, &run), child.stop()); err != nil {
 		return run, err
 	}
 	if b.o.onSent.value != "keep" {
-		run.Settled = time.Since(began).Seconds()
+		run.Settled = time.Since(from.began).Seconds()
 	}
 	if n := child.kills.Load(); n > 0 {
 		return run, fmt.Errorf("outboxd was killed meanwhile")
@@ -136,9 +170,17 @@ func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
 	if err != nil {
 		return run, err
 	}
-	work := after.Since(before)
+	work := after.Since(from.work)
 	run.Work = &work
 	return run, nil
+}
+
+// since is what a process used since a look, before which it may not have been there.
+func since(before, after *time.Duration) *time.Duration {
+	if before == nil {
+		return after
+	}
+	return bench.Used(before, after)
 }
 
 // check reads everything back, and looks whether all rows are settled.
@@ -156,11 +198,14 @@ func (b *bencher) check(ctx context.Context) error {
 	if err := tally.Err(); err != nil {
 		return fmt.Errorf("what was delivered is not the backlog, so the figures mean nothing: %w", err)
 	}
+	if err := b.checkWaiting(ctx); err != nil {
+		return err
+	}
 	if b.o.onSent.value == "keep" {
 		return nil
 	}
 	var left int
-	err = b.conn.QueryRow(ctx, `SELECT count(*) FROM `+b.backlog.Table.Sanitize()+` WHERE status = $1`, b.backlog.Status).Scan(&left)
+	err = b.conn.QueryRow(ctx, `SELECT count(*) FROM `+b.backlog.Table.Sanitize()+` WHERE status <> $1`, b.cfg.Database.Statuses.Sent).Scan(&left)
 	if err != nil {
 		return fmt.Errorf("count the rows that are not settled: %w", err)
 	}

@@ -79,6 +79,21 @@ func TestBenchDrainsWithServersOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestBenchDrainsWhatWasSpilled(t *testing.T) {
+	t.Parallel()
+	r, _ := runBench(t, "--rows", "6000", "--on-sent", "mark", "--spilled", "--waiting", "700", "--table", "900")
+	log, spilled := wantRun(t, &r, "outboxd", 6000), wantRun(t, &r, bench.Spilled, 6000)
+	if r.Spill == nil || r.Spill.ParkSeconds <= 0 || r.Spill.Ratio != spilled.StreamingPerSecond/log.StreamingPerSecond {
+		t.Errorf("%+v of %+v", r.Spill, r.Runs)
+	}
+	if log.Work.Inserted >= 6000 || spilled.Work.Inserted < 6000 { // in parked and, while outboxd runs, nowhere else
+		t.Errorf("from the log %+v, spilled %+v", log.Work, spilled.Work)
+	}
+	if r.Load.Waiting != 700 || r.Load.Old != 900 {
+		t.Errorf("%+v", r.Load)
+	}
+}
+
 func TestBenchComparesOnTheSameLog(t *testing.T) {
 	t.Parallel()
 	r, _ := runBench(t, "--rows", "2000", "--against", "polling,update,pg_recvlogical")
@@ -184,6 +199,9 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 		"--against direct":                  "choose of pg_recvlogical",
 		"--rate 10 --against polling":       "choose of direct",
 		"--failing 1 --tenants 2":           "--failing 1 goes with --rate",
+		"--spilled --rate 10":               "leave out --rate",
+		"--spilled --env-file " + file:      "has to be the bench's own",
+		"--waiting -1":                      "--waiting -1",
 		"--failing 2 --tenants 2 --rate 10": "more --tenants than fail",
 		"--failing 1 --tenants 2 --rate 10 --against direct": "leave out --against",
 		"--rate 10 --sink pulsar --against debezium":         "direct only",

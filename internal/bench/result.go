@@ -14,6 +14,7 @@ type Result struct {
 	Latencies []Latency `json:"latencies,omitempty"`
 
 	Isolation *Isolation `json:"isolation,omitempty"`
+	Spill     *Spill     `json:"spill,omitempty"`
 
 	Notes []string `json:"notes,omitempty"`
 }
@@ -57,6 +58,30 @@ func (i *Isolation) String() string {
 		i.Failing, i.Tenants, i.P50, i.P99, i.Parked)
 }
 
+// Spilled is the name of outboxd's run that drains what was parked in an outage of the broker.
+const Spilled = "outboxd, spilled"
+
+// Spill is what became of a backlog that was written in an outage of the broker.
+type Spill struct {
+	ParkSeconds float64 `json:"park_seconds"` // from the start of outboxd until all rows were parked
+	Ratio       float64 `json:"ratio"`        // of the speed at which it was drained after the broker's return to that from the log, both without the time to the first entry
+}
+
+// NewSpill compares two runs of as many rows.
+func NewSpill(parked time.Duration, log, spilled *Run) *Spill {
+	s := &Spill{ParkSeconds: parked.Seconds()}
+	if log.StreamingPerSecond > 0 {
+		s.Ratio = spilled.StreamingPerSecond / log.StreamingPerSecond
+	}
+	return s
+}
+
+// String is a sentence on it.
+func (s *Spill) String() string {
+	return fmt.Sprintf("spilled: while the broker was away all rows were parked within %.1f s; after its return they were drained, in the order of each key, at %.2f of the speed from the log",
+		s.ParkSeconds, s.Ratio)
+}
+
 // Load is what was written.
 type Load struct {
 	Rows         int     `json:"rows"`
@@ -69,6 +94,8 @@ type Load struct {
 	Sink         string  `json:"sink"`
 	OnSent       string  `json:"on_sent"`
 	Indexes      string  `json:"indexes"`
+	Waiting      int     `json:"waiting_keys,omitempty"`  // of other events, at the same destinations
+	Old          int     `json:"old_rows,omitempty"`      // delivered ones that the table held before
 	WriteSeconds float64 `json:"write_seconds,omitempty"` // of the backlog
 }
 

@@ -67,6 +67,12 @@ func (r *Result) headlines() []string {
 	l, m := &r.Load, &r.Machine
 	load := fmt.Sprintf("%d rows of %d bytes in transactions of %d, %d keys, to %d destinations at sink %s; on_sent %s, indexes %s",
 		l.Rows, l.PayloadBytes, l.Transaction, l.Keys, l.Destinations, l.Sink, l.OnSent, l.Indexes)
+	if l.Waiting > 0 {
+		load += fmt.Sprintf("; %d other keys wait there", l.Waiting)
+	}
+	if l.Old > 0 {
+		load += fmt.Sprintf("; %d old rows in the table", l.Old)
+	}
 	lines := []string{
 		fmt.Sprintf("%s, %d cores, %s; %s", m.Processor, m.Cores, m.System, strings.Join(m.Versions, ", ")), load,
 	}
@@ -74,6 +80,17 @@ func (r *Result) headlines() []string {
 		lines = append(lines, "settings: "+strings.Join(m.Settings, ", "))
 	}
 	return append(lines, r.Notes...)
+}
+
+// sentences are what is compared within the result.
+func (r *Result) sentences() (all []string) {
+	if r.Isolation != nil {
+		all = append(all, r.Isolation.String())
+	}
+	if r.Spill != nil {
+		all = append(all, r.Spill.String())
+	}
+	return all
 }
 
 // Text is the result for a terminal: a column for each tool.
@@ -102,8 +119,8 @@ func (r *Result) Text() string {
 		fmt.Fprintf(&b, "%s, %.0f events/s for %.0f s, from COMMIT to a reader of the broker: %s; cores %s, memory %s\n",
 			l.Tool, l.Rate, l.Seconds, l.String(), cores, memory)
 	}
-	if r.Isolation != nil {
-		b.WriteString(r.Isolation.String() + "\n")
+	for _, sentence := range r.sentences() {
+		b.WriteString(sentence + "\n")
 	}
 	return b.String()
 }
@@ -128,8 +145,8 @@ func (r *Result) Markdown() string {
 		cores, memory := l.Taken()
 		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %s | %s |\n", l.Tool, l.Rate, l.P50, l.P90, l.P99, l.P999, l.Max, cores, memory)
 	}
-	if r.Isolation != nil {
-		b.WriteString("\n" + r.Isolation.String() + "\n")
+	for _, sentence := range r.sentences() {
+		b.WriteString("\n" + sentence + "\n")
 	}
 	return b.String()
 }

@@ -46,6 +46,21 @@ func (s *server) Start() {
 	s.report("start", err)
 }
 
+// Interrupt ends a server that no test owns, cleanly, until resume starts it again on the same data and ports and it is ready.
+func (s *server) Interrupt() (resume func(ctx context.Context) error, err error) {
+	if err := s.end(s.stop, 60*time.Second); err != nil {
+		return nil, fmt.Errorf("interrupt %s: %w", s.name, err)
+	}
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, s.limit)
+		defer cancel()
+		if err := s.start(ctx); err != nil {
+			return fmt.Errorf("resume %s: %w", s.name, err)
+		}
+		return nil
+	}, nil
+}
+
 // Freeze keeps the server's process from running, as SIGSTOP does, until Thaw. Its connections stay open, and nobody answers on them.
 func (s *server) Freeze() { s.report("freeze", s.pass(syscall.SIGSTOP)) }
 

@@ -32,6 +32,8 @@ var axes = []axis{
 	{"keys", "keys", func(l *bench.Load) int { return l.Keys }, speed, "events/s"},
 	{"transaction", "rows in a transaction", func(l *bench.Load) int { return l.Transaction }, speed, "events/s"},
 	{"payload", "bytes of a payload", func(l *bench.Load) int { return l.PayloadBytes }, func(r *bench.Run) float64 { return r.MegabytesPerSecond }, "MB/s"},
+	{"waiting", "other keys that wait there", func(l *bench.Load) int { return l.Waiting }, speed, "events/s"},
+	{"table", "old rows in the table, on_sent mark", func(l *bench.Load) int { return l.Old }, settled, "events/s settled"},
 }
 
 // growth is the section that says how the cost grows; empty where nothing of it was measured. It draws a chart for each axis into the folder charts.
@@ -59,7 +61,7 @@ func growth(results, charts string) (string, error) {
 // write appends the table of the axis and draws its chart.
 func (a *axis) write(b *strings.Builder, all []bench.Result, charts string) error {
 	b.WriteString("\n")
-	header(b, a.title, "rows", a.unit+", of the first line's", "CPU per event: outboxd", "walsender", "broker", "events per publish", "peak memory")
+	header(b, a.title, "rows", a.unit+", of the first line's", "CPU per event: outboxd", "walsender", "broker", "events per publish", "peak memory", "s to the first entry")
 	var points plotter.XYs
 	first := all[0].Run("outboxd")
 	for i := range all {
@@ -68,8 +70,9 @@ func (a *axis) write(b *strings.Builder, all []bench.Result, charts string) erro
 			return fmt.Errorf("a result of %s has no run of outboxd", a.name)
 		}
 		row(b, fmt.Sprint(a.of(l)), fmt.Sprint(l.Rows), ratio(a.speed(run), a.speed(first)), micros(run.CPU.Tool), micros(run.CPU.Walsender), micros(run.CPU.Broker),
-			fmt.Sprintf("%.0f", run.PerPublish), bytes(run.PeakMemory))
-		points = append(points, plotter.XY{X: float64(a.of(l)), Y: a.speed(run) / a.speed(first)})
+			fmt.Sprintf("%.0f", run.PerPublish), bytes(run.PeakMemory), fmt.Sprintf("%.1f", run.Start))
+		points = append(points, plotter.XY{X: float64(max(1, a.of(l))), // the axis is logarithmic and has no place for 0
+			Y: a.speed(run) / a.speed(first)})
 	}
 	file := "growth-" + a.name + ".svg"
 	if err := a.draw(points, filepath.Join(charts, file)); err != nil {

@@ -34,6 +34,14 @@ func drained(sink, onSent string, size int) bench.Result {
 	return r
 }
 
+// spilled is the result of a backlog that was parked, and slower than all.
+func spilled() bench.Result {
+	r, slow := drained("redis", "mark", 10), 9.0
+	r.Runs = append(r.Runs, bench.Run{Tool: bench.Spilled, Entries: 1000, Start: 5.5, StreamingPerSecond: 540, CPU: bench.CPUPerMillion{Tool: &slow}, Work: &bench.Work{}})
+	r.Spill = &bench.Spill{Ratio: 0.6}
+	return r
+}
+
 func TestReportStandsBetweenItsLines(t *testing.T) {
 	folder := t.TempDir()
 	results, document := filepath.Join(folder, "results"), filepath.Join(folder, "benchmarks.md")
@@ -47,7 +55,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 		Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Isolation: &bench.Isolation{Tenants: 100, Failing: 1, Parked: 300, P50: 1.01, P99: 1.1},
 		Latencies: []bench.Latency{{Tool: "outboxd", P50: 2, P99: 10}, {Tool: "outboxd, 1 of 100 tenants failing", Rate: 990, P50: 2.02, P99: 11}},
 	}
-	for name, r := range map[string]bench.Result{"a": incomplete, "b": drained("redis", "keep", 1), "c": drained("redis", "mark", 10), "d": paced, "e": beside} {
+	for name, r := range map[string]bench.Result{"a": incomplete, "b": drained("redis", "keep", 1), "c": drained("redis", "mark", 10), "d": paced, "e": beside, "f": spilled()} {
 		text, err := json.Marshal(r)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(results, name+".json"), text, 0o600)
@@ -56,18 +64,20 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(results, "growth", "keys"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for i, speed := range []float64{800, 1000} { // more keys in the first file
-		grown := drained("redis", "keep", 10)
-		grown.Load.Keys, grown.Runs[2].StreamingPerSecond = 1000/(1+999*i), speed
-		text, err := json.Marshal(grown)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(results, "growth", "keys", fmt.Sprint(i)+".json"), text, 0o600)
-		}
-		if err != nil {
+	for _, axis := range []string{"keys", "waiting"} {
+		if err := os.MkdirAll(filepath.Join(results, "growth", axis), 0o700); err != nil {
 			t.Fatal(err)
+		}
+		for i, speed := range []float64{800, 1000} { // more in the first file
+			grown := drained("redis", "keep", 10)
+			grown.Load.Keys, grown.Load.Waiting, grown.Runs[2].StreamingPerSecond = 1000/(1+999*i), 500*(1-i), speed
+			text, err := json.Marshal(grown)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(results, "growth", axis, fmt.Sprint(i)+".json"), text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if err := os.WriteFile(document, []byte("before\n"+begin+"old\n"+end+"after\n"), 0o600); err != nil {
@@ -85,14 +95,18 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	for _, want := range []string{
 		"before\n" + begin + "Nothing is missing.", end + "after\n", "Abacus, 2 cores, linux", "outboxd v1, PostgreSQL 17", "PostgreSQL has fsync = on",
 		"| 10 | outboxd | 0.90 | 3.00 | 5.0 us | 0.10 |", "| 1 | pg_recvlogical | 1.00 | 3.33 |", "| redis | mark | lean | 10 | 0.50 | 0.75 | 5.0 us | 100 B | 1.00 | 100 |",
-		"| redis | outboxd | 1000 | 1 | 1.2 |", "| redis | 100 | 1 | 990 | 2.0, 2.0 | 1.01 | 10.0, 11.0 | 1.10 | 300 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)", "](charts/redis-speed.svg)",
+		"| redis | outboxd | 1000 | 1 | 1.2 |", "| redis | 100 | 1 | 990 | 2.0, 2.0 | 1.01 | 10.0, 11.0 | 1.10 | 300 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)",
+		"| 0 | 1000 | 1.00 | 5.0 us |", "| 500 | 1000 | 0.80 | 5.0 us |", "](charts/growth-waiting.svg)", "| redis | mark | 1000 | 0.60 | 5.5 | 9.0 us |", "](charts/redis-speed.svg)",
 		"To redis, transactions of 10: polling is left out: it fell asleep.",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("lacks %q:\n%s", want, text)
 		}
 	}
-	if strings.Contains(string(text), "old") || strings.Count(string(text), "### A backlog to Redis") != 1 {
+	if n := strings.Count(string(text), "| redis | mark | lean |"); n != 1 {
+		t.Errorf("the backlog that was spilled is beside those that were marked, too: %d", n)
+	}
+	if strings.Contains(string(text), "\nold\n") || strings.Count(string(text), "### A backlog to Redis") != 1 {
 		t.Errorf("what stood there is left:\n%s", text)
 	}
 	for _, name := range []string{"redis-speed.svg", "redis-cpu.svg"} {

@@ -35,6 +35,7 @@ func tables(all []bench.Result, note string) string {
 	settles(&b, all)
 	paces(&b, all)
 	isolations(&b, all)
+	spills(&b, all)
 	notes(&b, all)
 	return b.String()
 }
@@ -70,7 +71,7 @@ func drains(b *strings.Builder, all []bench.Result, sink string) {
 // kept are the results of backlogs whose rows stay as they are, the smallest transactions first.
 func kept(all []bench.Result, sink string) []*bench.Result {
 	chosen := of(all, func(r *bench.Result) bool {
-		return r.Load.Sink == sink && r.Load.OnSent == "keep" && r.Load.Indexes == "lean" && r.Run("outboxd") != nil
+		return r.Load.Sink == sink && r.Load.OnSent == "keep" && r.Load.Indexes == "lean" && r.Spill == nil && r.Run("outboxd") != nil
 	})
 	slices.SortFunc(chosen, func(a, b *bench.Result) int { return a.Load.Transaction - b.Load.Transaction })
 	return chosen
@@ -78,7 +79,9 @@ func kept(all []bench.Result, sink string) []*bench.Result {
 
 // settles is the table of what becomes of delivered rows.
 func settles(b *strings.Builder, all []bench.Result) {
-	chosen := of(all, func(r *bench.Result) bool { return r.Load.OnSent != "keep" && r.Run("outboxd") != nil })
+	chosen := of(all, func(r *bench.Result) bool {
+		return r.Load.OnSent != "keep" && r.Spill == nil && r.Run("outboxd") != nil
+	})
 	if len(chosen) == 0 {
 		return
 	}
@@ -131,7 +134,22 @@ func isolations(b *strings.Builder, all []bench.Result) {
 	for _, r := range chosen {
 		i, without, with := r.Isolation, &r.Latencies[0], &r.Latencies[1]
 		row(b, r.Load.Sink, fmt.Sprint(i.Tenants), fmt.Sprint(i.Failing), fmt.Sprintf("%.0f", with.Rate), fmt.Sprintf("%.1f, %.1f", without.P50, with.P50),
-			fmt.Sprintf("%.2f", i.P50), fmt.Sprintf("%.1f, %.1f", without.P99, with.P99), fmt.Sprintf("%.2f", i.P99), fmt.Sprint(i.Parked))
+			ratio(i.P50, 1), fmt.Sprintf("%.1f, %.1f", without.P99, with.P99), ratio(i.P99, 1), fmt.Sprint(i.Parked))
+	}
+}
+
+// spills is the table of backlogs that were parked in an outage.
+func spills(b *strings.Builder, all []bench.Result) {
+	chosen := of(all, func(r *bench.Result) bool { return r.Spill != nil && r.Run(bench.Spilled) != nil })
+	if len(chosen) == 0 {
+		return
+	}
+	b.WriteString("\n### A backlog that was spilled while the broker was away\n\n")
+	header(b, "sink", "on_sent", "rows", "drained at, of the speed from the log", "s from the broker's return to the first entry", "CPU per event: outboxd", "the database's other backends", "broker", "rows written per event", "peak memory")
+	for _, r := range chosen {
+		run := r.Run(bench.Spilled)
+		row(b, r.Load.Sink, r.Load.OnSent, fmt.Sprint(r.Load.Rows), ratio(r.Spill.Ratio, 1), fmt.Sprintf("%.1f", run.Start), micros(run.CPU.Tool), micros(run.CPU.Backends), micros(run.CPU.Broker),
+			fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/float64(run.Entries)), bytes(run.PeakMemory))
 	}
 }
 
