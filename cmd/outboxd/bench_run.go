@@ -99,7 +99,7 @@ func (b *bencher) write(ctx context.Context) error {
 
 // deliver lets outboxd drain the backlog and measures it.
 func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
-	from, err := b.look(ctx, 0)
+	from, err := b.look(ctx)
 	if err != nil {
 		return run, err
 	}
@@ -113,21 +113,16 @@ func (b *bencher) deliver(ctx context.Context) (run bench.Run, err error) {
 
 // looked is what was used before a run began.
 type looked struct {
-	began        time.Time
-	work         bench.Work
-	tool, broker *time.Duration
-	backends     bench.Backends
+	began    time.Time
+	work     bench.Work
+	broker   *time.Duration
+	tool     *time.Duration // nil: it did not run
+	backends bench.Backends
 }
 
-// look is the last thing before a run begins. pid is that of an outboxd which runs already, or 0.
-func (b *bencher) look(ctx context.Context, pid int) (l looked, err error) {
+// look is the last thing before outboxd is started.
+func (b *bencher) look(ctx context.Context) (l looked, err error) {
 	if l.work, err = bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own"); err != nil {
-		return l, err
-	}
-	if pid != 0 {
-		l.tool = bench.Known(bench.CPU(pid))
-	}
-	if l.backends, err = bench.LookAtBackends(ctx, b.conn, b.schema); err != nil {
 		return l, err
 	}
 	l.broker = bench.Known(b.counter().CPU(ctx))

@@ -27,7 +27,10 @@ func (b *bencher) drainSpilled(ctx context.Context, log bench.Run) (err error) {
 	if err := b.write(ctx); err != nil {
 		return err
 	}
-	began := time.Now()
+	from, err := b.look(ctx)
+	if err != nil {
+		return err
+	}
 	child, err := b.start(ctx, "--set", "outage.max_retained_wal=16MiB")
 	if err != nil {
 		return err
@@ -36,9 +39,9 @@ func (b *bencher) drainSpilled(ctx context.Context, log bench.Run) (err error) {
 	if err := b.awaitSpilled(ctx, child); err != nil {
 		return err
 	}
-	parked := time.Since(began)
-	from, err := b.look(ctx, int(child.pid.Load()))
-	if err != nil {
+	parked := time.Since(from.began)
+	from.tool = bench.Known(bench.CPU(int(child.pid.Load())))
+	if from.backends, err = bench.LookAtBackends(ctx, b.conn, b.schema); err != nil {
 		return err
 	}
 	if err := resume(ctx); err != nil {

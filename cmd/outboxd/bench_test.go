@@ -86,7 +86,7 @@ func TestBenchDrainsWhatWasSpilled(t *testing.T) {
 	if r.Spill == nil || r.Spill.ParkSeconds <= 0 || r.Spill.Ratio != spilled.StreamingPerSecond/log.StreamingPerSecond {
 		t.Errorf("%+v of %+v", r.Spill, r.Runs)
 	}
-	if log.Work.Inserted >= 6000 || spilled.Work.Inserted < 6000 { // in parked and, while outboxd runs, nowhere else
+	if log.Work.Inserted > 100 || spilled.Work.Inserted < 6000 || spilled.Work.Inserted > 6100 { // into parked, each once
 		t.Errorf("from the log %+v, spilled %+v", log.Work, spilled.Work)
 	}
 	if r.Load.Waiting != 700 || r.Load.Old != 900 {
