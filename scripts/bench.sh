@@ -3,6 +3,7 @@
 #   ROWS=300000     rows of each backlog
 #   SINKS='redis pulsar'
 #   SIZES='1 10 1000'   rows in a transaction
+#   SCENARIOS='1000 5000 10000'   loads of existing deployments, in events a second
 #   SPILLED=1000000     rows of the backlog that is parked in an outage
 #   GROWTH=yes      also how the cost grows with destinations, tenants, keys, transactions, payloads, keys that wait and old rows; "no" leaves it out
 #   WAITING='0 1000 10000 100000 1000000'   keys that wait
@@ -13,7 +14,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 ROWS=${ROWS:-300000} SINKS=${SINKS:-redis pulsar} SIZES=${SIZES:-1 10 1000} DEBEZIUM=${DEBEZIUM:-} RESULTS=${RESULTS:-bench-results} GROWTH=${GROWTH:-yes}
-SPILLED=${SPILLED:-1000000} WAITING=${WAITING:-0 1000 10000 100000 1000000} TABLE=${TABLE:-0 100000 1000000 4000000}
+SCENARIOS=${SCENARIOS-1000 5000 10000} SPILLED=${SPILLED:-1000000} WAITING=${WAITING:-0 1000 10000 100000 1000000} TABLE=${TABLE:-0 100000 1000000 4000000}
 debezium_version=3.6.0.Final
 note=
 
@@ -85,6 +86,9 @@ for sink in $SINKS; do
 	set --
 	measure "$sink-spilled" --sink "$sink" --rows "$SPILLED" --on-sent mark --spilled
 	measure "$sink-failing" --sink "$sink" --rate 1000 --for 30s --transaction 1 --tenants 100 --failing 1
+	for n in $SCENARIOS; do
+		measure "$sink-scenario-$n" --sink "$sink" --scenario "$n" --for 30s --on-sent mark
+	done
 done
 # grow AXIS VALUE FLAG... keeps a result of the axis.
 grow() {

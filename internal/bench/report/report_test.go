@@ -50,7 +50,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	}
 	incomplete := drained("redis", "keep", 10)
 	incomplete.Notes = []string{"polling is left out: it fell asleep"}
-	paced := bench.Result{Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Latencies: []bench.Latency{{Tool: "outboxd", Rate: 1000, P50: 1.25, Max: 9}}}
+	paced := bench.Result{Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1, Destinations: 30}, Latencies: []bench.Latency{{Tool: "outboxd", Rate: 1000, P50: 1.25, Max: 9}}}
 	beside := bench.Result{
 		Load: bench.Load{Sink: "redis", OnSent: "keep", Transaction: 1}, Isolation: &bench.Isolation{Tenants: 100, Failing: 1, Parked: 300, P50: 1.01, P99: 1.1},
 		Latencies: []bench.Latency{{Tool: "outboxd", P50: 2, P99: 10}, {Tool: "outboxd, 1 of 100 tenants failing", Rate: 990, P50: 2.02, P99: 11}},
@@ -95,7 +95,7 @@ func TestReportStandsBetweenItsLines(t *testing.T) {
 	for _, want := range []string{
 		"before\n" + begin + "Nothing is missing.", end + "after\n", "Abacus, 2 cores, linux", "outboxd v1, PostgreSQL 17", "PostgreSQL has fsync = on",
 		"| 10 | outboxd | 0.90 | 3.00 | 5.0 us | 0.10 |", "| 1 | pg_recvlogical | 1.00 | 3.33 |", "| redis | mark | lean | 10 | 0.50 | 0.75 | 5.0 us | 100 B | 1.00 | 100 |",
-		"| redis | outboxd | 1000 | 1 | 1.2 |", "| redis | 100 | 1 | 990 | 2.0, 2.0 | 1.01 | 10.0, 11.0 | 1.10 | 300 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)",
+		"| redis | keep | 30 | outboxd | 1000 | 1 | 1.2 |", "| redis | 100 | 1 | 990 | 2.0, 2.0 | 1.01 | 10.0, 11.0 | 1.10 | 300 |", "| 1 | 1000 | 1.00 | 5.0 us |", "| 1000 | 1000 | 0.80 | 5.0 us |", "](charts/growth-keys.svg)",
 		"| 0 | 1000 | 1.00 | 5.0 us |", "| 500 | 1000 | 0.80 | 5.0 us |", "](charts/growth-waiting.svg)", "| redis | mark | 1000 | 0.60 | 5.5 | 9.0 us |", "](charts/redis-speed.svg)",
 		"To redis, transactions of 10: polling is left out: it fell asleep.",
 	} {

@@ -109,11 +109,11 @@ func paces(b *strings.Builder, all []bench.Result) {
 		return
 	}
 	b.WriteString("\n### From COMMIT to a reader of the broker\n\n")
-	header(b, "sink", "tool", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of the tool", "peak memory")
+	header(b, "sink", "on_sent", "destinations", "tool", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of the tool", "peak memory")
 	for _, r := range chosen {
 		for i := range r.Latencies {
 			l := &r.Latencies[i]
-			cells := []string{r.Load.Sink, l.Tool, fmt.Sprintf("%.0f", l.Rate), fmt.Sprint(r.Load.Transaction)}
+			cells := []string{r.Load.Sink, r.Load.OnSent, fmt.Sprint(r.Load.Destinations), l.Tool, fmt.Sprintf("%.0f", l.Rate), fmt.Sprint(r.Load.Transaction)}
 			for _, ms := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
 				cells = append(cells, fmt.Sprintf("%.1f", ms))
 			}
