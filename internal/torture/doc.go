@@ -59,5 +59,5 @@
 //
 // An event whose COMMIT had no answer when PostgreSQL failed over to a standby that lacks it may have been published: the log is read before the
 // standby has it. It is counted, and may come once at most. Nothing else: faults whose outcome docs/guarantees.md excepts are not injected unless they are
-// named: a Pulsar broker that stands still. Nor is postgres-zombie, which has run too little so far.
+// named: a Pulsar broker that stands still.
 package torture

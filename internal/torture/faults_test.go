@@ -21,7 +21,7 @@ type fault struct {
 	needs    *need            // what the servers must be started with; nil for nothing
 	settles  bool             // its round begins and ends when all has arrived: what it leaves behind must not meet the faults of other rounds
 	standby  bool             // PostgreSQL needs one
-	excepted bool             // docs/guarantees.md excepts its outcome, or it is new: it is injected by name only
+	excepted bool             // docs/guarantees.md excepts its outcome: it is injected by name only
 	hold     [2]time.Duration // shortest and longest time until it is healed
 
 	// inject makes it happen and says on what. What heals it may be nil.
@@ -69,7 +69,7 @@ var faults = []fault{
 	{name: "postgres-disk-full", about: "the disk of PostgreSQL's data and log is full", target: "postgres", needs: ownDisk, hold: seconds(1, 6), inject: fillDisk},
 	{name: "postgres-clock", about: "PostgreSQL's clock steps an hour on or back, and steps again", target: "postgres", needs: ownClock, settles: true, hold: seconds(1, 6), inject: stepClock},
 	{name: "postgres-failover", about: "kill -9 of PostgreSQL and the loss of its disk; a standby takes its place, without the slot", target: "postgres", standby: true, hold: seconds(0, 3), inject: failOver},
-	{name: "postgres-zombie", about: "a standby takes the place of PostgreSQL, which goes on; instances stay with it for a while", target: "postgres", standby: true, excepted: true, inject: leaveBehind},
+	{name: "postgres-zombie", about: "a standby takes the place of PostgreSQL, which goes on; instances stay with it for a while", target: "postgres", standby: true, inject: leaveBehind},
 	{name: "sessions-end", about: "pg_terminate_backend of outboxd's sessions: all, the walsender, or the others", target: "postgres", inject: endSessions},
 	{name: "walsender-freeze", about: "SIGSTOP of the walsender", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("walsender")},
 	{name: "backend-freeze", about: "SIGSTOP of one of outboxd's other backends", target: "postgres", hold: seconds(1, 7), inject: freezeBackend("client backend")},
