@@ -78,7 +78,7 @@ for sink in $SINKS; do
 	measure "$sink-mark-full" --sink "$sink" --rows "$ROWS" --on-sent mark --indexes full --against update
 	measure "$sink-delete" --sink "$sink" --rows "$ROWS" --on-sent delete
 	racers=direct
-	if [ "$DEBEZIUM" != no ] && [ "$sink" = redis ]; then
+	if [ "$DEBEZIUM" != no ]; then
 		racers=direct,debezium
 		set -- --debezium "$DEBEZIUM"
 	fi

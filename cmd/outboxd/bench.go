@@ -108,8 +108,6 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		switch {
 		case o.rate > 0 && !races:
 			return usage(cmd, "--against %s: choose of direct, debezium and debezium-128m with --rate", name)
-		case o.rate > 0 && o.sink == "pulsar" && name != bench.Direct:
-			return usage(cmd, "--against %s: with --rate to Pulsar there is direct only, as the bench does not read that tool's messages there", name)
 		case o.rate <= 0 && !drains:
 			return usage(cmd, "--against %s: choose of pg_recvlogical, polling, debezium, debezium-128m and update", name)
 		}

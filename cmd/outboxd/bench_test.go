@@ -204,7 +204,6 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 		"--waiting -1":                      "--waiting -1",
 		"--failing 2 --tenants 2 --rate 10": "more --tenants than fail",
 		"--failing 1 --tenants 2 --rate 10 --against direct": "leave out --against",
-		"--rate 10 --sink pulsar --against debezium":         "direct only",
 		"--on-sent burn":                       "burn",
 		"--env-file " + file:                   "there are several sinks: choose one with --sink",
 		"--env-file " + file + " --sink kafka": "no sink of Redis or Pulsar",

@@ -158,8 +158,9 @@ func (b *Backlog) number(id string) (int, error) {
 // inBody is the number that each payload has, also in a string of JSON.
 var inBody = regexp.MustCompile(`"number\\?": ?([0-9]+)`)
 
-// identify gives an entry without an id the one that its payload stands for: some tools deliver the payload alone.
+// identify gives an entry without an id the one that its payload stands for: some tools deliver the payload alone. Others write the id as JSON.
 func (b *Backlog) identify(r *workload.Received) {
+	r.ID = strings.Trim(r.ID, `"`)
 	if r.ID != "" {
 		return
 	}

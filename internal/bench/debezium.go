@@ -115,6 +115,7 @@ func writeDebezium(f *Field, folder, slot, prefix string) error {
 		"debezium.transforms.outbox.table.field.event.type=aggregate_type", "debezium.transforms.outbox.table.field.event.payload=payload",
 		"debezium.transforms.outbox.route.by.field=topic", "debezium.transforms.outbox.route.topic.replacement=" + prefix + `\\${routedByValue}`,
 		"debezium.format.key.schemas.enable=false", "debezium.format.value.schemas.enable=false",
+		"debezium.format.header.schemas.enable=false", // Pulsar's messages have them as properties
 		"quarkus.http.port=0", "quarkus.log.level=WARN", "quarkus.log.console.json=false",
 	}
 	lines = append(lines, f.debeziumSink()...)

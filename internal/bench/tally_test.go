@@ -116,3 +116,23 @@ func TestTallyFindsWhatIsWrong(t *testing.T) {
 		t.Errorf("swapped: %s", got)
 	}
 }
+
+// Debezium Server sends the payload alone to Redis, and to Pulsar the id as JSON.
+func TestEntriesOfOtherToolsAreIdentified(t *testing.T) {
+	b := &Backlog{Rows: 10}
+	b.NewRun()
+	for name, r := range map[string]workload.Received{
+		"own":     {ID: b.id(7)},
+		"JSON":    {ID: `"` + b.id(7) + `"`, Body: []byte(`"{\"number\": 8}"`)},
+		"payload": {Body: []byte(`"{\"filler\": \"x\", \"number\": 7}"`)},
+	} {
+		b.identify(&r)
+		if n, err := b.number(r.ID); err != nil || n != 7 {
+			t.Errorf("%s: row %d: %v", name, n, err)
+		}
+	}
+	other := workload.Received{ID: "another", Body: []byte(`{"number": 7}`)}
+	if b.identify(&other); other.ID != "another" {
+		t.Errorf("an entry with an id of its own became %s", other.ID)
+	}
+}
