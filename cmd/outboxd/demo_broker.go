@@ -137,7 +137,7 @@ func (d *demo) openPulsar(ctx context.Context) (*demoBroker, error) {
 	service, admin := d.o.pulsar, d.o.pulsarAdmin
 	topics := workload.PulsarTopics{}
 	if service != "" {
-		b.template = "persistent://public/default/outboxd-demo-" + d.id + "-{tenant}-{topic}"
+		b.template = "persistent://public/default/outboxd-demo-" + d.id + "-{tenant}_{topic}" // names of tenants have a -
 		topics.Names = b.destinations(workload.Tenants(d.o.tenants))
 		b.settings = "{url: " + quoteYAML(service) + "}"
 	} else {
