@@ -4,8 +4,8 @@
 // # Rules
 //
 // The first [Rule] whose globs match tenant and topic wins; "*" stands for any run of characters, also none, "?" for one character; an
-// empty glob stands for all. A rule has one or more targets. A destination is a template with the placeholders {tenant}, {topic} and
-// {aggregate_type}; "outbox:{tenant}:{topic}" makes "outbox:acme:orders".
+// empty glob stands for all. A rule has one or more targets. A destination is a template with the placeholders {tenant}, {topic},
+// {aggregate_type} and {shard}; "outbox:{tenant}:{topic}" makes "outbox:acme:orders".
 //
 // # A value stays in its place
 //
@@ -23,6 +23,13 @@
 //
 // So within one template different values never make the same name. Between templates the literals keep names apart, and that is the
 // configuration's matter: "all" and "{tenant}" meet at the tenant "all", and two rules may lead to one destination on purpose.
+//
+// # Shards
+//
+// Where several instances share the table ([NewShard]), two of them never make the same name. Each template holds what tells them apart: {tenant} (or
+// its rule matches one literal tenant) where tenants are shared out, else {shard}. Within one template that is enough. Where another
+// template of the sink could have made the name for another tenant or shard, the event is rejected: "{topic}:{tenant}" beside "{tenant}:{topic}"
+// would let two tenants meet. Two sinks are taken for two brokers.
 //
 // # Errors
 //

@@ -14,7 +14,7 @@ type NameError struct {
 	Place       string // of the target in the configuration: "routes[0].to[1]"
 	Sink        string
 	Template    string // of the destination
-	Placeholder string // "tenant", "topic" or "aggregate_type"; empty when the whole name is at fault
+	Placeholder string // "tenant", "topic", "aggregate_type" or "shard"; empty when the whole name is at fault
 	Value       string // or the whole name
 	Reason      string // "is empty"
 }
@@ -31,7 +31,7 @@ func (e *NameError) Error() string {
 // name makes the destination's name for an event.
 func (t *target) name(ev *event.Event) (string, error) {
 	for i, s := range t.template.places {
-		value := s.placeholder.value(ev)
+		value := t.value(s.placeholder, ev)
 		reason := "is NULL"
 		if value != nil {
 			reason = t.fault(i, string(value))
@@ -40,11 +40,28 @@ func (t *target) name(ev *event.Event) (string, error) {
 			return "", t.nameError(string(s.placeholder), string(value), reason)
 		}
 	}
-	name := t.template.render(func(p placeholder) string { return string(p.value(ev)) })
+	name := t.template.render(func(p placeholder) string { return string(t.value(p, ev)) })
 	if reason := t.kind.nameFault(name); reason != "" {
 		return "", t.nameError("", name, reason)
 	}
+	if reason := t.sharedFault(name, ev); reason != "" {
+		return "", t.nameError("", name, reason)
+	}
 	return name, nil
+}
+
+// value is what stands in a place of the destination's name; nil for NULL.
+func (t *target) value(p placeholder, ev *event.Event) []byte {
+	switch p {
+	case tenant:
+		return ev.TenantID
+	case topic:
+		return ev.Topic
+	case shard:
+		return t.shard
+	default:
+		return ev.AggregateType
+	}
 }
 
 func (t *target) nameError(placeholder, value, reason string) *NameError {

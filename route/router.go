@@ -19,7 +19,7 @@ type Match struct {
 // Target is one destination template of one sink.
 type Target struct {
 	Sink        string // name of a sink
-	Destination string // with the placeholders {tenant}, {topic} and {aggregate_type}
+	Destination string // with the placeholders {tenant}, {topic}, {aggregate_type} and {shard}
 }
 
 // Rule sends the events that match to each of its targets.
@@ -59,17 +59,27 @@ type target struct {
 	kind       Kind
 	template   template
 	separators []string // of all templates of the sink: a tenant must not contain them
+
+	shard  []byte      // what {shard} stands for
+	shards int         // how many there are
+	apart  placeholder // what tells the shards apart in a name; "" where the table is not split
+	owner  string      // the one tenant of a target that names none, when the table is split by tenant
+	of     rule        // only what it matches
+	others []*target   // of the sink, this one too
 }
 
-// New checks the rules and returns their router. kinds are the sinks that exist, by name. The error names every fault.
-func New(rules []Rule, kinds map[string]Kind) (*Router, error) {
+// New checks the rules and returns their router, for a table that is not split. kinds are the sinks that exist, by name. The error names every fault.
+func New(rules []Rule, kinds map[string]Kind) (*Router, error) { return NewShard(rules, kinds, Shard{}) }
+
+// NewShard is [New] for one shard of the table. It refuses rules that would let two shards write to one destination.
+func NewShard(rules []Rule, kinds map[string]Kind, of Shard) (*Router, error) {
 	r := &Router{}
 	var faults []error
 	if len(rules) == 0 {
 		faults = append(faults, errors.New("routes: there is none, so no event could go anywhere: add one"))
 	}
 	for i, each := range rules {
-		compiled, err := compile(i, each, kinds)
+		compiled, err := compile(i, each, kinds, of)
 		if err != nil {
 			faults = append(faults, err)
 		}
@@ -86,7 +96,7 @@ func New(rules []Rule, kinds map[string]Kind) (*Router, error) {
 	return r, nil
 }
 
-func compile(i int, r Rule, kinds map[string]Kind) (rule, error) {
+func compile(i int, r Rule, kinds map[string]Kind, of Shard) (rule, error) {
 	compiled := rule{tenant: newGlob(r.Match.Tenant), topic: newGlob(r.Match.Topic), blocks: r.Blocks}
 	var faults []error
 	if len(r.To) == 0 {
@@ -98,6 +108,9 @@ func compile(i int, r Rule, kinds map[string]Kind) (rule, error) {
 			faults = append(faults, fmt.Errorf("%s: sink %q and destination %q stand there twice: remove one", place, to.Sink, to.Destination))
 		}
 		t, err := newTarget(place, to, kinds)
+		if err == nil {
+			err = of.claim(&t, &compiled)
+		}
 		if err != nil {
 			faults = append(faults, err)
 		}
@@ -124,10 +137,12 @@ func newTarget(place string, to Target, kinds map[string]Kind) (target, error) {
 
 // connect tells each target what the others of its sink mean to it.
 func (r *Router) connect() {
-	separators := map[string][]string{}
+	separators, targets := map[string][]string{}, map[string][]*target{}
 	for _, one := range r.rules {
-		for _, t := range one.targets {
+		for i := range one.targets {
+			t := &one.targets[i]
 			separators[t.sink] = append(separators[t.sink], t.template.separators()...)
+			targets[t.sink] = append(targets[t.sink], t)
 			r.byType = r.byType || t.template.uses(aggregateType)
 		}
 	}
@@ -135,6 +150,7 @@ func (r *Router) connect() {
 		for i := range one.targets {
 			t := &one.targets[i]
 			t.separators = slices.Compact(slices.Sorted(slices.Values(separators[t.sink])))
+			t.others = targets[t.sink]
 		}
 	}
 }

@@ -190,7 +190,7 @@ func TestRulesThatCouldNeverWorkAreRefused(t *testing.T) {
 		"behind a wider one":    {[]Rule{{Match: Match{"a", "**"}, To: to("redis", "x")}, {Match: Match{"a", "b"}, To: to("redis", "y")}}, "routes[1]: it is never reached"},
 		"the same again":        {[]Rule{{Match: Match{"a*", "b"}, To: to("redis", "x")}, {Match: Match{"a*", "b"}, To: to("redis", "y")}}, "routes[1]: it is never reached"},
 		"empty template":        {[]Rule{{To: to("redis", "")}}, "it is empty: name the stream or topic"},
-		"unknown placeholder":   {[]Rule{{To: to("redis", "x{Tenant}")}}, "{Tenant} is no placeholder: known are {tenant}, {topic} and {aggregate_type}"},
+		"unknown placeholder":   {[]Rule{{To: to("redis", "x{Tenant}")}}, "{Tenant} is no placeholder: known are {tenant}, {topic}, {aggregate_type} and {shard}"},
 		"brace not closed":      {[]Rule{{To: to("redis", "x{tenant")}}, `the brace before "tenant" is not closed`},
 		"brace not opened":      {[]Rule{{To: to("redis", "x}tenant")}}, "a closing brace has no partner"},
 		"nested braces":         {[]Rule{{To: to("redis", "{{tenant}}")}}, "{{tenant} is no placeholder"},

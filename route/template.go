@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/outboxd/outboxd/event"
 )
 
 // placeholder is what a template takes from an event.
@@ -15,18 +13,8 @@ const (
 	tenant        placeholder = "tenant"
 	topic         placeholder = "topic"
 	aggregateType placeholder = "aggregate_type"
+	shard         placeholder = "shard" // of the router, the same for all of its events
 )
-
-func (p placeholder) value(ev *event.Event) []byte {
-	switch p {
-	case tenant:
-		return ev.TenantID
-	case topic:
-		return ev.Topic
-	default:
-		return ev.AggregateType
-	}
-}
 
 // template is a destination's name with places for values: head, then each place with the literal behind it.
 type template struct {
@@ -61,8 +49,8 @@ func parseTemplate(text string) (template, error) {
 			return template{}, fmt.Errorf("the brace before %q is not closed: close it", name)
 		}
 		p := placeholder(name)
-		if p != tenant && p != topic && p != aggregateType {
-			return template{}, fmt.Errorf("{%s} is no placeholder: known are {tenant}, {topic} and {aggregate_type}", name)
+		if p != tenant && p != topic && p != aggregateType && p != shard {
+			return template{}, fmt.Errorf("{%s} is no placeholder: known are {tenant}, {topic}, {aggregate_type} and {shard}", name)
 		}
 		if len(t.places) > 0 && *literal == "" {
 			return template{}, fmt.Errorf("nothing stands between {%s} and {%s}, so different values could make the same name: "+
@@ -118,6 +106,25 @@ func (t template) uses(p placeholder) bool {
 		}
 	}
 	return false
+}
+
+// read takes a name apart: the value in each place. There is one way at most; ok is false where the template makes no such name.
+func (t template) read(name string) (values []string, ok bool) {
+	rest, ok := strings.CutPrefix(name, t.head)
+	if !ok || len(t.places) == 0 {
+		return nil, ok && rest == ""
+	}
+	for i, s := range t.places {
+		value, found := strings.CutSuffix(rest, s.after)
+		if i < len(t.places)-1 {
+			value, rest, found = strings.Cut(rest, s.after)
+		}
+		if !found {
+			return nil, false
+		}
+		values = append(values, value)
+	}
+	return values, true
 }
 
 // endsBefore tells whether a value that is followed by separator ends where the separator appears for the first time. This is what

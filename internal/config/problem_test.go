@@ -227,7 +227,7 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"route without destinations": inFile(minimal+"routes:\n  - match: {topic: a}\n",
 			"outboxd.yaml:5:5: routes[0].to: is missing: add it"),
 		"placeholder": inFile(minimal+"routes: [{to: [{sink: redis, destination: \"x:{tenannt}\"}]}]\n",
-			`outboxd.yaml:4:43: routes[0].to[0].destination: "x:{tenannt}": {tenannt} is no placeholder: known are {tenant}, {topic} and {aggregate_type}`),
+			`outboxd.yaml:4:43: routes[0].to[0].destination: "x:{tenannt}": {tenannt} is no placeholder: known are {tenant}, {topic}, {aggregate_type} and {shard}`),
 		"route that is never reached": inFile(minimal+"routes:\n  - to: [{sink: redis, destination: x}]\n  - to: [{sink: redis, destination: y}]\n",
 			"outboxd.yaml:6:5: routes[1]: it is never reached, because routes[0] matches all that it matches: put it before that one, or remove it"),
 		"open brace": inFile(minimal+"routes: [{to: [{sink: redis, destination: \"x:{tenant\"}]}]\n",
