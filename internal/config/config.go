@@ -16,6 +16,7 @@ type Config struct {
 	Sinks              map[string]Sink `yaml:"sinks" doc:"The brokers, by a name of your choice. The kind is taken from the name (redis, redis-eu, pulsar_2, stdout) or from type."`
 	Routes             []Route         `yaml:"routes" doc:"Which events go where; the first route that matches wins. Without routes everything goes to the only sink, or to both where there is one of Redis and one of Pulsar: to the stream outbox:{tenant}:{topic} on Redis, the topic persistent://{tenant}/outbox/{topic} on Pulsar, the name {tenant}/{topic} on stdout."`
 	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it for a person to decide, drop forgets it and counts it."`
+	Shards             Shards          `yaml:"shards" doc:"The sharing out of one outbox table among several instances (PostgreSQL 15 and later). See docs/scaling.md."`
 	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
 	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
@@ -37,6 +38,8 @@ type Config struct {
 	Tracing            Tracing         `yaml:"tracing" doc:"Spans of what is published, for an OpenTelemetry collector."`
 	HTTP               HTTP            `yaml:"http" doc:"The HTTP server of /metrics, /healthz, /readyz and /status."`
 	Log                Log             `yaml:"log" doc:"The log, on standard error."`
+
+	part bool // made by Split: the names are those of the shard
 }
 
 // Database says where the outbox is and what it looks like.
@@ -87,6 +90,13 @@ type Statuses struct {
 	Dead       string `yaml:"dead" env:"BENTO_OUTBOX_STATUS_DEAD,BENTO_OUTBOX_DEAD_STATUS" default:"DEAD" doc:"A row whose event is not tried again until a person says so."`
 	Publishing string `yaml:"publishing" env:"BENTO_OUTBOX_STATUS_PUBLISHING,BENTO_OUTBOX_PUBLISHING_STATUS" default:"PUBLISHING" doc:"A row that a polling projector has taken. At the first start it is delivered like a new one."`
 	Published  string `yaml:"published" env:"BENTO_OUTBOX_STATUS_PUBLISHED,BENTO_OUTBOX_PUBLISHED_STATUS" default:"PUBLISHED" doc:"A row that a polling projector has delivered; cleaned up like a sent one. May be the same as sent."`
+}
+
+// Shards says how the rows of the table are shared out.
+type Shards struct {
+	Count  int    `yaml:"count" default:"1" min:"1" max:"16" doc:"How many shards the table has. Each has a slot, a publication and a schema of its own: database.slot, database.publication and database.schema with _COUNT_NUMBER behind them. 1: the table is not split, and the names are as they are."`
+	Number int    `yaml:"number" default:"-1" min:"-1" max:"15" doc:"Which shard this process is for, from 0 to count - 1. -1: all of them, each with everything of its own: connections, memory.budget and lease."`
+	By     string `yaml:"by" default:"tenant" enum:"tenant,key" doc:"What decides to which shard a row belongs. tenant: each destination then has to hold {tenant}, or match.tenant to name one. key (tenant, aggregate type, aggregate id): each destination has to hold {shard}."`
 }
 
 // Encrypt is the encryption of fields of the payload.
@@ -211,5 +221,5 @@ type Match struct {
 // Target is one destination template of one sink.
 type Target struct {
 	Sink        string `yaml:"sink" required:"true" doc:"Name of a sink."`
-	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic} and {aggregate_type}."`
+	Destination string `yaml:"destination" required:"true" doc:"Name of the stream or topic, with the placeholders {tenant}, {topic}, {aggregate_type} and {shard} (shards.number, 0 where the table is not split)."`
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/outboxd/outboxd/route"
+	"github.com/outboxd/outboxd/shard"
 )
 
 // checkRoutes fills in the route that is meant when there is none, and checks the others.
@@ -17,6 +18,10 @@ func (l *loader) checkRoutes(cfg *Config) {
 		return
 	}
 	if len(cfg.Routes) == 0 && len(cfg.Sinks) == len(l.kinds) && l.oneOfEach() {
+		if cfg.Shard().Split() && cfg.Shard().By == shard.Key {
+			l.wrong("routes", "are missing: with shards.by: key each destination has to hold {shard}, such as outbox:{tenant}:{shard}")
+			return
+		}
 		cfg.Routes = []Route{l.defaultRoute()}
 		return
 	}
@@ -25,7 +30,7 @@ func (l *loader) checkRoutes(cfg *Config) {
 		return
 	}
 	l.checkTargets(cfg.Routes)
-	l.checkRouter(cfg.Routes)
+	l.checkRouter(cfg.Routes, cfg.Shard())
 }
 
 // oneOfEach tells whether there is one sink, or one of Redis and one of Pulsar: then there is nothing to choose.
@@ -57,12 +62,12 @@ func (l *loader) checkTargets(routes []Route) {
 }
 
 // checkRouter reports what the router finds wrong. Its errors begin with the path of the setting, as a problem does.
-func (l *loader) checkRouter(routes []Route) {
+func (l *loader) checkRouter(routes []Route, of shard.Shard) {
 	kinds := map[string]route.Kind{}
 	for name, kind := range l.kinds {
 		kinds[name] = route.Kind(cmp.Or(kind, KindStdout)) // a sink without a kind is reported already
 	}
-	_, err := newRouter(routes, kinds)
+	_, err := newRouter(routes, kinds, of)
 	for _, fault := range split(err) {
 		path, text, ok := strings.Cut(fault.Error(), ": ")
 		if !ok || !strings.HasPrefix(path, "routes") {
@@ -93,10 +98,10 @@ func (c *Config) Router() (*route.Router, error) {
 	for name, s := range c.Sinks {
 		kinds[name] = route.Kind(s.Kind)
 	}
-	return newRouter(c.Routes, kinds)
+	return newRouter(c.Routes, kinds, c.Shard())
 }
 
-func newRouter(routes []Route, kinds map[string]route.Kind) (*route.Router, error) {
+func newRouter(routes []Route, kinds map[string]route.Kind, of shard.Shard) (*route.Router, error) {
 	rules := make([]route.Rule, len(routes))
 	for i, r := range routes {
 		rules[i].Match = route.Match(r.Match)
@@ -105,5 +110,5 @@ func newRouter(routes []Route, kinds map[string]route.Kind) (*route.Router, erro
 			rules[i].To = append(rules[i].To, route.Target(to))
 		}
 	}
-	return route.New(rules, kinds)
+	return route.NewShard(rules, kinds, route.Shard{Count: of.Count, Number: of.Number, ByTenant: of.By == shard.Tenant})
 }

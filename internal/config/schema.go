@@ -62,6 +62,9 @@ var (
 func section(name string, t reflect.Type) *node {
 	n := &node{name: name, kind: kindSection}
 	for f := range t.Fields() {
+		if !f.IsExported() { // the last ones: children have the fields' indexes
+			continue
+		}
 		child := &node{name: f.Tag.Get("yaml"), tag: f.Tag, kind: kindOf(f.Type)}
 		switch child.kind {
 		case kindSection:

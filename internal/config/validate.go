@@ -17,6 +17,7 @@ import (
 // reported before is not reported again.
 func (l *loader) check(cfg *Config) {
 	l.checkDatabase(&cfg.Database)
+	l.checkShards(cfg)
 	for _, name := range l.names {
 		l.checkSink(join("sinks", name), cfg.Sinks[name])
 	}

@@ -36,7 +36,7 @@ func wrongValues(n *node) map[string]string {
 	case n.kind == kindDuration:
 		wrong["-1ms"], wrong["999999h"] = "choose "+low+" to "+high, "choose "+low+" to "+high
 	default:
-		wrong["-1"], wrong["999999999999999"] = "choose "+low+" to "+high, "choose "+low+" to "+high
+		wrong["-2"], wrong["999999999999999"] = "choose "+low+" to "+high, "choose "+low+" to "+high
 	}
 	return wrong
 }

@@ -1,0 +1,57 @@
+package config
+
+import "github.com/outboxd/outboxd/shard"
+
+// Shard is the part of the table that the configuration is for; of one that is for all shards, the first.
+func (c *Config) Shard() shard.Shard {
+	return shard.Shard{Count: c.Shards.Count, Number: max(0, c.Shards.Number), By: shard.By(c.Shards.By)}
+}
+
+// Split returns a configuration for each shard that this one is for: with the shard's own names of slot, publication and schema. A table that is
+// not split has one, this one itself, and so has a configuration that Split has returned.
+func (c *Config) Split() []*Config {
+	if c.part || !c.Shard().Split() {
+		return []*Config{c}
+	}
+	first, last := 0, c.Shards.Count-1
+	if c.Shards.Number >= 0 {
+		first, last = c.Shards.Number, c.Shards.Number
+	}
+	var all []*Config
+	for number := first; number <= last; number++ {
+		one := *c
+		one.Shards.Number, one.part = number, true
+		s, d := one.Shard(), &one.Database
+		d.Slot, d.Publication, d.Schema = s.Name(d.Slot), s.Name(d.Publication), s.Name(d.Schema)
+		all = append(all, &one)
+	}
+	return all
+}
+
+// ShardColumns are the columns that can decide to which shard a row belongs.
+func (d *Database) ShardColumns() shard.Columns {
+	c := &d.Columns
+	return shard.Columns{ID: c.ID, TenantID: c.TenantID, AggregateType: c.AggregateType, AggregateID: c.AggregateID, DefaultTenant: d.DefaultTenant}
+}
+
+func (l *loader) checkShards(cfg *Config) {
+	s := cfg.Shard()
+	if n := cfg.Shards.Number; n >= s.Count {
+		l.wrong("shards.number", "there is no shard %d with shards.count: %d: they are counted from 0", n, s.Count)
+	}
+	if !s.Split() {
+		return
+	}
+	for _, name := range []struct{ path, base string }{
+		{"database.slot", cfg.Database.Slot},
+		{"database.publication", cfg.Database.Publication},
+		{"database.schema", cfg.Database.Schema},
+	} {
+		if longest := s.LongestName(name.base); len(longest) > 63 {
+			l.wrong(name.path, "%q becomes %q with shards.count: %d, which is longer than PostgreSQL's 63 bytes: choose a shorter one", name.base, longest, s.Count)
+		}
+	}
+	if s.By == shard.Tenant && cfg.Database.Columns.TenantID == "" {
+		l.wrong("shards.by", "the table has no column of the tenant (database.columns.tenant_id), so all rows are of one: set it to key")
+	}
+}
