@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // Role says what the running role is to be allowed.
@@ -12,6 +13,7 @@ type Role struct {
 	Name        string // required
 	OnSent      string // mark, delete or keep; default mark
 	Publication string // default "outboxd"
+	Rows        string // the publication's row filter, for a shard of the table; "": none
 	// The columns of the outbox table that outboxd changes, with OnSent mark and delete, where the table has them; where none is named, they are
 	// "status", "retry_count", "retry_after" and "error_message".
 	StatusColumn       string
@@ -48,6 +50,9 @@ func (r Role) validate() error {
 		return fmt.Errorf("on_sent %q: want mark, delete or keep", r.OnSent)
 	}
 	errs := []error{checkName("role", r.Name), checkName("publication", r.Publication)}
+	if strings.Contains(r.Rows, bodyQuote) {
+		errs = append(errs, fmt.Errorf("row filter %q holds %s", r.Rows, bodyQuote))
+	}
 	for _, column := range r.Columns() {
 		errs = append(errs, checkName("column", column))
 	}

@@ -44,7 +44,7 @@ func (t *Table) cleanup(ctx context.Context, conn *pgx.Conn, r Retention, after 
 	}
 	var ids, xmins []string
 	list := t.idText() + `, o.` + xminName + `::text, (SELECT txid_snapshot_xmax(txid_current_snapshot()))::text`
-	last, end, err = t.walk(ctx, conn, list, old+` AND `+t.unused(r.Schema), after, look, nil, func(values [][]byte) error {
+	last, end, err = t.walk(ctx, conn, list, old+t.andOurs()+` AND `+t.unused(r.Schema), after, look, nil, func(values [][]byte) error {
 		seen, err := t.settledBy(r.Settled, values[1], values[2])
 		if seen {
 			ids, xmins = append(ids, string(values[0])), append(xmins, string(values[1]))

@@ -21,6 +21,10 @@ type Config struct {
 	Statuses Statuses
 	OnSent   OnSent // default Mark
 
+	// Rows is the condition that a row o belongs to this shard of the table, on its columns as o."column": all that looks through the table sees
+	// no other rows. Empty where the table is not split.
+	Rows string
+
 	DefaultTenant string // of a row whose tenant is NULL, and of all rows of a table without one; empty: there is none
 }
 

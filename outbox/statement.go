@@ -128,6 +128,15 @@ func (t *Table) hasStatus(status string) string {
 	return `o.` + quote(c.name) + ` = ` + literal(status)
 }
 
+// andOurs adds the condition that o belongs to the shard. Every statement that finds rows by what they hold has it; rows that the log or the parked
+// table has named by their ids are the shard's own.
+func (t *Table) andOurs() string {
+	if t.config.Rows == "" {
+		return ""
+	}
+	return ` AND (` + t.config.Rows + `)`
+}
+
 // unsettled is the condition that o is not delivered, whatever became of it.
 func (t *Table) unsettled() string {
 	s := &t.config.Statuses

@@ -19,11 +19,11 @@ func (t *Table) Read(ctx context.Context, db Querier, ids []string) ([]Row, erro
 }
 
 // New returns ids of rows that are NEW and have no parked event, limit at most. It looks at a bounded number of NEW rows; those behind them
-// are seen when the first ones are delivered. Without an index on the status it may read the whole table.
+// are seen when the first ones are delivered. Rows of other shards do not count, so that it reads all that are NEW of these. Without an index on the status it may read the whole table.
 func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) (ids []string, err error) {
 	id := quote(t.id.name)
 	sql := `SELECT ` + t.idText() + ` FROM (
-			SELECT o.` + id + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.hasStatus(t.config.Statuses.New) + ` LIMIT $2
+			SELECT o.` + id + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.hasStatus(t.config.Statuses.New) + t.andOurs() + ` LIMIT $2
 		) o WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
 	err = query(ctx, conn, sql, []any{lease.Slot, limit * sweepLook, limit}, func(values [][]byte) error {
 		ids = append(ids, string(values[0]))
@@ -37,7 +37,7 @@ func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, limi
 
 // StillNew returns those of the rows that are NEW and have no parked event.
 func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease event.Lease, ids []string) ([]Row, error) {
-	from := t.source(t.idIn(`SELECT unnest($2::text[])`)+` AND `+t.isOneOf(t.config.Statuses.New)) + ` WHERE ` + t.unparked(lease.Schema)
+	from := t.source(t.idIn(`SELECT unnest($2::text[])`)+` AND `+t.isOneOf(t.config.Statuses.New)+t.andOurs()) + ` WHERE ` + t.unparked(lease.Schema)
 	return t.read(ctx, conn, "read new rows", from, lease.Slot, ids)
 }
 
@@ -56,6 +56,6 @@ func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease event.Lease
 			due = `(` + due + ` OR o.` + quote(c.RetryAfter) + ` IS NULL)`
 		}
 	}
-	from := t.source(t.hasStatus(t.config.Statuses.Failed)+` AND `+due+` LIMIT $2`) + ` WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
+	from := t.source(t.hasStatus(t.config.Statuses.Failed)+` AND `+due+t.andOurs()+` LIMIT $2`) + ` WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
 	return t.read(ctx, conn, "look for failed rows", from, lease.Slot, limit*sweepLook, limit)
 }

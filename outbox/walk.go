@@ -69,7 +69,7 @@ func (t *Table) walkRows(
 // end says that there are no more.
 func (t *Table) Adopt(ctx context.Context, conn *pgx.Conn, after string, look int) (rows []Row, last string, end bool, err error) {
 	s := &t.config.Statuses
-	return t.walkRows(ctx, conn, "adopt rows", t.isOneOf(s.New, s.Failed, s.Publishing), after, look)
+	return t.walkRows(ctx, conn, "adopt rows", t.isOneOf(s.New, s.Failed, s.Publishing)+t.andOurs(), after, look)
 }
 
 // Filter says which rows Select returns. What is empty matches all.
@@ -97,7 +97,7 @@ func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, 
 
 func (t *Table) matches(f Filter) (condition string, args []any, err error) {
 	c := &t.config.Columns
-	condition = "true"
+	condition = "true" + t.andOurs()
 	for _, one := range []struct {
 		there             bool
 		text, name, value string

@@ -48,6 +48,19 @@ func (s Shard) Name(base string) string {
 	return base + "_" + strconv.Itoa(s.Count) + "_" + strconv.Itoa(s.Number)
 }
 
+// OfOtherLayouts returns the shards of all layouts of other sizes. The instances of one of them would deliver the rows of the shard once more.
+func (s Shard) OfOtherLayouts() []Shard {
+	var others []Shard
+	for count := 1; count <= Most; count++ {
+		for number := range count {
+			if count != max(1, s.Count) {
+				others = append(others, Shard{Count: count, Number: number, By: s.By})
+			}
+		}
+	}
+	return others
+}
+
 // LongestName is the longest that a name of base can become in the shard's layout.
 func (s Shard) LongestName(base string) string {
 	s.Number = s.Count - 1

@@ -25,6 +25,12 @@ type Config struct {
 	Slot        string // [a-z0-9_]{1,63}
 	Publication string // any identifier, unquoted
 
+	// Rows is the condition that a row belongs to this shard of the table, on its unqualified columns: the row filter of the publication. Empty
+	// where the table is not split. It needs PostgreSQL 15.
+	Rows string
+	// Others are what instances of other layouts of the same table would be called: [Verify] refuses to work beside one of them.
+	Others []Names
+
 	Create   bool // [Setup] makes a publication and a slot that are missing
 	Failover bool // a new slot is synchronized to standbys; PostgreSQL 17 and later, ignored before
 
@@ -39,6 +45,13 @@ type Config struct {
 	// OnNotice gets the notices of the replication connection that are not errors, in the goroutine that calls
 	// into the Stream. Nil drops them.
 	OnNotice func(*pgconn.Notice)
+}
+
+// Names are those of another instance.
+type Names struct {
+	Slot   string
+	Schema string // of its own tables
+	Layout string // for people: "shards.count: 4"
 }
 
 // applicationName is what pg_stat_replication shows when the URL does not name another.
@@ -107,6 +120,14 @@ func (c Config) replicationConfig() (*pgconn.Config, error) {
 
 // relation is the table's quoted name.
 func (c Config) relation() string { return quoteName(c.Schema) + "." + quoteName(c.Table) }
+
+// member is the table as a publication lists it.
+func (c Config) member() string {
+	if c.Rows == "" {
+		return c.relation()
+	}
+	return c.relation() + " WHERE (" + c.Rows + ")"
+}
 
 // table is the table's name for people.
 func (c Config) table() string { return c.Schema + "." + c.Table }

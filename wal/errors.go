@@ -43,6 +43,7 @@ const (
 	codeUndefinedObject = "42704"
 	codeNoPrivilege     = "42501"
 	codeSyntaxError     = "42601"
+	codeNotSupported    = "0A000"
 	codeAdminShutdown   = "57P01"
 	codeCrashShutdown   = "57P02"
 	codeCannotConnect   = "57P03"
@@ -66,6 +67,8 @@ const (
 	CheckTable         Check = "table"
 	CheckColumns       Check = "columns"
 	CheckPublication   Check = "publication"
+	CheckFilter        Check = "row_filter" // of a shard's publication
+	CheckLayout        Check = "layout"     // an instance of another layout is there
 	CheckSlot          Check = "slot"
 	CheckSlotLost      Check = "slot_lost"   // errors.Is(err, ErrSlotLost)
 	CheckSlotActive    Check = "slot_active" // errors.Is(err, ErrSlotActive)

@@ -54,6 +54,13 @@ func CreatePublication(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 		}
 		return fmt.Errorf("%w: %w", check, err)
 	}
+	if sqlState(err) == codeNotSupported && cfg.Rows != "" {
+		check := &CheckError{
+			CheckFilter, fmt.Sprintf("create publication %q: PostgreSQL takes no row filter on a column that decides to which shard a row belongs", cfg.Publication),
+			"give these columns types and collations of PostgreSQL's own, such as text, or set shards.by to what has them",
+		}
+		return fmt.Errorf("%w: %w", check, err)
+	}
 	if err != nil {
 		return fmt.Errorf("create publication %q: %w", cfg.Publication, err)
 	}

@@ -22,6 +22,11 @@ func (v *verifier) checkPublication(ctx context.Context) error {
 			"upgrade to PostgreSQL 13 or later")
 		return nil
 	}
+	if v.cfg.Rows != "" && v.server.Major() < filterMajor {
+		v.fail(CheckVersion, fmt.Sprintf("server version is %d, and a table that is split (shards.count) needs row filters, which %d and later have", v.server.Major(), filterMajor),
+			"upgrade PostgreSQL, or set shards.count to 1")
+		return nil
+	}
 	p, err := v.readPublication(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v.missingPublication(ctx)
@@ -67,7 +72,10 @@ func (v *verifier) checkMembership(ctx context.Context, p publication) error {
 	if err != nil {
 		return fmt.Errorf("read tables of publication %q: %w", v.cfg.Publication, err)
 	}
-	if v.server.RowFilter != "" {
+	switch {
+	case v.cfg.Rows != "":
+		v.checkFilter()
+	case v.server.RowFilter != "":
 		v.warn("publication %q publishes only rows of %s WHERE %s; the others are never delivered from the log", v.cfg.Publication, v.cfg.table(), v.server.RowFilter)
 	}
 	if v.server.Major() < 15 {
@@ -94,7 +102,7 @@ func (v *verifier) checkColumnList(ctx context.Context, published []string) erro
 	}
 	if len(hidden) > 0 {
 		v.fail(CheckPublication, fmt.Sprintf("publication %q does not publish column %s of %s", v.cfg.Publication, quoteNames(hidden), v.cfg.table()),
-			"ALTER PUBLICATION "+quoteName(v.cfg.Publication)+" SET TABLE "+v.cfg.relation()+" (this drops its other tables, its column list and its row filter; "+
+			"ALTER PUBLICATION "+quoteName(v.cfg.Publication)+" SET TABLE "+v.cfg.member()+" (this drops its other tables, its column list and its row filter; "+
 				"a generated column needs publish_generated_columns = stored)")
 	}
 	return nil
@@ -121,7 +129,7 @@ func (v *verifier) notMember(ctx context.Context, p publication) error {
 			return nil
 		}
 	}
-	mend := "ALTER PUBLICATION " + name + " ADD TABLE " + v.cfg.relation()
+	mend := "ALTER PUBLICATION " + name + " ADD TABLE " + v.cfg.member()
 	if v.server.Partitioned && !p.viaRoot {
 		mend += "; ALTER PUBLICATION " + name + " SET (publish_via_partition_root = true)"
 	}
@@ -169,5 +177,5 @@ func createPublicationSQL(cfg Config, server *Server) string {
 	if server.Partitioned {
 		options = append(options, "publish_via_partition_root = true")
 	}
-	return "CREATE PUBLICATION " + quoteName(cfg.Publication) + " FOR TABLE " + cfg.relation() + " WITH (" + strings.Join(options, ", ") + ")"
+	return "CREATE PUBLICATION " + quoteName(cfg.Publication) + " FOR TABLE " + cfg.member() + " WITH (" + strings.Join(options, ", ") + ")"
 }

@@ -151,6 +151,7 @@ func (b *bencher) settings() []string {
 	s := []string{
 		"database.slot=" + b.schema, "database.publication=" + b.schema, "database.table=" + b.schema + ".outbox", "database.schema=" + b.schema + "_own",
 		"database.application_name=" + b.schema, "on_sent=" + b.o.onSent.value, "cleanup.schedule=",
+		"shards.count=1", "shards.number=-1",
 		"routes=[{to: [{sink: " + quoteYAML(b.sink) + ", destination: " + quoteYAML(b.template) + "}]}]",
 	}
 	for _, column := range []string{

@@ -23,7 +23,7 @@ func newCleanupCommand(a *app) *cobra.Command {
 by created_at. A row of which something still waits is never deleted; with on_sent: keep only rows below the confirmed position are.
 
 Rows are looked at in batches of cleanup.batch_size, each a transaction of its own, with pauses that leave room for
-other work. "run" does the same by itself at the times of cleanup.schedule. Two cleanups of one table never run at once.`,
+other work. "run" does the same by itself at the times of cleanup.schedule. Two cleanups of one table, or of one shard of it, never run at once.`,
 		Example: `  outboxd cleanup --dry-run --config outboxd.yaml
   outboxd cleanup --set cleanup.retention=720h --yes --config outboxd.yaml`,
 		Args: noArguments,
@@ -196,8 +196,8 @@ func unlockCleanup(ctx context.Context, conn *pgx.Conn, cfg *config.Config) erro
 	return nil
 }
 
-// lockedTable names the table in one way, however it is written in the configuration.
+// lockedTable names the table in one way, however it is written in the configuration; and the shard, which cleans up its own rows.
 func lockedTable(cfg *config.Config) string {
 	schema, table := tableName(cfg)
-	return pgx.Identifier{schema, table}.Sanitize()
+	return cfg.Shard().Name(pgx.Identifier{schema, table}.Sanitize())
 }

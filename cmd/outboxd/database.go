@@ -18,14 +18,44 @@ import (
 
 const closeTimeout = 2 * time.Second
 
-// withDatabase reads the configuration, connects to its database, calls do, and disconnects. pgx leaves passwords out of its errors.
+// withDatabase reads the configuration, connects to its database, calls do, and disconnects. Where the configuration is for several shards, it calls do
+// for each of them. pgx leaves passwords out of its errors.
 func (a *app) withDatabase(cmd *cobra.Command, do func(context.Context, *pgx.Conn, *config.Config) error) error {
-	return a.connected(cmd, config.NeedDatabase, nil, do)
+	return a.connected(cmd, config.NeedDatabase, nil, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		return a.eachShard(cmd, cfg, func(part *config.Config) error { return do(ctx, conn, part) })
+	})
 }
 
-// withRows is withDatabase for commands that read events from a table as the log carries them; need says what they want configured.
+// withRows is withDatabase for commands that read events from a table as the log carries them, those of one shard; need says what they want
+// configured.
 func (a *app) withRows(cmd *cobra.Command, need config.Need, do func(context.Context, *pgx.Conn, *config.Config) error) error {
-	return a.connected(cmd, need, wal.TextFormat, do)
+	return a.connected(cmd, need, wal.TextFormat, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+		parts := cfg.Split()
+		if len(parts) > 1 {
+			return usage(cmd, "%s looks at one shard at a time: name it with --set shards.number=K, 0 to %d", cmd.Name(), cfg.Shards.Count-1)
+		}
+		return do(ctx, conn, parts[0])
+	})
+}
+
+// eachShard calls do for each shard, with its number before what it prints as text. The first error ends it.
+func (a *app) eachShard(cmd *cobra.Command, cfg *config.Config, do func(*config.Config) error) error {
+	parts := cfg.Split()
+	output := cmd.Flags().Lookup("output")
+	for _, part := range parts {
+		if len(parts) > 1 && (output == nil || output.Value.String() != "json") {
+			if err := a.print("shard %d of %d (%s)\n", part.Shards.Number, part.Shards.Count, part.Database.Slot); err != nil {
+				return err
+			}
+		}
+		if err := do(part); err != nil {
+			if len(parts) > 1 {
+				err = fmt.Errorf("shard %d: %w", part.Shards.Number, err)
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) connected(

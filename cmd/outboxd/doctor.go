@@ -50,14 +50,22 @@ func newDoctorCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		look := doctorConfig(cmd.Context(), cfg, *timeout)
-		for _, d := range *destinations {
-			if err := addDestination(look.Sinks, d); err != nil {
-				return usage(cmd, "--destination %s: %v", d, err)
+		parts := cfg.Split()
+		looks := make([]doctor.Config, len(parts))
+		for i, part := range parts {
+			looks[i] = doctorConfig(cmd.Context(), part, *timeout)
+			looks[i].MaxConnections *= len(parts)
+			if len(parts) > 1 {
+				looks[i].Name = fmt.Sprintf("shard %d: ", part.Shards.Number)
+			}
+			for _, d := range *destinations {
+				if err := addDestination(looks[i].Sinks, d); err != nil {
+					return usage(cmd, "--destination %s: %v", d, err)
+				}
 			}
 		}
 		goredis.SetLogger(redisLog{zerolog.Nop()}) // what matters of it is in the findings
-		return a.examine(cmd.Context(), look, *fix, output.value)
+		return a.examine(cmd.Context(), looks, *fix, output.value)
 	}
 	return cmd
 }
@@ -138,13 +146,18 @@ type doctorReport struct {
 }
 
 // examine prints the findings, after the fixes where they are asked for. Errors among them are a failure that the output explains.
-func (a *app) examine(ctx context.Context, look doctor.Config, fix bool, output string) error {
-	findings := doctor.Examine(ctx, look)
+func (a *app) examine(ctx context.Context, looks []doctor.Config, fix bool, output string) error {
+	var findings []doctor.Finding
 	var fixed []doctor.Fixed
-	if fix {
-		if fixed = doctor.Mend(ctx, look, findings); len(fixed) > 0 {
-			findings = doctor.Examine(ctx, look)
+	for _, look := range looks {
+		found := doctor.Examine(ctx, look)
+		if fix {
+			if did := doctor.Mend(ctx, look, found); len(did) > 0 {
+				fixed = append(fixed, did...)
+				found = doctor.Examine(ctx, look)
+			}
 		}
+		findings = append(findings, found...)
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -70,7 +70,7 @@ func addReplayFlags(cmd *cobra.Command) *replayFlags {
 	flags.StringVar(&f.since, "since", "", "rows created at this `TIME` or later: 2026-11-24 (in UTC) or 2026-11-24T09:30:00Z")
 	flags.StringVar(&f.until, "until", "", "rows created before this `TIME`")
 	flags.StringSliceVar(&f.statuses, "status", nil, "rows with this `STATUS`, or any; repeatable (default that of sent rows)")
-	flags.StringArrayVar(&f.to, "to", nil, "`SINK:DESTINATION` in the place of the routes' destinations; {tenant}, {topic} and {aggregate_type} may stand in it; repeatable")
+	flags.StringArrayVar(&f.to, "to", nil, "`SINK:DESTINATION` in the place of the routes' destinations; {tenant}, {topic}, {aggregate_type} and {shard} may stand in it; repeatable")
 	flags.BoolVar(&f.all, "all", false, "replay every row, when nothing narrows it")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only count")
 	flags.BoolVar(&f.yes, "yes", false, "do not ask")
@@ -151,8 +151,8 @@ func (a *app) replay(ctx context.Context, r *replayer, f *replayFlags) error {
 			return err
 		}
 		if len(counted.Missing) > 0 {
-			return fmt.Errorf("no row of event %s is in the outbox table, so nothing was replayed: only what is still there can be",
-				strings.Join(counted.Missing, ", "))
+			return fmt.Errorf("no row of event %s is in %s, so nothing was replayed: only what is still there can be",
+				strings.Join(counted.Missing, ", "), r.of)
 		}
 		if f.dryRun {
 			return a.printReplayed(f.output.value, counted, true)

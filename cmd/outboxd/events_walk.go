@@ -32,6 +32,7 @@ type replayer struct {
 	router       *route.Router
 	filter       outbox.Filter
 	note         string
+	of           string // what it looks through, for people
 }
 
 // replayReport is what a walk has found; its JSON form is what the command prints.
@@ -56,7 +57,11 @@ func newReplayer(
 	if err != nil {
 		return nil, err
 	}
-	return &replayer{conn, cfg.Database.Schema, cfg.Database.Slot, t, router, filter, note}, nil
+	of := "the outbox table"
+	if cfg.Shard().Split() {
+		of = fmt.Sprintf("shard %d of the outbox table", cfg.Shards.Number)
+	}
+	return &replayer{conn, cfg.Database.Schema, cfg.Database.Slot, t, router, filter, note, of}, nil
 }
 
 // replayRouter is the configured one, or one that sends everything to the given places.

@@ -19,40 +19,78 @@ import (
 
 // statusReport is the body of /status.
 type statusReport struct {
-	Version string          `json:"version"`
+	Version string `json:"version"`
+	instanceReport
+}
+
+// instanceReport is what one instance says of itself.
+type instanceReport struct {
 	Ready   bool            `json:"ready"`
 	Blocker string          `json:"blocker,omitempty"` // why it is not ready
 	Relay   relay.Status    `json:"relay"`
 	Health  *monitor.Health `json:"health,omitempty"` // absent before the monitor's first look, or without it
 }
 
-// reporter is what the HTTP endpoints ask.
+// shardsReport is the body of /status where the process is for several shards.
+type shardsReport struct {
+	Version string        `json:"version"`
+	Ready   bool          `json:"ready"` // all are
+	Blocker string        `json:"blocker,omitempty"`
+	Shards  []shardReport `json:"shards"`
+}
+
+type shardReport struct {
+	Shard int `json:"shard"`
+	instanceReport
+}
+
+func (i *instance) report() instanceReport {
+	r := instanceReport{Relay: i.relay.Status(), Health: i.health()}
+	err := i.relay.Ready()
+	if r.Ready = err == nil; err != nil {
+		r.Blocker = err.Error()
+	}
+	return r
+}
+
+// report is the body of /status.
+func (f fleet) report() any {
+	if len(f) == 1 {
+		return statusReport{version, f[0].report()}
+	}
+	all := shardsReport{Version: version}
+	err := f.Ready()
+	if all.Ready = err == nil; err != nil {
+		all.Blocker = err.Error()
+	}
+	for _, i := range f {
+		all.Shards = append(all.Shards, shardReport{i.cfg.Shards.Number, i.report()})
+	}
+	return all
+}
+
+// reporter is what the supervisor, the monitor and the janitor ask.
 type reporter interface {
 	Status() relay.Status
 	Ready() error
 }
 
 // newHandler serves /metrics, /healthz, /readyz and /status. All of them only read.
-func newHandler(r reporter, health func() *monitor.Health, gatherer prometheus.Gatherer, log zerolog.Logger) http.Handler {
+func newHandler(f fleet, gatherer prometheus.Gatherer, log zerolog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, log, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := r.Ready(); err != nil {
+		if err := f.Ready(); err != nil {
 			answer(w, log, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte(err.Error()+"\n"))
 			return
 		}
-		answer(w, log, http.StatusOK, "text/plain; charset=utf-8", fmt.Appendf(nil, "%s\n", r.Status().State))
+		answer(w, log, http.StatusOK, "text/plain; charset=utf-8", fmt.Appendf(nil, "%s\n", f.Status().State))
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		report := statusReport{Version: version, Relay: r.Status(), Health: health()}
-		err := r.Ready()
-		if report.Ready = err == nil; err != nil {
-			report.Blocker = err.Error()
-		}
-		body, err := json.MarshalIndent(report, "", "  ")
+		body, err := json.MarshalIndent(f.report(), "", "  ")
 		if err != nil {
 			answer(w, log, http.StatusInternalServerError, "text/plain; charset=utf-8", []byte(err.Error()+"\n"))
 			return

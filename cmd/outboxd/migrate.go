@@ -186,10 +186,12 @@ script also makes the publication and gives that role the least rights that "run
 		if err != nil {
 			return err
 		}
-		o := migrationOptions(cfg, indexes.value)
-		err = migrations.WriteSQL(a.out, o)
-		if *role != "" {
-			err = errors.Join(err, migrations.WriteRoleSQL(a.out, o, roleOptions(cfg, *role)))
+		for _, part := range cfg.Split() {
+			o := migrationOptions(part, indexes.value)
+			err = errors.Join(err, migrations.WriteSQL(a.out, o))
+			if *role != "" {
+				err = errors.Join(err, migrations.WriteRoleSQL(a.out, o, roleOptions(part, *role)))
+			}
 		}
 		return err
 	}
@@ -201,7 +203,7 @@ func roleOptions(cfg *config.Config, name string) migrations.Role {
 	d := cfg.Database
 	c := &d.Columns
 	return migrations.Role{
-		Name: name, OnSent: cfg.OnSent, Publication: d.Publication,
+		Name: name, OnSent: cfg.OnSent, Publication: d.Publication, Rows: shardRows(cfg, ""),
 		StatusColumn: c.Status, RetryCountColumn: c.RetryCount, RetryAfterColumn: c.RetryAfter, ErrorMessageColumn: c.ErrorMessage,
 	}
 }

@@ -60,45 +60,40 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	var name outboxName
-	sinks, err := openSinks(cfg, name.get, a.out, log)
-	if err != nil {
-		return err
-	}
 	working := context.WithoutCancel(ctx)
-	defer func() { err = errors.Join(err, closeSinks(working, sinks, log)) }()
-	stopTracing, err := traceSinks(working, cfg, sinks, log)
-	if err != nil {
-		return err
+	running := fleet{}
+	defer func() { err = errors.Join(err, running.close()) }()
+	parts := cfg.Split()
+	out := a.out
+	if len(parts) > 1 {
+		out = &sharedWriter{w: out}
 	}
-	defer stopTracing()
-	parts, err := relayConfig(cfg, sinks, &name, create)
-	if err != nil {
-		return err
+	for _, part := range parts {
+		i, err := openInstance(working, part, instanceOptions{create, skipBacklog, registry, out, log})
+		if err != nil {
+			return err
+		}
+		running = append(running, i)
 	}
-	parts.Log, parts.Registry, parts.SkipBacklog = log, registry, skipBacklog
-	r := relay.New(parts)
-	health, stopMonitor := startMonitor(working, cfg, r, log)
-	defer stopMonitor()
 	if cfg.HTTP.Addr != "" {
-		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(r, health, registry, log), log)
+		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(running, registry, log), log)
 		if err != nil {
 			return err
 		}
 		defer stopHTTP()
 	}
-	defer a.notifySupervisor(ctx, r, log)()
-	stopJanitor, err := startJanitor(working, cfg, r, log)
-	if err != nil {
-		return err
+	defer a.notifySupervisor(ctx, running, log)()
+	for _, i := range running {
+		if err := i.startJanitor(working); err != nil {
+			return err
+		}
 	}
-	defer stopJanitor()
 	forget := context.AfterFunc(ctx, func() {
 		log.Info().Stringer("shutdown_timeout", cfg.ShutdownTimeout).Msg("stopping: finishing what is in flight")
-		r.Stop()
+		running.stop()
 	})
 	defer forget()
-	return stopped(log, r.Run(working))
+	return running.run(working)
 }
 
 // startMonitor starts the monitor unless its interval is 0. health is what it saw last, nil for nothing; stop waits for its end.

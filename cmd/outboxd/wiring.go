@@ -76,7 +76,7 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, name *outboxNam
 	}, nil
 }
 
-// walConfig says what the replication connection reads.
+// walConfig says what the replication connection reads. cfg is that of one shard.
 func walConfig(cfg *config.Config, create bool) wal.Config {
 	schema, table := tableName(cfg)
 	return wal.Config{
@@ -89,6 +89,7 @@ func walConfig(cfg *config.Config, create bool) wal.Config {
 		Schema: schema, Table: table,
 		Columns: columns(cfg).Names(),
 		Slot:    cfg.Database.Slot, Publication: cfg.Database.Publication,
+		Rows: shardRows(cfg, ""), Others: otherLayouts(cfg),
 		Create: create, Failover: cfg.Database.Failover,
 		StatusInterval: cfg.StatusInterval.Std(),
 	}
@@ -113,9 +114,29 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 		Columns:  outbox.Columns(d.Columns),
 		Statuses: outbox.Statuses(d.Statuses),
 		OnSent:   outbox.OnSent(cfg.OnSent),
+		Rows:     shardRows(cfg, "o."),
 
 		DefaultTenant: d.DefaultTenant,
 	}
+}
+
+// shardRows is the condition that a row belongs to the shard, with a prefix before each column.
+func shardRows(cfg *config.Config, prefix string) string {
+	condition, err := cfg.Shard().Rows(cfg.Database.ShardColumns(), prefix)
+	if err != nil {
+		panic(err) // the configuration was checked
+	}
+	return condition
+}
+
+// otherLayouts names the instances that would share out the same table in another way.
+func otherLayouts(cfg *config.Config) []wal.Names {
+	slot, schema := cfg.Unsplit()
+	var all []wal.Names
+	for _, s := range cfg.Shard().OfOtherLayouts() {
+		all = append(all, wal.Names{Slot: s.Name(slot), Schema: s.Name(schema), Layout: fmt.Sprintf("shards.count: %d", s.Count)})
+	}
+	return all
 }
 
 // newEncoders returns what makes an encoder for each goroutine, after making one to see that it can be made.

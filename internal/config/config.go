@@ -39,7 +39,7 @@ type Config struct {
 	HTTP               HTTP            `yaml:"http" doc:"The HTTP server of /metrics, /healthz, /readyz and /status."`
 	Log                Log             `yaml:"log" doc:"The log, on standard error."`
 
-	part bool // made by Split: the names are those of the shard
+	whole *Config // of which Split has made this one, with the names of a shard; nil: none
 }
 
 // Database says where the outbox is and what it looks like.

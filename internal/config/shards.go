@@ -10,7 +10,7 @@ func (c *Config) Shard() shard.Shard {
 // Split returns a configuration for each shard that this one is for: with the shard's own names of slot, publication and schema. A table that is
 // not split has one, this one itself, and so has a configuration that Split has returned.
 func (c *Config) Split() []*Config {
-	if c.part || !c.Shard().Split() {
+	if c.whole != nil || !c.Shard().Split() {
 		return []*Config{c}
 	}
 	first, last := 0, c.Shards.Count-1
@@ -20,12 +20,20 @@ func (c *Config) Split() []*Config {
 	var all []*Config
 	for number := first; number <= last; number++ {
 		one := *c
-		one.Shards.Number, one.part = number, true
+		one.Shards.Number, one.whole = number, c
 		s, d := one.Shard(), &one.Database
 		d.Slot, d.Publication, d.Schema = s.Name(d.Slot), s.Name(d.Publication), s.Name(d.Schema)
 		all = append(all, &one)
 	}
 	return all
+}
+
+// Unsplit returns the names of slot and schema as they are configured, of a part too.
+func (c *Config) Unsplit() (slot, schema string) {
+	if c.whole != nil {
+		c = c.whole
+	}
+	return c.Database.Slot, c.Database.Schema
 }
 
 // ShardColumns are the columns that can decide to which shard a row belongs.

@@ -21,11 +21,12 @@ import (
 // DefaultTimeout is how long one check may take.
 const DefaultTimeout = 10 * time.Second
 
-// Config says what to look at. All but Sinks and Timeout is required.
+// Config says what to look at. All but Name, Sinks and Timeout is required.
 type Config struct {
 	// Connect opens a connection to the database with runtime parameters of the session.
 	Connect func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error)
 
+	Name       string // before what each finding saw, where there are several configurations to tell apart
 	WAL        wal.Config
 	Outbox     outbox.Config
 	Migrations migrations.Options // Schema is that of outboxd's own tables
@@ -58,7 +59,11 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 		all.Go(func() { findings[1+i] = cfg.Sinks[i].examine(ctx, &cfg, waiting) })
 	}
 	all.Wait()
-	return slices.Concat(findings...)
+	together := slices.Concat(findings...)
+	for i := range together {
+		together[i].Saw = cfg.Name + together[i].Saw
+	}
+	return together
 }
 
 // runCheck makes one check within the time limit. What prevents it is a finding.

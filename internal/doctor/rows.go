@@ -81,10 +81,14 @@ func checkOldRows(ctx context.Context, d *database) ([]Finding, error) {
 		}
 	}
 	var fresh, failed int
+	ours := ""
+	if o.Rows != "" {
+		ours = " AND (" + o.Rows + ")"
+	}
 	old := func(status string) string {
 		return fmt.Sprintf(`(SELECT count(*) FILTER (WHERE created < now() - interval '%d s') FROM (
-			SELECT %s AS created FROM %s WHERE %s = '%s' LIMIT %d) r)`, int(oldAge.Seconds()),
-			quote(o.Columns.CreatedAt), table, quote(o.Columns.Status), strings.ReplaceAll(status, "'", "''"), oldRowsLook)
+			SELECT %s AS created FROM %s o WHERE %s = '%s'%s LIMIT %d) r)`, int(oldAge.Seconds()),
+			quote(o.Columns.CreatedAt), table, quote(o.Columns.Status), strings.ReplaceAll(status, "'", "''"), ours, oldRowsLook)
 	}
 	err := d.conn.QueryRow(ctx, `SELECT `+old(o.Statuses.New)+`, `+old(o.Statuses.Failed)).Scan(&fresh, &failed)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/shard"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -28,6 +29,10 @@ func checkPublication(_ context.Context, d *database) ([]Finding, error) {
 			"the slot is made after it", "outboxd run or outboxd slot create makes it").withFix(d.createPublication)}, nil
 	case !d.server.PublicationExists:
 		return nil, nil // beside a slot that is an error, and told
+	case d.WAL.Rows != "" && !shard.SameFilter(filter, d.WAL.Rows):
+		return nil, nil // an error, and told
+	case d.WAL.Rows != "":
+		return []Finding{ok("publication", "publication %s publishes the rows of the shard alone", name)}, nil
 	case filter != "" && d.filtersByStatus(filter):
 		return []Finding{ok("publication", "publication %s publishes fresh rows alone: %s", name, filter)}, nil
 	case filter != "":

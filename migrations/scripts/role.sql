@@ -1,5 +1,7 @@
 {{- $role := ident .Role.Name -}}
 {{- $table := ident .TableSchema .Table -}}
+{{- $rows := "" -}}
+{{- if .Role.Rows}}{{$rows = printf " WHERE (%s)" .Role.Rows}}{{end -}}
 -- The role that outboxd runs as, with the rights it needs and no others.
 -- Run this as the owner of {{$table}} (a publication needs that) or as a superuser.
 -- The role also needs a password or a certificate, and a line in pg_hba.conf for this database.
@@ -55,10 +57,10 @@ BEGIN
         RETURN;
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_partitioned_table WHERE partrelid = {{literal $table}}::regclass) THEN
-        CREATE PUBLICATION {{ident .Role.Publication}} FOR TABLE {{$table}}
+        CREATE PUBLICATION {{ident .Role.Publication}} FOR TABLE {{$table}}{{$rows}}
             WITH (publish = 'insert', publish_via_partition_root = true); -- PostgreSQL 13 and later
     ELSE
-        CREATE PUBLICATION {{ident .Role.Publication}} FOR TABLE {{$table}} WITH (publish = 'insert');
+        CREATE PUBLICATION {{ident .Role.Publication}} FOR TABLE {{$table}}{{$rows}} WITH (publish = 'insert');
     END IF;
 END
 $outboxd$;

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/outboxd/outboxd/relay"
+)
+
+// fleet are the instances of one process: one for each shard that it is for. It never changes while they run.
+type fleet []*instance
+
+// run runs all of them until they have stopped. One that ends with an error, which only a person can mend, stops the others too.
+func (f fleet) run(ctx context.Context) error {
+	errs := make([]error, len(f))
+	var all sync.WaitGroup
+	for n, i := range f {
+		all.Go(func() {
+			if errs[n] = stopped(i.log, i.relay.Run(ctx)); errs[n] != nil {
+				errs[n] = f.of(i, errs[n])
+				f.stop()
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (f fleet) stop() {
+	for _, i := range f {
+		i.stop()
+	}
+}
+
+func (f fleet) close() (err error) {
+	for n := len(f) - 1; n >= 0; n-- {
+		err = errors.Join(err, f.of(f[n], f[n].close()))
+	}
+	return err
+}
+
+// of says which shard an error is of, where there are several.
+func (f fleet) of(i *instance, err error) error {
+	if err == nil || len(f) == 1 {
+		return err
+	}
+	return fmt.Errorf("shard %d: %w", i.cfg.Shards.Number, err)
+}
+
+// Ready returns what any of them has against it.
+func (f fleet) Ready() error {
+	var all []error
+	for _, i := range f {
+		all = append(all, f.of(i, i.relay.Ready()))
+	}
+	return errors.Join(all...)
+}
+
+// Status is the only one's; of several, the state of the one that is farthest from streaming, with its reason.
+func (f fleet) Status() relay.Status {
+	var worst relay.Status
+	for n, i := range f {
+		if s := i.relay.Status(); n == 0 || distance[s.State] > distance[worst.State] {
+			worst = s
+			if len(f) > 1 && s.Reason != "" {
+				worst.Reason = fmt.Sprintf("shard %d: %s", i.cfg.Shards.Number, s.Reason)
+			}
+		}
+	}
+	return worst
+}
+
+// distance is how far a state is from streaming.
+var distance = map[relay.State]int{
+	relay.StateActive: 0, relay.StateStandby: 1, relay.StateDraining: 2, relay.StateStopped: 3, relay.StateConnecting: 4,
+}

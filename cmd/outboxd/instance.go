@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/internal/monitor"
+	"github.com/outboxd/outboxd/relay"
+)
+
+// instance is all that delivers one shard of the table, or the whole of one that is not split: nothing of it is another one's.
+type instance struct {
+	cfg    *config.Config
+	relay  *relay.Relay
+	health func() *monitor.Health
+	log    zerolog.Logger
+	stop   func() // asks the relay to stop; may be called again
+	closes []func() error
+}
+
+// instanceOptions are what instances have in common.
+type instanceOptions struct {
+	create, skipBacklog bool
+	registry            *prometheus.Registry
+	out                 io.Writer
+	log                 zerolog.Logger
+}
+
+// openInstance opens the sinks and makes the relay of one shard. The log and the metrics say which one it is, where there are several.
+func openInstance(ctx context.Context, cfg *config.Config, o instanceOptions) (i *instance, err error) {
+	i = &instance{cfg: cfg, log: o.log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, i.close())
+		}
+	}()
+	registry := prometheus.Registerer(o.registry)
+	if cfg.Shard().Split() {
+		i.log = o.log.With().Int("shard", cfg.Shards.Number).Logger()
+		registry = prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.Itoa(cfg.Shards.Number)}, registry)
+	}
+	var name outboxName
+	sinks, err := openSinks(cfg, name.get, o.out, i.log)
+	if err != nil {
+		return i, err
+	}
+	i.closes = append(i.closes, func() error { return closeSinks(ctx, sinks, i.log) })
+	stopTracing, err := traceSinks(ctx, cfg, sinks, i.log)
+	if err != nil {
+		return i, err
+	}
+	i.closesWith(stopTracing)
+	parts, err := relayConfig(cfg, sinks, &name, o.create)
+	if err != nil {
+		return i, err
+	}
+	parts.Log, parts.Registry, parts.SkipBacklog = i.log, registry, o.skipBacklog
+	i.relay = relay.New(parts)
+	i.stop = sync.OnceFunc(i.relay.Stop)
+	health, stopMonitor := startMonitor(ctx, cfg, i.relay, i.log)
+	i.health = health
+	i.closesWith(stopMonitor)
+	return i, nil
+}
+
+func (i *instance) startJanitor(ctx context.Context) error {
+	stop, err := startJanitor(ctx, i.cfg, i.relay, i.log)
+	if err == nil {
+		i.closesWith(stop)
+	}
+	return err
+}
+
+func (i *instance) closesWith(stop func()) {
+	i.closes = append(i.closes, func() error {
+		stop()
+		return nil
+	})
+}
+
+// close ends what was opened, the last first.
+func (i *instance) close() (err error) {
+	for n := len(i.closes) - 1; n >= 0; n-- {
+		err = errors.Join(err, i.closes[n]())
+	}
+	return err
+}
+
+// sharedWriter lets several sinks write to one place, each write whole.
+type sharedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write writes b when nobody else does.
+func (s *sharedWriter) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}

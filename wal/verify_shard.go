@@ -1,0 +1,59 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/shard"
+)
+
+// filterMajor is from where on publications have row filters.
+const filterMajor = 15
+
+// checkFilter makes sure that the publication publishes the rows of the shard and no others. The log that was written under another filter
+// was filtered by that one, so a slot that is there is of no use any more.
+func (v *verifier) checkFilter() {
+	if shard.SameFilter(v.server.RowFilter, v.cfg.Rows) {
+		return
+	}
+	problem := fmt.Sprintf("publication %q publishes other rows than those of this shard (all of them)", v.cfg.Publication)
+	if v.server.RowFilter != "" {
+		problem = fmt.Sprintf("publication %q publishes other rows than those of this shard (those WHERE %s)", v.cfg.Publication, v.server.RowFilter)
+	}
+	mend := "if shards or database.default_tenant were changed, set them back; else stop all instances, ALTER PUBLICATION " + quoteName(v.cfg.Publication) +
+		" SET TABLE " + v.cfg.member()
+	if v.server.Slot != nil {
+		mend += ", and outboxd slot drop: the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"
+	}
+	v.fail(CheckFilter, problem, mend)
+}
+
+// checkLayout looks for slots of instances that share the table out in another way: they would deliver the same rows.
+func (v *verifier) checkLayout(ctx context.Context) error {
+	if len(v.cfg.Others) == 0 {
+		return nil
+	}
+	var slots, schemas []string
+	layouts := map[string]string{}
+	for _, o := range v.cfg.Others {
+		slots, schemas = append(slots, o.Slot), append(schemas, o.Schema)
+		layouts[o.Slot] = o.Layout
+	}
+	rows, err := v.conn.Query(ctx, `SELECT s.slot_name FROM unnest($1::text[], $2::text[]) o(slot, schema)
+		JOIN pg_replication_slots s ON s.slot_name = o.slot AND s.database = current_database()
+		JOIN pg_namespace n ON n.nspname = o.schema ORDER BY 1 LIMIT 1`, slots, schemas)
+	if err != nil {
+		return fmt.Errorf("look for slots of other layouts: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for slots of other layouts: %w", err)
+	}
+	for _, slot := range found {
+		v.fail(CheckLayout, fmt.Sprintf("slot %q is there, of another layout of this table (%s), whose instances deliver the same rows", slot, layouts[slot]),
+			"run with that layout; or leave it as docs/scaling.md says, after which its slots are gone")
+	}
+	return nil
+}
