@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/internal/workload"
+)
+
+const shardsTested = 3
+
+// sharded is a table that is split, with an application that writes to it and a broker.
+type sharded struct {
+	*testing.T
+	url, slot string
+	environ   []string
+	conn      *pgx.Conn
+	producer  *workload.Producer
+	reader    *workload.RedisReader
+}
+
+// newSharded splits a table by tenant or key; nothing runs yet.
+func newSharded(t *testing.T, by string, settings ...string) *sharded {
+	t.Helper()
+	server := testenv.Redis(t)
+	s := &sharded{T: t, url: testenv.Postgres(t).Database(t), slot: fmt.Sprintf("shards_%d", time.Now().UnixNano())}
+	prefix := s.slot
+	destination := map[string]string{"tenant": prefix + ":{tenant}:{topic}", "key": prefix + ":{shard}:{topic}"}[by]
+	s.environ = append([]string{
+		"DATABASE_URL=" + s.url, "REDIS_URL=" + server.URL, "OUTBOXD_DATABASE_SLOT=" + s.slot, fmt.Sprintf("OUTBOXD_SHARDS_COUNT=%d", shardsTested),
+		"OUTBOXD_SHARDS_BY=" + by, "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '" + destination + "'}]}]",
+		"OUTBOXD_HTTP_ADDR=", "OUTBOXD_CHECKPOINT_INTERVAL=100ms", "OUTBOXD_POLL_SWEEP=1s",
+	}, settings...)
+	var err error
+	if s.reader, err = workload.NewRedisReader(server.URL, prefix); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(s.reader.Delete(context.Background()), s.reader.Close()); err != nil { // t.Context is over
+			t.Errorf("remove what arrived: %v", err)
+		}
+	})
+	if s.conn, err = pgx.Connect(t.Context(), s.url); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.conn.Close(context.Background()) })
+	s.child().run("migrate", "up")
+	if s.producer, err = workload.NewProducer(workload.Config{URL: s.url, Tenants: workload.Tenants(12), Rate: 600, Random: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.producer.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *sharded) child(settings ...string) *child {
+	c := &child{t: s.T, path: program(s.T), environ: append(s.environ[:len(s.environ):len(s.environ)], settings...)}
+	s.Cleanup(func() {
+		if s.Failed() {
+			s.Logf("the log of a child %v:\n%s", settings, c.log.String())
+		}
+	})
+	return c
+}
+
+// shard is the process of one shard.
+func (s *sharded) shard(number int) *child { return s.child(fmt.Sprintf("OUTBOXD_SHARDS_NUMBER=%d", number)) }
+
+// load lets the application write until stop is called, and returns when it has written n events.
+func (s *sharded) load(n int64) (stop func()) {
+	s.Helper()
+	ctx, cancel := context.WithCancel(s.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.producer.Run(ctx); err != nil {
+			s.Errorf("the application: %v", err)
+		}
+	})
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	s.Cleanup(stop)
+	before := s.producer.Totals().Committed
+	eventually(s.T, "the application has written", func() bool { return s.producer.Totals().Committed >= before+n })
+	return stop
+}
+
+func (s *sharded) count(sql string, args ...any) (n int) {
+	s.Helper()
+	if err := s.conn.QueryRow(s.Context(), sql, args...).Scan(&n); err != nil {
+		s.Fatalf("%v in %s", err, sql)
+	}
+	return n
+}
+
+// streaming tells whether the shard has adopted its backlog and streams.
+func (s *sharded) streaming(number int) bool {
+	return s.count(fmt.Sprintf(`SELECT count(*) FROM pg_replication_slots s JOIN outboxd_%d_%d.checkpoint c ON c.slot = s.slot_name
+		WHERE s.active AND c.adopt_snapshot IS NULL`, shardsTested, number)) == 1
+}
+
+func (s *sharded) term(number int) int {
+	return s.count(fmt.Sprintf(`SELECT coalesce(max(term), 0) FROM outboxd_%d_%d.lease`, shardsTested, number))
+}
+
+// wantAll waits until everything has arrived once and in order, and each row is marked.
+func (s *sharded) wantAll() {
+	s.Helper()
+	report := waitForAll(s.T, s.producer, s.reader)
+	if !report.OK() {
+		s.Errorf("events were lost, doubled or out of order")
+	}
+	s.Log(report.String())
+	eventually(s.T, "each delivered row is marked", func() bool { return s.count(`SELECT count(*) FROM outbox WHERE status <> 'SENT'`) == 0 })
+}
+
+// Each shard is a process of its own. They share the backlog out, one of them is killed again and again, and the others do not notice.
+func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
+	for _, by := range []string{"tenant", "key"} {
+		t.Run(by, func(t *testing.T) {
+			s := newSharded(t, by)
+			s.load(500)()
+			var all []*child
+			for number := range shardsTested {
+				all = append(all, s.shard(number))
+				all[number].start()
+				defer all[number].kill()
+			}
+			eventually(t, "all shards stream", func() bool { return s.streaming(0) && s.streaming(1) && s.streaming(2) })
+			for number := range shardsTested {
+				if s.term(number) == 0 {
+					t.Errorf("shard %d has no lease", number)
+				}
+			}
+			before := [shardsTested]int{s.term(0), s.term(1), s.term(2)}
+			stop := s.load(300)
+			random := rand.New(rand.NewPCG(1, 1))
+			for range 4 {
+				all[1].dieAfter(time.Duration(random.Int64N(int64(longestLife))))
+				all[1].start()
+			}
+			stop()
+			s.wantAll()
+			if s.term(0) != before[0] || s.term(2) != before[2] {
+				t.Errorf("the shards that were not killed began new sessions: terms %d and %d, before %d and %d", s.term(0), s.term(2), before[0], before[2])
+			}
+			for _, c := range all {
+				c.stop()
+			}
+			s.wantBothSidesUsed()
+		})
+	}
+}
+
+// wantBothSidesUsed makes sure that the test was none of one shard alone.
+func (s *sharded) wantBothSidesUsed() {
+	s.Helper()
+	for number := range shardsTested {
+		if n := s.count(fmt.Sprintf(`SELECT count(*) FROM outboxd_%d_%d.parked`, shardsTested, number)); n != 0 {
+			s.Errorf("shard %d keeps %d parked rows", number, n)
+		}
+		n := s.count(`SELECT count(*) FROM outbox WHERE (hash_record_extended(ROW(tenant_id), 0) & 9223372036854775807) % $1 = $2`, shardsTested, number)
+		if n == 0 {
+			s.Errorf("no row is of shard %d", number)
+		}
+	}
+}
+
+// One process has all shards, with metrics and a status of each. When it dies, another that stands by has them all.
+func TestOneProcessHasAllShardsAndAnotherTakesThemOver(t *testing.T) {
+	addr := freeAddr(t)
+	s := newSharded(t, "tenant", "OUTBOXD_HTTP_ADDR="+addr)
+	first, second := s.child(), s.child("OUTBOXD_HTTP_ADDR=")
+	first.start()
+	defer first.kill()
+	eventually(t, "all shards stream", func() bool { return s.streaming(0) && s.streaming(1) && s.streaming(2) })
+	second.start()
+	defer second.kill()
+	stop := s.load(300)
+	s.wantStatusOfAll("http://" + addr)
+	eventually(t, "the second stands by for all", func() bool {
+		return s.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == shardsTested
+	})
+	before := s.term(0)
+	first.dieAfter(0)
+	eventually(t, "the second has taken over", func() bool { return s.term(0) > before && s.streaming(0) && s.streaming(1) && s.streaming(2) })
+	stop()
+	s.wantAll()
+	second.stop()
+}
+
+func (s *sharded) wantStatusOfAll(base string) {
+	s.Helper()
+	var status shardsReport
+	eventually(s.T, "all shards are ready", func() bool {
+		return json.Unmarshal([]byte(s.get(base+"/status")), &status) == nil && status.Ready
+	})
+	if len(status.Shards) != shardsTested || status.Shards[2].Shard != 2 || !status.Shards[2].Ready {
+		s.Errorf("the status is %+v", status)
+	}
+	if got := s.get(base + "/readyz"); got != "active\n" {
+		s.Errorf("/readyz answers %q", got)
+	}
+	metrics := s.get(base + "/metrics")
+	for number := range shardsTested {
+		if want := fmt.Sprintf(`outboxd_ready{shard="%d"} 1`, number); !strings.Contains(metrics, want) {
+			s.Errorf("/metrics lacks %s", want)
+		}
+	}
+}
+
+func (s *sharded) get(url string) string {
+	s.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return string(body)
+}
