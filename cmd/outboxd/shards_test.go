@@ -34,8 +34,11 @@ type sharded struct {
 // newSharded splits a table by tenant or key; nothing runs yet.
 func newSharded(t *testing.T, by string, settings ...string) *sharded {
 	t.Helper()
-	server := testenv.Redis(t)
-	s := &sharded{T: t, url: testenv.Postgres(t).Database(t), slot: fmt.Sprintf("shards_%d", time.Now().UnixNano())}
+	server, database := testenv.Redis(t), testenv.Postgres(t)
+	if database.Major < 15 { // the first with row filters
+		database = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
+	}
+	s := &sharded{T: t, url: database.Database(t), slot: fmt.Sprintf("shards_%d", time.Now().UnixNano())}
 	prefix := s.slot
 	destination := map[string]string{"tenant": prefix + ":{tenant}:{topic}", "key": prefix + ":{shard}:{topic}"}[by]
 	s.environ = append([]string{
