@@ -125,12 +125,12 @@ func literal(s string) string {
 
 var (
 	casts  = regexp.MustCompile(`::[a-z ]+(\([0-9,]+\))?`)
-	marks  = strings.NewReplacer("(", "", ")", "", `"`, "", "'", "")
+	marks  = strings.NewReplacer("(", "", ")", "", `"`, "", " E'", "", "'", "", `\\`, `\`)
 	spaces = regexp.MustCompile(`\s+`)
 )
 
 // SameFilter tells whether a row filter, as the server prints it, is the condition that [Shard.Rows] has made. The server adds casts, parentheses
-// and line breaks, and leaves out quotes that are not needed.
+// and line breaks, leaves out quotes that are not needed, and doubles backslashes or not.
 func SameFilter(printed, rows string) bool { return bare(printed) == bare(rows) }
 
 func bare(sql string) string {

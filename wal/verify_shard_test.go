@@ -1,0 +1,143 @@
+package wal_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/shard"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// setupSplit has a table whose deciding columns have the types, and a configuration for one of its shards.
+func setupSplit(t *testing.T, by shard.By, partitioned bool, tenantType, defaultTenant string) *fixture {
+	t.Helper()
+	server := testenv.Postgres(t)
+	if server.Major < 15 {
+		server = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
+	}
+	f := setupOn(t, server.Database(t))
+	f.exec(`DROP TABLE outbox`)
+	create := `CREATE TABLE outbox (id uuid, "Tenant" ` + tenantType + `, kind varchar(50), aggregate int, payload text)`
+	if partitioned {
+		create += ` PARTITION BY LIST (kind)`
+	}
+	f.exec(create)
+	if partitioned {
+		f.exec(`CREATE TABLE outbox_rest PARTITION OF outbox DEFAULT`)
+	}
+	f.split(shard.Shard{Count: 3, Number: 1, By: by}, defaultTenant)
+	return f
+}
+
+func (f *fixture) split(s shard.Shard, defaultTenant string) {
+	f.t.Helper()
+	rows, err := s.Rows(shard.Columns{ID: "id", TenantID: "Tenant", AggregateType: "kind", AggregateID: "aggregate", DefaultTenant: defaultTenant}, "")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.cfg.Rows = rows
+}
+
+// checked returns the checks that fail, with their texts.
+func (f *fixture) checked() string {
+	f.t.Helper()
+	_, err := wal.Verify(f.t.Context(), f.Conn, f.cfg)
+	var all []string
+	for _, c := range wal.CheckErrors(err) {
+		all = append(all, string(c.Check)+": "+c.Error())
+	}
+	if err != nil && all == nil {
+		f.t.Fatal(err)
+	}
+	return strings.Join(all, "\n")
+}
+
+func TestPublicationOfAShardIsMadeWithItsFilterAndKnownByIt(t *testing.T) {
+	for _, c := range []struct {
+		by                        shard.By
+		partitioned               bool
+		tenantType, defaultTenant string
+	}{
+		{shard.Tenant, false, "text", ""},
+		{shard.Key, false, "varchar(30)", `o'n\e "two" (three)::text`},
+		{shard.Key, true, "text", "acme"},
+		{shard.Tenant, true, "uuid", "018f0000-0000-7000-8000-00000000000a"},
+		{shard.Key, false, "bigint", "17"},
+		{shard.Tenant, false, "char(20)", "acme"},
+		{shard.Tenant, false, `text COLLATE "C"`, "acme"},
+	} {
+		f := setupSplit(t, c.by, c.partitioned, c.tenantType, c.defaultTenant)
+		if _, err := wal.Setup(t.Context(), f.Conn, f.cfg); err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		if failed := f.checked(); failed != "" {
+			t.Errorf("%+v: %s", c, failed)
+		}
+	}
+}
+
+func TestPublicationOfOtherRowsIsRefused(t *testing.T) {
+	f := setupSplit(t, shard.Tenant, false, "text", "acme")
+	f.exec(`CREATE PUBLICATION outboxd FOR TABLE outbox WITH (publish = 'insert')`)
+	if failed := f.checked(); !strings.HasPrefix(failed, "row_filter: ") || !strings.Contains(failed, "(all of them)") ||
+		!strings.Contains(failed, `SET TABLE "public"."outbox" WHERE (`+f.cfg.Rows) || strings.Contains(failed, "slot drop") {
+		t.Errorf("without a filter: %q", failed)
+	}
+	f.exec(`DROP PUBLICATION outboxd`)
+	if _, err := wal.Setup(t.Context(), f.Conn, f.cfg); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(){
+		"another number": func() { f.split(shard.Shard{Count: 3, Number: 2, By: shard.Tenant}, "acme") },
+		"another count":  func() { f.split(shard.Shard{Count: 4, Number: 1, By: shard.Tenant}, "acme") },
+		"by key":         func() { f.split(shard.Shard{Count: 3, Number: 1, By: shard.Key}, "acme") },
+		"another tenant": func() { f.split(shard.Shard{Count: 3, Number: 1, By: shard.Tenant}, "globex") },
+	} {
+		change()
+		if failed := f.checked(); !strings.HasPrefix(failed, "row_filter: ") || !strings.Contains(failed, "outboxd slot drop") {
+			t.Errorf("%s: %q", what, failed)
+		}
+	}
+	f.exec(`ALTER PUBLICATION outboxd DROP TABLE outbox`)
+	if failed := f.checked(); !strings.Contains(failed, `ADD TABLE "public"."outbox" WHERE (`) {
+		t.Errorf("without the table: %q", failed)
+	}
+}
+
+func TestColumnsThatNoFilterTakesAreRefusedWithTheMend(t *testing.T) {
+	f := setupSplit(t, shard.Tenant, false, "text", "")
+	f.exec(`CREATE TYPE tier AS ENUM ('a', 'b')`)
+	f.exec(`ALTER TABLE outbox ALTER "Tenant" TYPE tier USING 'a'`)
+	_, err := wal.Setup(t.Context(), f.Conn, f.cfg)
+	if failed := wal.CheckErrors(err); len(failed) != 1 || failed[0].Check != wal.CheckFilter || !strings.Contains(failed[0].Mend, "types and collations of PostgreSQL's own") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestInstanceOfAnotherLayoutIsRefused(t *testing.T) {
+	f := setupSplit(t, shard.Tenant, false, "text", "")
+	other := f.cfg.Slot + "_2_1"
+	f.cfg.Others = []wal.Names{{Slot: "nobody_2_0", Schema: "own_2_0", Layout: "shards.count: 2"}, {Slot: other, Schema: "own_2_1", Layout: "shards.count: 2"}}
+	f.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, other)
+	if failed := f.checked(); failed != "" {
+		t.Errorf("a slot of that name without outboxd's tables: %s", failed)
+	}
+	f.exec(`CREATE SCHEMA own_2_1`)
+	if failed := f.checked(); !strings.HasPrefix(failed, "layout: slot ") || !strings.Contains(failed, other) || !strings.Contains(failed, "shards.count: 2") {
+		t.Errorf("another layout is there: %q", failed)
+	}
+	f.exec(`SELECT pg_drop_replication_slot($1)`, other)
+	if failed := f.checked(); failed != "" {
+		t.Errorf("the other layout is gone: %s", failed)
+	}
+}
+
+func TestServerWithoutRowFiltersIsRefusedForAShard(t *testing.T) {
+	f := setupOn(t, testenv.NewPostgres(t, testenv.PostgresOptions{Version: 12}).Database(t))
+	f.cfg.Rows = "true"
+	if failed := f.checked(); !strings.HasPrefix(failed, "server_version: ") || !strings.Contains(failed, "15 and later") {
+		t.Errorf("got %q", failed)
+	}
+}
