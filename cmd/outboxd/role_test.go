@@ -38,9 +38,9 @@ func oddly(sql string) string {
 }
 
 // newOddOperator makes the odd table and a role with no other rights than what migrate sql --role prints, by which outboxd then connects.
-func newOddOperator(t *testing.T) *operator {
-	o := newOperator(t, "OUTBOXD_SINKS_REDIS_MAX_MESSAGE_BYTES=64KiB", "OUTBOXD_POLL_MAX_ATTEMPTS=1", "OUTBOXD_DATABASE_PUBLICATION=Pub \"x\"'; --",
-		"OUTBOXD_DATABASE_SCHEMA="+oddOwn, "OUTBOXD_DATABASE_TABLE="+quoted(oddSchema, oddTable))
+func newOddOperator(t *testing.T, settings ...string) *operator {
+	o := newOperator(t, append(settings, "OUTBOXD_SINKS_REDIS_MAX_MESSAGE_BYTES=64KiB", "OUTBOXD_POLL_MAX_ATTEMPTS=1", "OUTBOXD_DATABASE_PUBLICATION=Pub \"x\"'; --",
+		"OUTBOXD_DATABASE_SCHEMA="+oddOwn, "OUTBOXD_DATABASE_TABLE="+quoted(oddSchema, oddTable))...)
 	for name, column := range oddColumns {
 		o.environ = append(o.environ, "OUTBOXD_DATABASE_COLUMNS_"+strings.ToUpper(name)+"="+column)
 	}

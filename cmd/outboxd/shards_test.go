@@ -8,6 +8,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +82,9 @@ func (s *sharded) child(settings ...string) *child {
 }
 
 // shard is the process of one shard.
-func (s *sharded) shard(number int) *child { return s.child(fmt.Sprintf("OUTBOXD_SHARDS_NUMBER=%d", number)) }
+func (s *sharded) shard(number int) *child {
+	return s.child(fmt.Sprintf("OUTBOXD_SHARDS_NUMBER=%d", number))
+}
 
 // load lets the application write until stop is called, and returns when it has written n events.
 func (s *sharded) load(n int64) (stop func()) {
@@ -239,4 +243,90 @@ func (s *sharded) get(url string) string {
 		s.Fatal(err)
 	}
 	return string(body)
+}
+
+func TestTheLeastRoleRunsShardsOfATableWhoseNamesNeedQuotes(t *testing.T) {
+	if testenv.Postgres(t).Major < 15 {
+		return // no row filters there
+	}
+	o := newOddOperator(t, "OUTBOXD_SHARDS_COUNT=2", "OUTBOXD_SHARDS_BY=key", `OUTBOXD_DATABASE_DEFAULT_TENANT=o'n\e`)
+	o.environ = append(o.environ, "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+o.prefix+":{shard}'}]}]")
+	o.insertOddly("old", 20, 1)
+	o.process = exec.Command(o.path, "run")
+	o.process.Env, o.process.Stderr = o.environ, &o.log
+	if err := o.process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "older rows are delivered", func() bool { return o.oddStatus("old", "SENT") == 20 })
+	o.insertOddly("acme", 20, 1)
+	eventually(t, "fresh rows are delivered", func() bool { return o.oddStatus("acme", "SENT") == 20 })
+	both := append(o.stream("0"), o.stream("1")...)
+	if slices.Sort(both); len(both) != 40 || len(slices.Compact(both)) != 40 || len(o.stream("0")) == 0 || len(o.stream("1")) == 0 {
+		t.Errorf("shards 0 and 1 delivered %d and %d events", len(o.stream("0")), len(o.stream("1")))
+	}
+	o.want("doctor", "0 errors, ", "shard 1: publication", "publishes the rows of the shard alone")
+	if _, said := o.run(exitUsage, "events", "list"); !strings.Contains(said, "looks at one shard at a time: name it with --set shards.number=K, 0 to 1") {
+		t.Errorf("events list says %s", said)
+	}
+	o.want("events replay --tenant acme --yes --set shards.number=0", "parked for replay: ")
+	eventually(t, "those of the shard are delivered again", func() bool { return replays(o.stream("0")) > 0 && o.count(parkedOddly(0)) == 0 })
+	if again := replays(o.stream("0")); again >= 20 || replays(o.stream("1")) != 0 {
+		t.Errorf("shard 0 delivered %d again, shard 1 %d", again, replays(o.stream("1")))
+	}
+	_, said := o.run(exitFailure, append([]string{"events", "replay", "--yes", "--set", "shards.number=1"}, strings.TrimSuffix(o.stream("0")[0], "+"))...)
+	if !strings.Contains(said, "is in shard 1 of the outbox table, so nothing was replayed") {
+		t.Errorf("a replay of another shard's event says %s", said)
+	}
+	o.exec(oddly(`UPDATE {outbox} SET {created_at} = now() - interval '30 days'`))
+	o.want("cleanup --yes --set shards.number=0", "deleted ")
+	if left := o.oddStatus("acme", "SENT") + o.oddStatus("old", "SENT"); left != len(o.stream("1")) {
+		t.Errorf("a cleanup of shard 0 left %d rows, and %d are of shard 1", left, len(o.stream("1")))
+	}
+	o.stop()
+	o.want("slot drop --yes", "shard 0 of 2", "shard 1 of 2", "dropped slot")
+}
+
+func parkedOddly(number int) string {
+	return `SELECT count(*) FROM ` + quoted(fmt.Sprintf("%s_2_%d", oddOwn, number), "parked")
+}
+
+// replays is how many entries of a stream are replays.
+func replays(ids []string) (n int) {
+	for _, id := range ids {
+		if strings.HasSuffix(id, "+") {
+			n++
+		}
+	}
+	return n
+}
+
+// What would deliver rows twice, or not at all, ends outboxd at once, with the mend.
+func TestRunRefusesAnotherLayoutAndAnotherFilter(t *testing.T) {
+	s := newSharded(t, "tenant")
+	c := s.child()
+	c.start()
+	defer c.kill()
+	eventually(t, "all shards stream", func() bool { return s.streaming(0) && s.streaming(1) && s.streaming(2) })
+	for _, other := range []struct{ settings, want string }{
+		{"OUTBOXD_SHARDS_COUNT=1", "of another layout of this table (shards.count: 3), whose instances deliver the same rows"},
+		{"OUTBOXD_SHARDS_COUNT=2", "of another layout of this table (shards.count: 3), whose instances deliver the same rows"},
+	} {
+		refused := s.child(other.settings)
+		refused.run("migrate", "up")
+		s.wantRefused(refused, other.want)
+	}
+	c.stop()
+	s.wantRefused(s.child("OUTBOXD_DATABASE_DEFAULT_TENANT=acme"), "publishes other rows than those of this shard")
+}
+
+func (s *sharded) wantRefused(c *child, want string) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), killPatience)
+	defer cancel()
+	run := exec.CommandContext(ctx, c.path, "run")
+	run.Env = c.environ
+	said, err := run.CombinedOutput()
+	if err == nil || ctx.Err() != nil || !strings.Contains(string(said), want) {
+		s.Errorf("outboxd run ends with %v, want one that says %q:\n%s", err, want, said)
+	}
 }
