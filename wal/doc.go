@@ -55,7 +55,7 @@
 // 12 to 18 are tested; older ones are refused, newer ones get a warning.
 //
 //	13  partitioned tables, wal_status and safe_wal_size of a slot
-//	15  row filters (a warning) and column lists (checked), another syntax to create slots
+//	15  row filters (a warning, and checked for a shard of a table) and column lists (checked), another syntax to create slots
 //	16  conflicting slots
 //	17  failover slots, invalidation_reason, inactive_since
 //	18  a missing publication is a warning in the stream, which is [ErrPublicationMissing] here; before, the server sends an error

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/workload"
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -47,30 +48,42 @@ func (v *verifier) table(ctx context.Context) (t workload.LoadTable, err error) 
 
 // inspect looks whether transactions may be prepared, and whether outboxd runs.
 func (v *verifier) inspect(ctx context.Context) (prepared bool, err error) {
-	var streaming *bool
-	err = v.conn.QueryRow(ctx, `SELECT current_setting('max_prepared_transactions')::int > 0,
-		(SELECT active FROM pg_replication_slots WHERE slot_name = $1)`, v.cfg.Database.Slot).Scan(&prepared, &streaming)
-	if err != nil {
-		return false, fmt.Errorf("ask PostgreSQL about itself: %w", err)
+	for _, part := range v.cfg.Split() {
+		slot := part.Database.Slot
+		var streaming *bool
+		err = v.conn.QueryRow(ctx, `SELECT current_setting('max_prepared_transactions')::int > 0,
+			(SELECT active FROM pg_replication_slots WHERE slot_name = $1)`, slot).Scan(&prepared, &streaming)
+		if err != nil {
+			return false, fmt.Errorf("ask PostgreSQL about itself: %w", err)
+		}
+		switch {
+		case streaming == nil:
+			v.notes = append(v.notes, "there is no slot "+slot+": outboxd has not run yet, or not with this configuration")
+		case !*streaming:
+			v.notes = append(v.notes, "nobody streams from slot "+slot+": outboxd is not running")
+		}
 	}
 	if !prepared {
 		v.notes = append(v.notes, "no prepared transactions: max_prepared_transactions is 0")
 	}
-	switch {
-	case streaming == nil:
-		v.notes = append(v.notes, "there is no slot "+v.cfg.Database.Slot+": outboxd has not run yet, or not with this configuration")
-	case !*streaming:
-		v.notes = append(v.notes, "nobody streams from slot "+v.cfg.Database.Slot+": outboxd is not running")
-	}
 	return prepared, nil
 }
 
-// explainMissing adds to the examples of missing events what outboxd's own table says of them.
+// explainMissing adds to the examples of missing events what outboxd's own tables say of them.
 func (v *verifier) explainMissing(ctx context.Context, missing *workload.Finding) error {
+	for _, part := range v.cfg.Split() {
+		if err := v.explainParked(ctx, part, missing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) explainParked(ctx context.Context, part *config.Config, missing *workload.Finding) error {
 	if len(missing.Examples) == 0 {
 		return nil
 	}
-	parked := pgx.Identifier{v.cfg.Database.Schema, "parked"}.Sanitize()
+	parked := pgx.Identifier{part.Database.Schema, "parked"}.Sanitize()
 	var there bool
 	err := v.conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, parked).Scan(&there)
 	if err != nil {
@@ -83,7 +96,7 @@ func (v *verifier) explainMissing(ctx context.Context, missing *workload.Finding
 		e := &missing.Examples[i]
 		var state, reason string
 		err := v.conn.QueryRow(ctx, `SELECT state, coalesce(reason, '') FROM `+parked+` WHERE slot = $1 AND id = $2 AND state IN ('waiting', 'dead', 'skipped')
-			ORDER BY state LIMIT 1`, v.cfg.Database.Slot, e.ID).Scan(&state, &reason)
+			ORDER BY state LIMIT 1`, part.Database.Slot, e.ID).Scan(&state, &reason)
 		if errors.Is(err, pgx.ErrNoRows) {
 			continue
 		}

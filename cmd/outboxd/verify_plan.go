@@ -18,6 +18,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/shard"
 )
 
 // verifier is everything that one verify is made of.
@@ -68,6 +69,9 @@ func newVerifier(a *app, o verifyOptions, cfg *config.Config) (*verifier, error)
 	}
 	if cfg.Format != "raw" {
 		return nil, fmt.Errorf("format is %s, and verify reads raw alone: let it and outboxd run with format: raw, on a test system for instance", cfg.Format)
+	}
+	if cfg.Shard().Split() && cfg.Shard().By == shard.Key {
+		return nil, errors.New("with shards.by: key only PostgreSQL knows to which shard an event belongs, and verify not where it goes: verify works with shards.by: tenant, or without shards")
 	}
 	if err := v.route(); err != nil {
 		return nil, err
