@@ -69,7 +69,9 @@ type target struct {
 }
 
 // New checks the rules and returns their router, for a table that is not split. kinds are the sinks that exist, by name. The error names every fault.
-func New(rules []Rule, kinds map[string]Kind) (*Router, error) { return NewShard(rules, kinds, Shard{}) }
+func New(rules []Rule, kinds map[string]Kind) (*Router, error) {
+	return NewShard(rules, kinds, Shard{})
+}
 
 // NewShard is [New] for one shard of the table. It refuses rules that would let two shards write to one destination.
 func NewShard(rules []Rule, kinds map[string]Kind, of Shard) (*Router, error) {
