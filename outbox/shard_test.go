@@ -73,6 +73,7 @@ func (f *fixture) look(t *outbox.Table, all []string) map[string][]string {
 
 func TestNothingThatLooksThroughTheTableSeesRowsOfAnotherShard(t *testing.T) {
 	f := setupSplit(t)
+	f.checkKeys()
 	all := f.texts(`SELECT id::text FROM outbox ORDER BY id`)
 	whole := f.look(f.describe(outbox.Config{DefaultTenant: "tenant1"}), all)
 	for _, by := range []shard.By{shard.Tenant, shard.Key} {
@@ -99,21 +100,22 @@ func TestNothingThatLooksThroughTheTableSeesRowsOfAnotherShard(t *testing.T) {
 	}
 }
 
-func TestEveryRowIsInOneShardAndAKeyInOne(t *testing.T) {
-	f := setupSplit(t)
+// checkKeys makes sure that every row is in one shard, and all rows of a key in the same.
+func (f *fixture) checkKeys() {
+	f.Helper()
 	for _, by := range []shard.By{shard.Tenant, shard.Key} {
 		shardOf := map[string]int{}
 		for number := range 3 {
 			_, own := f.ours(shard.Shard{Count: 3, Number: number, By: by})
 			for _, id := range own {
 				if other, twice := shardOf[id]; twice {
-					t.Errorf("%s: row %s is in shards %d and %d", by, id, other, number)
+					f.Errorf("%s: row %s is in shards %d and %d", by, id, other, number)
 				}
 				shardOf[id] = number
 			}
 		}
 		if len(shardOf) != 500 {
-			t.Errorf("%s: %d of 500 rows are in a shard", by, len(shardOf))
+			f.Errorf("%s: %d of 500 rows are in a shard", by, len(shardOf))
 		}
 		key := `coalesce(tenant_id, 'tenant1')`
 		if by == shard.Key {
@@ -123,10 +125,10 @@ func TestEveryRowIsInOneShardAndAKeyInOne(t *testing.T) {
 		for _, line := range f.texts(`SELECT id || ' ' || ` + key + ` FROM outbox`) {
 			var id, key string
 			if _, err := fmt.Sscan(line, &id, &key); err != nil {
-				t.Fatal(err)
+				f.Fatal(err)
 			}
 			if other, seen := last[key]; seen && other != shardOf[id] {
-				t.Errorf("%s: key %s is in shards %d and %d", by, key, other, shardOf[id])
+				f.Errorf("%s: key %s is in shards %d and %d", by, key, other, shardOf[id])
 			}
 			last[key] = shardOf[id]
 		}

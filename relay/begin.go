@@ -37,6 +37,9 @@ func (s *session) begin(patient context.Context, found bool) error {
 	if err != nil {
 		return err
 	}
+	if err := wal.NoOtherLayout(ctx, s.control, cfg.WAL); err != nil {
+		return errors.Join(err, slot.Close(), wal.DropSlot(ctx, s.control, cfg.WAL.Slot))
+	}
 	snapshot, err := s.beginRecord(ctx, slot, server, found)
 	if err := errors.Join(err, slot.Close()); err != nil {
 		return err

@@ -41,6 +41,7 @@ var ErrUnrouted = errors.New("no route matches: add one that does, or drop such 
 // Router applies rules to events. It is not safe for concurrent use: it remembers what it found.
 type Router struct {
 	rules      []rule
+	bySink     map[string][]*target
 	byType     bool // a template names the aggregate type
 	remembered cache
 	keyBuf     []byte
@@ -139,12 +140,13 @@ func newTarget(place string, to Target, kinds map[string]Kind) (target, error) {
 
 // connect tells each target what the others of its sink mean to it.
 func (r *Router) connect() {
-	separators, targets := map[string][]string{}, map[string][]*target{}
+	separators := map[string][]string{}
+	r.bySink = map[string][]*target{}
 	for _, one := range r.rules {
 		for i := range one.targets {
 			t := &one.targets[i]
 			separators[t.sink] = append(separators[t.sink], t.template.separators()...)
-			targets[t.sink] = append(targets[t.sink], t)
+			r.bySink[t.sink] = append(r.bySink[t.sink], t)
 			r.byType = r.byType || t.template.uses(aggregateType)
 		}
 	}
@@ -152,7 +154,7 @@ func (r *Router) connect() {
 		for i := range one.targets {
 			t := &one.targets[i]
 			t.separators = slices.Compact(slices.Sorted(slices.Values(separators[t.sink])))
-			t.others = targets[t.sink]
+			t.others = r.bySink[t.sink]
 		}
 	}
 }

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,16 @@ func (s Shard) claim(t *target, of *rule) error {
 		t.owner = string(of.tenant)
 	}
 	return nil
+}
+
+// Beside lets the router also refuse names that another shard could make by the routes of another router.
+func (r *Router) Beside(routes *Router) {
+	for _, one := range r.rules {
+		for i := range one.targets {
+			t := &one.targets[i]
+			t.others = slices.Concat(t.others, routes.bySink[t.sink])
+		}
+	}
 }
 
 // sharedFault says why a name of the target, made for the event, could also be a name that another shard makes; empty when it could not. Each

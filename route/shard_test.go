@@ -78,6 +78,23 @@ func TestNameThatAnotherShardCouldMakeIsRejected(t *testing.T) {
 	}
 }
 
+func TestNameThatAnotherShardMakesByTheRoutesIsRejectedBesideThem(t *testing.T) {
+	of := Shard{Count: 2, ByTenant: true}
+	routes, err := NewShard([]Rule{{To: to("redis", "{tenant}:{topic}")}}, allKinds, of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewShard([]Rule{{To: to("redis", "{topic}:{tenant}")}}, allKinds, of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Beside(routes)
+	if found, err := r.Route(eventOf("acme", "beta", "")); err == nil {
+		t.Errorf("it goes to %v, where the routes send tenant beta", found)
+	}
+	wantDestinations(t, r, eventOf("acme", "acme", ""), Destination{"redis", "acme:acme"})
+}
+
 // FuzzTwoShardsNeverMakeOneName takes two templates of one sink and two events of different tenants, in different shards.
 func FuzzTwoShardsNeverMakeOneName(f *testing.F) {
 	f.Add(true, "{topic}:{tenant}", "{tenant}:{topic}", "x", "b", "c", "x")

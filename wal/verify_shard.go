@@ -2,6 +2,7 @@ package wal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,16 @@ func (v *verifier) checkFilter() {
 		mend += ", and outboxd slot drop: the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"
 	}
 	v.fail(CheckFilter, problem, mend)
+}
+
+// NoOtherLayout looks once more for instances of other layouts, when the slot was just made: of two that begin at the same time one at least sees
+// the other. Its error is a [CheckError].
+func NoOtherLayout(ctx context.Context, conn *pgx.Conn, cfg Config) error {
+	v := &verifier{conn: conn, cfg: cfg, server: &Server{}}
+	if err := v.checkLayout(ctx); err != nil {
+		return err
+	}
+	return errors.Join(v.problems...)
 }
 
 // checkLayout looks for slots of instances that share the table out in another way: they would deliver the same rows.

@@ -66,8 +66,9 @@ func newReplayer(
 
 // replayRouter is the configured one, or one that sends everything to the given places.
 func replayRouter(cfg *config.Config, to []config.Target) (*route.Router, error) {
-	if len(to) == 0 {
-		return cfg.Router()
+	configured, err := cfg.Router()
+	if err != nil || len(to) == 0 {
+		return configured, err
 	}
 	other := *cfg
 	for _, t := range to {
@@ -84,6 +85,7 @@ func replayRouter(cfg *config.Config, to []config.Target) (*route.Router, error)
 	if err != nil {
 		return nil, fmt.Errorf("--to: %w", err)
 	}
+	router.Beside(configured)
 	return router, nil
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/shard"
 )
 
 const shardsTested = 3
@@ -116,8 +117,12 @@ func (s *sharded) count(sql string, args ...any) (n int) {
 
 // streaming tells whether the shard has adopted its backlog and streams.
 func (s *sharded) streaming(number int) bool {
-	return s.count(fmt.Sprintf(`SELECT count(*) FROM pg_replication_slots s JOIN outboxd_%d_%d.checkpoint c ON c.slot = s.slot_name
-		WHERE s.active AND c.adopt_snapshot IS NULL`, shardsTested, number)) == 1
+	return s.streamingOf(shard.Shard{Count: shardsTested, Number: number})
+}
+
+func (s *sharded) streamingOf(one shard.Shard) bool {
+	return s.count(`SELECT count(*) FROM pg_replication_slots s JOIN `+one.Name("outboxd")+`.checkpoint c ON c.slot = s.slot_name
+		WHERE s.slot_name = $1 AND s.active AND c.adopt_snapshot IS NULL`, one.Name(s.slot)) == 1
 }
 
 func (s *sharded) term(number int) int {
@@ -156,7 +161,7 @@ func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
 			before := [shardsTested]int{s.term(0), s.term(1), s.term(2)}
 			stop := s.load(300)
 			random := rand.New(rand.NewPCG(1, 1))
-			for range 4 {
+			for range 3 {
 				all[1].dieAfter(time.Duration(random.Int64N(int64(longestLife))))
 				all[1].start()
 			}
@@ -328,5 +333,45 @@ func (s *sharded) wantRefused(c *child, want string) {
 	said, err := run.CombinedOutput()
 	if err == nil || ctx.Err() != nil || !strings.Contains(string(said), want) {
 		s.Errorf("outboxd run ends with %v, want one that says %q:\n%s", err, want, said)
+	}
+}
+
+// The steps of docs/scaling.md: from one instance to three shards, and from three to two.
+func TestTableIsSplitAnewWhileItsWritersPause(t *testing.T) {
+	for onSent, counts := range map[string][]int{"mark": {1, 3}, "keep": {3, 2}} {
+		t.Run(onSent, func(t *testing.T) {
+			s := newSharded(t, "tenant", "OUTBOXD_ON_SENT="+onSent)
+			for n, count := range counts {
+				c := s.child(fmt.Sprintf("OUTBOXD_SHARDS_COUNT=%d", count))
+				c.run("migrate", "up")
+				args := []string{"run"}
+				if onSent == "keep" && n > 0 {
+					args = append(args, "--skip-backlog")
+				}
+				c.process = c.command(args...)
+				if err := c.process.Start(); err != nil {
+					t.Fatal(err)
+				}
+				defer c.kill()
+				eventually(t, "all shards stream", func() bool {
+					for number := range count {
+						if !s.streamingOf(shard.Shard{Count: count, Number: number}) {
+							return false
+						}
+					}
+					return true
+				})
+				s.load(200)()
+				if report := waitForAll(t, s.producer, s.reader); !report.OK() {
+					t.Fatalf("%d shards: events were lost, doubled or out of order: %s", count, report.String())
+				}
+				c.stop()
+				if !strings.Contains(c.log.String(), "stopped; everything received was delivered and confirmed") {
+					t.Errorf("%d shards did not stop in order", count)
+				}
+				c.run("slot", "drop", "--yes")
+				c.run("migrate", "down", "--yes")
+			}
+		})
 	}
 }
