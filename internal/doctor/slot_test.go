@@ -43,6 +43,12 @@ func TestWhatAPublicationLeavesOutIsFound(t *testing.T) {
 	r.want("publication", OK, "fresh rows alone", "")
 	r.exec(`ALTER PUBLICATION outboxd SET TABLE outbox (id, topic)`)
 	r.want("publication", Error, "does not publish column", `SET TABLE "public"."outbox"`)
+
+	r.cfg.WAL.Rows = `(hash_record_extended(ROW("tenant_id"), 0) & 9223372036854775807) % 2 = 0`
+	r.exec(`ALTER PUBLICATION outboxd SET TABLE outbox WHERE (` + r.cfg.WAL.Rows + `)`)
+	r.want("publication", OK, "publishes the rows of the shard alone", "")
+	r.exec(`ALTER PUBLICATION outboxd SET TABLE outbox`)
+	r.want("row_filter", Error, "publishes other rows than those of this shard (all of them)", "and outboxd slot drop")
 }
 
 func TestWhatIsNotThereYetIsFoundWithTheCommandThatMakesIt(t *testing.T) {
