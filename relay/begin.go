@@ -53,12 +53,7 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 	source := s.relay.cfg.WAL
 	source.Create = true
 	server, err := wal.Verify(ctx, s.control, source)
-	for _, failed := range wal.CheckErrors(err) {
-		if failed.Check == wal.CheckSlotLost {
-			err = nil // it is dropped now
-		}
-	}
-	if err != nil {
+	if err := hindering(err); err != nil {
 		return nil, err
 	}
 	for _, warning := range server.Warnings {
@@ -73,6 +68,21 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 		return nil, err
 	}
 	return server, nil
+}
+
+// hindering is what of err keeps a new slot from being made. A lost slot does not, it is dropped now, nor does a publication that is missing beside
+// it, which is made. Rows of another shard, or a second layout, would be delivered twice by a new slot as by the old one.
+func hindering(err error) error {
+	if !failsCheck(err, wal.CheckSlotLost) {
+		return err
+	}
+	var left []error
+	for _, failed := range wal.CheckErrors(err) {
+		if failed.Check == wal.CheckFilter || failed.Check == wal.CheckLayout {
+			left = append(left, failed)
+		}
+	}
+	return errors.Join(left...)
 }
 
 // beginRecord begins an epoch at the new slot.

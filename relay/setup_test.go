@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/wal"
 )
 
 func TestWrongSettingEndsTheFirstSession(t *testing.T) {
@@ -53,6 +54,29 @@ func TestFirstSlotWaitsForTheTransactionsThatAreOpen(t *testing.T) {
 	r.eventually("it is active", func() bool { return run.Status().State == relay.StateActive })
 	r.insert("acme", 0, 1, 1)
 	r.eventually("the event", func() bool { return r.length("acme:orders") == 1 })
+}
+
+// Each of two instances looks for the other before either has made its slot.
+func TestLayoutsThatStartAtTheSameTimeDoNotBothRun(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	other := wal.Names{Slot: r.cfg.WAL.Slot + "_2t_1", Schema: "outboxd_2t_1", Layout: "shards.count: 2"}
+	r.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, other.Slot)
+	open := r.begin(`SELECT txid_current()`) // a new slot waits for it
+	run := r.start(func(c *relay.Config) { c.WAL.Others = []wal.Names{other} })
+	r.eventually("the slot is being made", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%' AND state = 'active'
+			AND query LIKE '%' || $1 || '%'`, r.cfg.WAL.Slot) == 1
+	})
+	r.exec(`CREATE SCHEMA outboxd_2t_1`) // now the other one is there
+	r.commit(open)
+	<-run.done
+	if failed := wal.CheckErrors(run.err); len(failed) != 1 || failed[0].Check != wal.CheckLayout {
+		t.Errorf("Run returned %v, want the check of the layout", run.err)
+	}
+	if n := r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.WAL.Slot); n != 0 {
+		t.Error("its own slot is left, which keeps the other layout from running")
+	}
 }
 
 // Limits that a role or a database has for its ordinary work end neither a slot that is being made nor connections that wait.
