@@ -9,7 +9,9 @@ import (
 )
 
 func TestLostSlotHidesNeitherAForeignFilterNorAnotherLayout(t *testing.T) {
-	failed := func(check wal.Check) error { return &wal.CheckError{Check: check, Problem: string(check), Mend: "mend it"} }
+	failed := func(check wal.Check) error {
+		return &wal.CheckError{Check: check, Problem: string(check), Mend: "mend it"}
+	}
 	lost, publication := failed(wal.CheckSlotLost), failed(wal.CheckPublication)
 	for _, c := range []struct {
 		err      error

@@ -4,8 +4,8 @@
 // # The layout
 //
 // A table that is split has a layout: how many shards there are, and whether the tenant or the key says to which one a row belongs. Each shard has
-// a slot, a publication and a schema of its own, whose names end in both numbers ("outboxd_4_0"), so that the names of two layouts of
-// different size never meet. A table that is not split has the names as they are configured.
+// a slot, a publication and a schema of its own, whose names end in all of that ("outboxd_4t_0" by tenant, "outboxd_4k_0" by key), so that
+// the names of two layouts never meet. A table that is not split has the names as they are configured.
 //
 // # The rows of a shard
 //

@@ -40,25 +40,43 @@ type Columns struct {
 // Split tells whether the table has more than one shard.
 func (s Shard) Split() bool { return s.Count > 1 }
 
-// Name is what the shard calls its own that is called base where the table is not split.
+// Name is what the shard calls its own that is called base where the table is not split. What decides is in it, as the count is: by the other one
+// the shard has other rows.
 func (s Shard) Name(base string) string {
 	if !s.Split() {
 		return base
 	}
-	return base + "_" + strconv.Itoa(s.Count) + "_" + strconv.Itoa(s.Number)
+	by := "t"
+	if s.By == Key {
+		by = "k"
+	}
+	return base + "_" + strconv.Itoa(s.Count) + by + "_" + strconv.Itoa(s.Number)
 }
 
-// OfOtherLayouts returns the shards of all layouts of other sizes. The instances of one of them would deliver the rows of the shard once more.
+// OfOtherLayouts returns the shards of all other layouts. The instances of one of them would deliver the rows of the shard once more.
 func (s Shard) OfOtherLayouts() []Shard {
 	var others []Shard
-	for count := 1; count <= Most; count++ {
-		for number := range count {
-			if count != max(1, s.Count) {
-				others = append(others, Shard{Count: count, Number: number, By: s.By})
+	if s.Split() {
+		others = append(others, Shard{})
+	}
+	for count := 2; count <= Most; count++ {
+		for _, by := range []By{Tenant, Key} {
+			for number := range count {
+				if count != s.Count || by != s.By {
+					others = append(others, Shard{Count: count, Number: number, By: by})
+				}
 			}
 		}
 	}
 	return others
+}
+
+// Layout names the layout for people, as it is configured.
+func (s Shard) Layout() string {
+	if !s.Split() {
+		return "shards.count: 1"
+	}
+	return fmt.Sprintf("shards.count: %d, shards.by: %s", s.Count, s.By)
 }
 
 // LongestName is the longest that a name of base can become in the shard's layout.

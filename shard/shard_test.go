@@ -73,9 +73,13 @@ END), (0)::bigint) & '9223372036854775807'::bigint) % (3)::bigint) = 1)`
 
 func TestNamesOfLayoutsNeverMeet(t *testing.T) {
 	seen := map[string]Shard{}
-	for count := 1; count <= Most; count++ {
-		for number := range count {
-			s := Shard{Count: count, Number: number}
+	for _, one := range []Shard{{Count: 1, By: Tenant}, {Count: 4, Number: 1, By: Tenant}, {Count: 4, Number: 3, By: Key}} {
+		clear(seen)
+		for number := range one.Count {
+			own := Shard{Count: one.Count, Number: number, By: one.By}
+			seen[own.Name("outboxd")] = own
+		}
+		for _, s := range one.OfOtherLayouts() {
 			name := s.Name("outboxd")
 			if other, twice := seen[name]; twice {
 				t.Errorf("%+v and %+v are both %s", s, other, name)
@@ -84,6 +88,9 @@ func TestNamesOfLayoutsNeverMeet(t *testing.T) {
 			if len(name) > len(s.LongestName("outboxd")) {
 				t.Errorf("%s is longer than the longest", name)
 			}
+		}
+		if want := 1 + 2*(Most*(Most+1)/2-1); len(seen) != want {
+			t.Errorf("beside %+v there are %d names, want %d", one, len(seen), want)
 		}
 	}
 }

@@ -23,7 +23,8 @@ func (v *verifier) checkFilter() {
 	if v.server.RowFilter != "" {
 		problem = fmt.Sprintf("publication %q publishes other rows than those of this shard (those WHERE %s)", v.cfg.Publication, v.server.RowFilter)
 	}
-	mend := "if shards or database.default_tenant were changed, set them back; else stop all instances, ALTER PUBLICATION " + quoteName(v.cfg.Publication) +
+	mend := "if database.default_tenant or a column's name was changed, set it back; else, once outboxd events list is empty for every shard " +
+		"(what is parked would become another one's too), stop all instances, ALTER PUBLICATION " + quoteName(v.cfg.Publication) +
 		" SET TABLE " + v.cfg.member()
 	if v.server.Slot != nil {
 		mend += ", and outboxd slot drop: the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"

@@ -28,6 +28,7 @@ const shardsTested = 3
 type sharded struct {
 	*testing.T
 	url, slot string
+	by        string
 	environ   []string
 	conn      *pgx.Conn
 	producer  *workload.Producer
@@ -41,7 +42,7 @@ func newSharded(t *testing.T, by string, settings ...string) *sharded {
 	if database.Major < 15 { // the first with row filters
 		database = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
 	}
-	s := &sharded{T: t, url: database.Database(t), slot: fmt.Sprintf("shards_%d", time.Now().UnixNano())}
+	s := &sharded{T: t, by: by, url: database.Database(t), slot: fmt.Sprintf("shards_%d", time.Now().UnixNano())}
 	prefix := s.slot
 	destination := map[string]string{"tenant": prefix + ":{tenant}:{topic}", "key": prefix + ":{shard}:{topic}"}[by]
 	s.environ = append([]string{
@@ -117,7 +118,7 @@ func (s *sharded) count(sql string, args ...any) (n int) {
 
 // streaming tells whether the shard has adopted its backlog and streams.
 func (s *sharded) streaming(number int) bool {
-	return s.streamingOf(shard.Shard{Count: shardsTested, Number: number})
+	return s.streamingOf(shard.Shard{Count: shardsTested, Number: number, By: shard.By(s.by)})
 }
 
 func (s *sharded) streamingOf(one shard.Shard) bool {
@@ -126,7 +127,7 @@ func (s *sharded) streamingOf(one shard.Shard) bool {
 }
 
 func (s *sharded) term(number int) int {
-	return s.count(fmt.Sprintf(`SELECT coalesce(max(term), 0) FROM outboxd_%d_%d.lease`, shardsTested, number))
+	return s.count(fmt.Sprintf(`SELECT coalesce(max(term), 0) FROM outboxd_%d%s_%d.lease`, shardsTested, s.by[:1], number))
 }
 
 // wantAll waits until everything has arrived once and in order, and each row is marked.
@@ -182,7 +183,7 @@ func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
 func (s *sharded) wantBothSidesUsed() {
 	s.Helper()
 	for number := range shardsTested {
-		if n := s.count(fmt.Sprintf(`SELECT count(*) FROM outboxd_%d_%d.parked`, shardsTested, number)); n != 0 {
+		if n := s.count(fmt.Sprintf(`SELECT count(*) FROM outboxd_%d%s_%d.parked`, shardsTested, s.by[:1], number)); n != 0 {
 			s.Errorf("shard %d keeps %d parked rows", number, n)
 		}
 		n := s.count(`SELECT count(*) FROM outbox WHERE (hash_record_extended(ROW(tenant_id), 0) & 9223372036854775807) % $1 = $2`, shardsTested, number)
@@ -292,7 +293,7 @@ func TestTheLeastRoleRunsShardsOfATableWhoseNamesNeedQuotes(t *testing.T) {
 }
 
 func parkedOddly(number int) string {
-	return `SELECT count(*) FROM ` + quoted(fmt.Sprintf("%s_2_%d", oddOwn, number), "parked")
+	return `SELECT count(*) FROM ` + quoted(fmt.Sprintf("%s_2k_%d", oddOwn, number), "parked")
 }
 
 // replays is how many entries of a stream are replays.
@@ -313,10 +314,11 @@ func TestRunRefusesAnotherLayoutAndAnotherFilter(t *testing.T) {
 	defer c.kill()
 	eventually(t, "all shards stream", func() bool { return s.streaming(0) && s.streaming(1) && s.streaming(2) })
 	for _, other := range []struct{ settings, want string }{
-		{"OUTBOXD_SHARDS_COUNT=1", "of another layout of this table (shards.count: 3), whose instances deliver the same rows"},
-		{"OUTBOXD_SHARDS_COUNT=2", "of another layout of this table (shards.count: 3), whose instances deliver the same rows"},
+		{"OUTBOXD_SHARDS_COUNT=1", "of another layout of this table (shards.count: 3, shards.by: tenant), whose instances deliver the same rows"},
+		{"OUTBOXD_SHARDS_BY=key", "of another layout of this table (shards.count: 3, shards.by: tenant), whose instances deliver the same rows"},
+		{"OUTBOXD_SHARDS_COUNT=2", "of another layout of this table (shards.count: 3, shards.by: tenant), whose instances deliver the same rows"},
 	} {
-		refused := s.child(other.settings)
+		refused := s.child(other.settings, "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+s.slot+":{tenant}:{shard}'}]}]")
 		refused.run("migrate", "up")
 		s.wantRefused(refused, other.want)
 	}
@@ -355,7 +357,7 @@ func TestTableIsSplitAnewWhileItsWritersPause(t *testing.T) {
 				defer c.kill()
 				eventually(t, "all shards stream", func() bool {
 					for number := range count {
-						if !s.streamingOf(shard.Shard{Count: count, Number: number}) {
+						if !s.streamingOf(shard.Shard{Count: count, Number: number, By: shard.Tenant}) {
 							return false
 						}
 					}

@@ -134,7 +134,7 @@ func otherLayouts(cfg *config.Config) []wal.Names {
 	slot, schema := cfg.Unsplit()
 	var all []wal.Names
 	for _, s := range cfg.Shard().OfOtherLayouts() {
-		all = append(all, wal.Names{Slot: s.Name(slot), Schema: s.Name(schema), Layout: fmt.Sprintf("shards.count: %d", s.Count)})
+		all = append(all, wal.Names{Slot: s.Name(slot), Schema: s.Name(schema), Layout: s.Layout()})
 	}
 	return all
 }

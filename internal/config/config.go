@@ -94,7 +94,7 @@ type Statuses struct {
 
 // Shards says how the rows of the table are shared out.
 type Shards struct {
-	Count  int    `yaml:"count" default:"1" min:"1" max:"16" doc:"How many shards the table has. Each has a slot, a publication and a schema of its own: database.slot, database.publication and database.schema with _COUNT_NUMBER behind them. 1: the table is not split, and the names are as they are."`
+	Count  int    `yaml:"count" default:"1" min:"1" max:"16" doc:"How many shards the table has. Each has a slot, a publication and a schema of its own: database.slot, database.publication and database.schema with _COUNTt_NUMBER (by: tenant) or _COUNTk_NUMBER (by: key) behind them. 1: the table is not split, and the names are as they are."`
 	Number int    `yaml:"number" default:"-1" min:"-1" max:"15" doc:"Which shard this process is for, from 0 to count - 1. -1: all of them, each with everything of its own: connections, memory.budget and lease."`
 	By     string `yaml:"by" default:"tenant" enum:"tenant,key" doc:"What decides to which shard a row belongs. tenant: each destination then has to hold {tenant}, or match.tenant to name one. key (tenant, aggregate type, aggregate id): each destination has to hold {shard}."`
 }

@@ -21,7 +21,7 @@ func TestShardsHaveNamesOfTheirOwn(t *testing.T) {
 		t.Fatalf("got %d parts, want 3", len(parts))
 	}
 	for number, part := range parts {
-		want := "outboxd_3_" + string(rune('0'+number))
+		want := "outboxd_3t_" + string(rune('0'+number))
 		d := part.Database
 		if d.Slot != want || d.Publication != want || d.Schema != want || part.Shard() != (shard.Shard{Count: 3, Number: number, By: shard.Tenant}) {
 			t.Errorf("shard %d: slot %s, publication %s, schema %s, %+v", number, d.Slot, d.Publication, d.Schema, part.Shard())
@@ -52,7 +52,7 @@ func TestProcessForOneShardHasItAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parts := cfg.Split(); len(parts) != 1 || parts[0].Database.Slot != "outboxd_3_2" {
+	if parts := cfg.Split(); len(parts) != 1 || parts[0].Database.Slot != "outboxd_3t_2" {
 		t.Errorf("got %d parts, slot %s", len(parts), parts[0].Database.Slot)
 	}
 }
@@ -65,7 +65,7 @@ func TestShardsThatCannotBeAreRefused(t *testing.T) {
 		`shards: {count: 17}`:                                                                             `shards.count: 17 is too large`,
 		`shards: {count: 2, by: topic}`:                                                                   `shards.by: "topic" is not known`,
 		`shards: {count: 2, by: key}`:                                                                     `routes: are missing: with shards.by: key each destination has to hold {shard}`,
-		`{shards: {count: 10}, database: {slot: ` + long + `}}`:                                           `database.slot: "` + long + `" becomes "` + long + `_10_9"`,
+		`{shards: {count: 10}, database: {slot: ` + long + `}}`:                                           `database.slot: "` + long + `" becomes "` + long + `_10t_9"`,
 		`{shards: {count: 2}, database: {publication: ` + long + `}}`:                                     `database.publication: "` + long + `" becomes`,
 		`{shards: {count: 2}, database: {schema: ` + long + `}}`:                                          `database.schema: "` + long + `" becomes`,
 		`{shards: {count: 2}, database: {default_tenant: a, columns: {tenant_id: ""}}}`:                   `shards.by: the table has no column of the tenant`,
