@@ -42,17 +42,29 @@ func NoOtherLayout(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	return errors.Join(v.problems...)
 }
 
-// checkLayout looks for slots of instances that share the table out in another way: they would deliver the same rows.
+// checkLayout looks for instances that share the table out in another way: they would deliver the same rows.
 func (v *verifier) checkLayout(ctx context.Context) error {
 	if len(v.cfg.Others) == 0 {
 		return nil
 	}
-	var slots, schemas []string
-	layouts := map[string]string{}
+	if err := v.checkOtherSlots(ctx); err != nil {
+		return err
+	}
+	return v.checkOtherParked(ctx)
+}
+
+// others are the names of instances of other layouts, and the layouts by slots.
+func (v *verifier) others() (slots, schemas []string, layouts map[string]string) {
+	layouts = map[string]string{}
 	for _, o := range v.cfg.Others {
 		slots, schemas = append(slots, o.Slot), append(schemas, o.Schema)
 		layouts[o.Slot] = o.Layout
 	}
+	return slots, schemas, layouts
+}
+
+func (v *verifier) checkOtherSlots(ctx context.Context) error {
+	slots, schemas, layouts := v.others()
 	rows, err := v.conn.Query(ctx, `SELECT s.slot_name FROM unnest($1::text[], $2::text[]) o(slot, schema)
 		JOIN pg_replication_slots s ON s.slot_name = o.slot AND s.database = current_database()
 		JOIN pg_namespace n ON n.nspname = o.schema ORDER BY 1 LIMIT 1`, slots, schemas)
@@ -66,6 +78,38 @@ func (v *verifier) checkLayout(ctx context.Context) error {
 	for _, slot := range found {
 		v.fail(CheckLayout, fmt.Sprintf("slot %q is there, of another layout of this table (%s), whose instances deliver the same rows", slot, layouts[slot]),
 			"run with that layout; or leave it as docs/scaling.md says, after which its slots are gone")
+	}
+	return nil
+}
+
+// checkOtherParked looks for events that another layout has parked: their rows are NEW or FAILED, so this one would deliver them once more. A schema
+// that the role may not read is none of outboxd's own.
+func (v *verifier) checkOtherParked(ctx context.Context) error {
+	slots, schemas, layouts := v.others()
+	rows, err := v.conn.Query(ctx, `SELECT o.slot, o.schema FROM unnest($1::text[], $2::text[]) o(slot, schema)
+		JOIN pg_namespace n ON n.nspname = o.schema AND has_schema_privilege(n.oid, 'USAGE')
+		JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'parked' AND c.relkind = 'r' AND has_table_privilege(c.oid, 'SELECT')
+		ORDER BY 1`, slots, schemas)
+	if err != nil {
+		return fmt.Errorf("look for parked events of other layouts: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Slot, Schema string }])
+	if err != nil {
+		return fmt.Errorf("look for parked events of other layouts: %w", err)
+	}
+	for _, o := range found {
+		var left bool
+		parked := quoteName(o.Schema) + ".parked"
+		err := v.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+parked+` WHERE slot = $1 AND state = 'waiting')
+			OR EXISTS (SELECT FROM `+parked+` WHERE slot = $1 AND state = 'dead')`, o.Slot).Scan(&left)
+		if err != nil {
+			return fmt.Errorf("look for parked events of other layouts: %w", err)
+		}
+		if left {
+			v.fail(CheckLayout, fmt.Sprintf("events are parked in %s, of another layout of this table (%s), and would be delivered once more", parked, layouts[o.Slot]),
+				"run with that layout until outboxd events list is empty (retry or skip what is dead), and leave it as docs/scaling.md says")
+			return nil
+		}
 	}
 	return nil
 }

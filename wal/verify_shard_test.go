@@ -134,6 +134,25 @@ func TestInstanceOfAnotherLayoutIsRefused(t *testing.T) {
 	}
 }
 
+func TestParkedEventsOfAnotherLayoutAreNotForgotten(t *testing.T) {
+	f := setup(t)
+	other := wal.Names{Slot: f.cfg.Slot + "_2t_1", Schema: "own_2t_1", Layout: "shards.count: 2"}
+	f.cfg.Others = []wal.Names{{Slot: "nobody_2t_0", Schema: "own_2t_0"}, other}
+	f.exec(`CREATE SCHEMA own_2t_1`)
+	f.exec(`CREATE TABLE own_2t_1.parked (slot text, state text)`)
+	f.exec(`INSERT INTO own_2t_1.parked VALUES ($1, 'done'), ($1, 'skipped'), ('another', 'waiting')`, other.Slot)
+	if failed := f.checked(); failed != "" {
+		t.Errorf("nothing of it is left: %s", failed)
+	}
+	for _, state := range []string{"waiting", "dead"} {
+		f.exec(`INSERT INTO own_2t_1.parked VALUES ($1, $2)`, other.Slot, state)
+		if failed := f.checked(); !strings.HasPrefix(failed, "layout: events are parked in") || !strings.Contains(failed, "shards.count: 2") {
+			t.Errorf("with a %s one: %q", state, failed)
+		}
+		f.exec(`DELETE FROM own_2t_1.parked WHERE state = $1 AND slot = $2`, state, other.Slot)
+	}
+}
+
 func TestServerWithoutRowFiltersIsRefusedForAShard(t *testing.T) {
 	f := setupOn(t, testenv.NewPostgres(t, testenv.PostgresOptions{Version: 12}).Database(t))
 	f.cfg.Rows = "true"
