@@ -40,7 +40,12 @@ func (v *verifier) checkPublication(ctx context.Context) error {
 		v.fail(CheckPublication, fmt.Sprintf("publication %q does not publish inserts", v.cfg.Publication),
 			"ALTER PUBLICATION "+name+" SET (publish = 'insert')")
 	}
-	if p.update || p.remove || p.truncate {
+	switch {
+	case v.cfg.Rows != "" && (p.update || p.remove):
+		// PostgreSQL applies the filter to old rows too: https://www.postgresql.org/docs/current/logical-replication-row-filter.html
+		v.fail(CheckFilter, fmt.Sprintf("publication %q of a shard publishes updates or deletes: PostgreSQL refuses these on a table with a row filter on columns "+
+			"that are not in its replica identity", v.cfg.Publication), "ALTER PUBLICATION "+name+" SET (publish = 'insert')")
+	case p.update || p.remove || p.truncate:
 		v.warn("publication %q publishes more than inserts, which are read and ignored: ALTER PUBLICATION %s SET (publish = 'insert') saves that", v.cfg.Publication, name)
 	}
 	return v.checkMembership(ctx, p)

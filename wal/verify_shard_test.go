@@ -106,6 +106,22 @@ func TestPublicationOfOtherRowsIsRefused(t *testing.T) {
 	}
 }
 
+func TestPublicationOfAShardThatKeepsRowsFromBeingChangedIsRefused(t *testing.T) {
+	f := setupSplit(t, shard.Tenant, false, "text", "")
+	f.create()
+	for _, publish := range []string{"insert, update", "insert, delete"} {
+		f.exec(`ALTER PUBLICATION outboxd SET (publish = '` + publish + `')`)
+		_, failed := f.verify()
+		if len(failed) != 1 || failed[0].Check != wal.CheckFilter || !strings.Contains(failed[0].Problem, "publishes updates or deletes") {
+			t.Fatalf("%s: %v", publish, failed)
+		}
+		f.exec(failed[0].Mend)
+		f.mustVerify()
+	}
+	f.exec(`ALTER PUBLICATION outboxd SET (publish = 'insert, truncate')`)
+	f.mustVerify()
+}
+
 func TestColumnsThatNoFilterTakesAreRefusedWithTheMend(t *testing.T) {
 	f := setupSplit(t, shard.Tenant, false, "text", "")
 	f.exec(`CREATE TYPE tier AS ENUM ('a', 'b')`)
