@@ -3,7 +3,6 @@ package shard
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -139,18 +138,4 @@ func literal(s string) string {
 		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
 	}
 	return quoted
-}
-
-var (
-	casts  = regexp.MustCompile(`::[a-z ]+(\([0-9,]+\))?`)
-	marks  = strings.NewReplacer("(", "", ")", "", `"`, "", " E'", "", "'", "", `\\`, `\`)
-	spaces = regexp.MustCompile(`\s+`)
-)
-
-// SameFilter tells whether a row filter, as the server prints it, is the condition that [Shard.Rows] has made. The server adds casts, parentheses
-// and line breaks, leaves out quotes that are not needed, and doubles backslashes or not.
-func SameFilter(printed, rows string) bool { return bare(printed) == bare(rows) }
-
-func bare(sql string) string {
-	return spaces.ReplaceAllString(marks.Replace(casts.ReplaceAllString(sql, "")), "")
 }

@@ -71,6 +71,45 @@ END), (0)::bigint) & '9223372036854775807'::bigint) % (3)::bigint) = 1)`
 	}
 }
 
+// printedTenant is the filter of shard 1 of 3 by tenant, as a server prints it, with a text for the default tenant.
+func printedTenant(text, cast string) string {
+	return `(((hash_record_extended(ROW(COALESCE(tenant_id, ` + text + cast + `)), (0)::bigint) & '9223372036854775807'::bigint) % (3)::bigint) = 1)`
+}
+
+func TestDefaultTenantsOfFiltersAreComparedExactly(t *testing.T) {
+	in := all
+	for _, c := range []struct {
+		text, cast, tenant string
+		same               bool
+	}{
+		{`'acme'`, `::text`, `acme`, true},
+		{`'a b'`, `::text`, `a b`, true},
+		{`'a b'`, `::text`, `ab`, false},
+		{`'(x)'`, `::text`, `x`, false},
+		{`'x::y'`, `::text`, `x`, false},
+		{`'x'`, `::text`, `x::y`, false},
+		{`'x::y'`, `::text`, `x::y`, true},
+		{`'"x"'`, `::text`, `x`, false},
+		{`'o''n'`, `::character varying(30)`, `o'n`, true},
+		{`'on'`, `::text`, `o'n`, false},
+		{`'a\b'`, `::text`, `a\b`, true},
+		{`'a\\b'`, `::text`, `a\\b`, true},
+		{`'a\\b'`, `::text`, `a\b`, false},
+		{`'a\'''`, `::text`, `a\'`, true},
+		{`'acme'`, `::"text"`, `acme`, true},
+		{`17`, ``, `17`, true},
+		{`'-17'`, `::integer`, `-17`, true},
+		{`'tenant_id'`, ``, `tenant_id`, true},
+		{`tenant_id`, ``, `tenant_id`, false},
+	} {
+		in.DefaultTenant = c.tenant
+		rows, err := Shard{3, 1, Tenant}.Rows(in, "")
+		if err != nil || SameFilter(printedTenant(c.text, c.cast), rows) != c.same {
+			t.Errorf("%s%s and %q: same should be %v", c.text, c.cast, c.tenant, c.same)
+		}
+	}
+}
+
 func TestNamesOfLayoutsNeverMeet(t *testing.T) {
 	seen := map[string]Shard{}
 	for _, one := range []Shard{{Count: 1, By: Tenant}, {Count: 4, Number: 1, By: Tenant}, {Count: 4, Number: 3, By: Key}} {

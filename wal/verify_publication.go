@@ -65,7 +65,9 @@ func (v *verifier) readPublication(ctx context.Context) (p publication, err erro
 func (v *verifier) checkMembership(ctx context.Context, p publication) error {
 	details := "NULL::text[], ''"
 	if v.server.Major() >= 15 {
-		details = "attnames::text[], coalesce(rowfilter, '')"
+		// Without standard_conforming_strings the server prints each backslash of a text twice.
+		details = `attnames::text[], coalesce(CASE WHEN current_setting('standard_conforming_strings')::boolean THEN rowfilter
+			ELSE replace(rowfilter, repeat(chr(92), 2), chr(92)) END, '')`
 	}
 	var columns []string
 	err := v.conn.QueryRow(ctx, `SELECT `+details+` FROM pg_publication_tables

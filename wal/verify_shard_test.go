@@ -61,6 +61,7 @@ func TestPublicationOfAShardIsMadeWithItsFilterAndKnownByIt(t *testing.T) {
 	}{
 		{shard.Tenant, false, "text", ""},
 		{shard.Key, false, "varchar(30)", `o'n\e "two" (three)::text`},
+		{shard.Tenant, false, "text", `two\\ backslashes`},
 		{shard.Key, true, "text", "acme"},
 		{shard.Tenant, true, "uuid", "018f0000-0000-7000-8000-00000000000a"},
 		{shard.Key, false, "bigint", "17"},
@@ -74,6 +75,12 @@ func TestPublicationOfAShardIsMadeWithItsFilterAndKnownByIt(t *testing.T) {
 		}
 		if failed := f.checked(); failed != "" {
 			t.Errorf("%+v: %s", c, failed)
+		}
+		for _, setting := range []string{"quote_all_identifiers = on", "standard_conforming_strings = off"} {
+			f.exec("SET " + setting)
+			if failed := f.checked(); failed != "" {
+				t.Errorf("%+v with %s: %s", c, setting, failed)
+			}
 		}
 	}
 }
