@@ -96,7 +96,7 @@ func NewShard(rules []Rule, kinds map[string]Kind, of Shard) (*Router, error) {
 		return nil, err
 	}
 	r.connect()
-	return r, nil
+	return r, r.checkOwners()
 }
 
 func compile(i int, r Rule, kinds map[string]Kind, of Shard) (rule, error) {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -51,6 +52,30 @@ func (r *Router) Beside(routes *Router) {
 			t.others = slices.Concat(t.others, routes.bySink[t.sink])
 		}
 	}
+}
+
+// checkOwners finds names without places that are those of two tenants: every event of both would be refused.
+func (r *Router) checkOwners() error {
+	var faults []error
+	for _, one := range r.rules {
+		for i := range one.targets {
+			t := &one.targets[i]
+			if t.owner == "" || len(t.template.places) > 0 {
+				continue
+			}
+			for _, o := range t.others {
+				if o == t {
+					break // the others are told at theirs
+				}
+				if o.owner != "" && o.owner != t.owner && o.template.String() == t.template.String() {
+					faults = append(faults, fmt.Errorf("%s.destination: %q: two shards of the table would write there: it is that of tenant %q too, at %s: "+
+						"give each tenant its own", t.place, t.template.String(), o.owner, o.place))
+					break
+				}
+			}
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // sharedFault says why a name of the target, made for the event, could also be a name that another shard makes; empty when it could not. Each
