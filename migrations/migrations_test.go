@@ -103,6 +103,22 @@ func TestEightUpsAtOnceApplyEachStepOnce(t *testing.T) {
 	}
 }
 
+func TestReplayNumbersOfANewSchemaBeginWithTheTime(t *testing.T) {
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	for range 2 {
+		up(t, conn, migrations.Options{})
+		var number, now int64
+		err := conn.QueryRow(t.Context(), `SELECT nextval('outboxd.replay_number'), extract(epoch FROM clock_timestamp())::bigint - 1577836800`).Scan(&number, &now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if number > now || number < now-3600 {
+			t.Errorf("the first replay is %d, want a moment ago in seconds since 2020, which are %d", number, now)
+		}
+		down(t, conn, migrations.Options{})
+	}
+}
+
 func TestDownRemovesOnlyItsOwn(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
 	before := up(t, conn, migrations.Options{})

@@ -109,8 +109,9 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease event.Lease) {
 	ctx := t.Context()
 	const nowhere = "00000000-0000-0000-0000-000000000001"
-	_, err := conn.Exec(ctx, `INSERT INTO outboxd.parked (slot, id, replay, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes, tenant_id, topic)
-		SELECT $1, $2, nextval('outboxd.replay_number'), 's', 'd', 'd', 'waiting', 0, '0/1', 1, 1, 1, 'a', 'b'`, lease.Slot, nowhere)
+	ref := event.Ref{ID: nowhere}
+	err := conn.QueryRow(ctx, `INSERT INTO outboxd.parked (slot, id, replay, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes, tenant_id, topic)
+		SELECT $1, $2, nextval('outboxd.replay_number'), 's', 'd', 'd', 'waiting', 0, '0/1', 1, 1, 1, 'a', 'b' RETURNING replay`, lease.Slot, nowhere).Scan(&ref.Replay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease event
 	_, _, repairErr := table.RepairMirrors(ctx, conn, lease, "", 10)
 	_, _, skipErr := table.SkipSent(ctx, conn, lease, "", 10)
 	_, _, finishErr := table.Finish(ctx, conn, lease, passed, 10)
-	deliverErr := table.Deliver(ctx, conn, lease, "s", "d", passed, []event.Ref{{ID: nowhere, Replay: 1}})
+	deliverErr := table.Deliver(ctx, conn, lease, "s", "d", passed, []event.Ref{ref})
 	_, _, _, adoptErr := table.Adopt(ctx, conn, "", 10)
 	_, _, _, cleanupErr := table.Cleanup(ctx, conn, outbox.Retention{Sent: time.Hour, Settled: &outbox.Snapshot{}, Schema: "outboxd"}, "", 10)
 	_, auditErr := conn.Exec(ctx, `INSERT INTO outboxd.audit (slot, id, sink, destination, action) VALUES ('a', 'b', 'c', 'd', 'skip')`)

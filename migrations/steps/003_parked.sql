@@ -1,6 +1,10 @@
 CREATE SEQUENCE {{.schema}}.replay_number AS integer;
 COMMENT ON SEQUENCE {{.schema}}.replay_number IS
     'outboxd: numbers of replays. Each delivery of an event beyond its first has a number of its own, by which it is told apart in a tail.';
+-- From the seconds since 2020 on: a schema that is made anew, or for another layout of shards, must not give numbers again that the tails still hold.
+DO $$BEGIN
+    PERFORM setval(tableoid::regclass, greatest(1, extract(epoch FROM clock_timestamp())::bigint - 1577836800), false) FROM {{.schema}}.replay_number;
+END$$;
 
 CREATE TABLE {{.schema}}.parked (
     slot text NOT NULL,
