@@ -38,8 +38,10 @@ func (a *app) withRows(cmd *cobra.Command, need config.Need, do func(context.Con
 	})
 }
 
-// eachShard calls do for each shard, with its number before what it prints as text. The first error ends it.
+// eachShard calls do for each shard, with its number before what it prints as text. Those behind one that fails have their turn too, unless the command
+// was told to stop.
 func (a *app) eachShard(cmd *cobra.Command, cfg *config.Config, do func(*config.Config) error) error {
+	var failed []error
 	parts := cfg.Split()
 	output := cmd.Flags().Lookup("output")
 	for _, part := range parts {
@@ -52,10 +54,13 @@ func (a *app) eachShard(cmd *cobra.Command, cfg *config.Config, do func(*config.
 			if len(parts) > 1 {
 				err = fmt.Errorf("shard %d: %w", part.Shards.Number, err)
 			}
-			return err
+			failed = append(failed, err)
+		}
+		if cmd.Context().Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func (a *app) connected(
