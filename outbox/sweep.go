@@ -19,7 +19,8 @@ func (t *Table) Read(ctx context.Context, db Querier, ids []string) ([]Row, erro
 }
 
 // New returns ids of rows that are NEW and have no parked event, limit at most. It looks at a bounded number of NEW rows; those behind them
-// are seen when the first ones are delivered. Rows of other shards do not count, so that it reads all that are NEW of these. Without an index on the status it may read the whole table.
+// are seen when the first ones are delivered. Rows of other shards do not count, so that it reads all that are NEW of these. Without an index on
+// the status it may read the whole table.
 func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) (ids []string, err error) {
 	id := quote(t.id.name)
 	sql := `SELECT ` + t.idText() + ` FROM (

@@ -11,8 +11,8 @@
 //
 // [Shard.Rows] is one SQL condition, used in two places that have to agree: as the row filter of the shard's publication (PostgreSQL 15 and later),
 // which decides what the slot's log carries, and as a condition of every statement that looks through the table. It consists
-// of columns, constants and immutable built-in functions, which is all that a row filter may hold. hash_record_extended is what PostgreSQL itself
-// partitions tables by, so its values do not change from one version to another; it takes columns of any built-in type, and NULL.
+// of columns, constants and immutable built-in functions, which is all that a row filter may hold. hash_record_extended combines the extended hash
+// functions of its columns' types, by which PostgreSQL partitions tables too, so its values do not change from one version to another; it takes columns of any built-in type, and NULL.
 //
 //   - Every row belongs to exactly one shard, whatever it holds: the hash of a row is never NULL, and its sign is cut off before the modulus.
 //   - By tenant, all rows of one tenant belong to one shard: a NULL tenant counts as the default one, as it does for delivery.

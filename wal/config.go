@@ -31,6 +31,9 @@ type Config struct {
 	// Others are what instances of other layouts of the same table would be called: [Verify] refuses to work beside one of them.
 	Others []Names
 
+	// Beside are slots that are to be made and read together with this one: those of the other shards. [Verify] wants room for all of them.
+	Beside []string
+
 	Create   bool // [Setup] makes a publication and a slot that are missing
 	Failover bool // a new slot is synchronized to standbys; PostgreSQL 17 and later, ignored before
 

@@ -152,21 +152,31 @@ func (v *verifier) checkTimeout() {
 
 // checkCapacity checks that the server has room for the session, and for the slot when it will be made.
 func (v *verifier) checkCapacity(ctx context.Context) error {
-	var senders, maxSenders, slots, maxSlots int
+	var senders, maxSenders, slots, maxSlots, unread, missing int
 	err := v.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders')::int,
-		(SELECT count(*) FROM pg_replication_slots), current_setting('max_replication_slots')::int`).
-		Scan(&senders, &maxSenders, &slots, &maxSlots)
+		(SELECT count(*) FROM pg_replication_slots), current_setting('max_replication_slots')::int,
+		count(*) FILTER (WHERE s.active IS NOT TRUE), count(*) FILTER (WHERE s.slot_name IS NULL)
+		FROM unnest($1::text[]) b(slot) LEFT JOIN pg_replication_slots s ON s.slot_name = b.slot`, v.cfg.Beside).
+		Scan(&senders, &maxSenders, &slots, &maxSlots, &unread, &missing)
 	if err != nil {
 		return fmt.Errorf("read capacity: %w", err)
 	}
 	active := v.server.Slot != nil && v.server.Slot.Active // its sender will be ours
-	if senders >= maxSenders && !active {
-		v.fail(CheckSenders, fmt.Sprintf("max_wal_senders is %d and %d are in use", maxSenders, senders),
-			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", maxSenders+10))
+	if senders+unread >= maxSenders && !active {
+		v.fail(CheckSenders, fmt.Sprintf("max_wal_senders is %d and %d are in use%s", maxSenders, senders, others(unread)),
+			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", maxSenders+unread+10))
 	}
-	if v.server.Slot == nil && v.cfg.Create && slots >= maxSlots {
-		v.fail(CheckSlots, fmt.Sprintf("max_replication_slots is %d and %d are in use", maxSlots, slots),
-			fmt.Sprintf("drop a slot that nobody needs (SELECT slot_name FROM pg_replication_slots WHERE NOT active), or ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL", maxSlots+10))
+	if v.server.Slot == nil && v.cfg.Create && slots+missing >= maxSlots {
+		v.fail(CheckSlots, fmt.Sprintf("max_replication_slots is %d and %d are in use%s", maxSlots, slots, others(missing)),
+			fmt.Sprintf("drop a slot that nobody needs (SELECT slot_name FROM pg_replication_slots WHERE NOT active), or ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL", maxSlots+missing+10))
 	}
 	return nil
+}
+
+// others says how many other shards need one too.
+func others(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and so many other shards need one: %d", n)
 }

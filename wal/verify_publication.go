@@ -82,6 +82,9 @@ func (v *verifier) checkMembership(ctx context.Context, p publication) error {
 	switch {
 	case v.cfg.Rows != "":
 		v.checkFilter()
+	case strings.Contains(v.server.RowFilter, "hash_record_extended"):
+		v.fail(CheckFilter, fmt.Sprintf("publication %q is that of a shard, those WHERE %s, and the table is not split here", v.cfg.Publication, v.server.RowFilter),
+			"set shards.count and the names as they were, or name another publication (database.publication)")
 	case v.server.RowFilter != "":
 		v.warn("publication %q publishes only rows of %s WHERE %s; the others are never delivered from the log", v.cfg.Publication, v.cfg.table(), v.server.RowFilter)
 	}

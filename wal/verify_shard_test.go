@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -107,6 +108,11 @@ func TestPublicationOfOtherRowsIsRefused(t *testing.T) {
 			t.Errorf("%s: %q", what, failed)
 		}
 	}
+	f.cfg.Rows = ""
+	if failed := f.checked(); !strings.HasPrefix(failed, "row_filter: ") || !strings.Contains(failed, "is that of a shard") {
+		t.Errorf("not split: %q", failed)
+	}
+	f.split(shard.Shard{Count: 3, Number: 1, By: shard.Tenant}, "acme")
 	f.exec(`ALTER PUBLICATION outboxd DROP TABLE outbox`)
 	if failed := f.checked(); !strings.Contains(failed, `ADD TABLE "public"."outbox" WHERE (`) {
 		t.Errorf("without the table: %q", failed)
@@ -173,6 +179,21 @@ func TestParkedEventsOfAnotherLayoutAreNotForgotten(t *testing.T) {
 			t.Errorf("with a %s one: %q", state, failed)
 		}
 		f.exec(`DELETE FROM own_2t_1.parked WHERE state = $1 AND slot = $2`, state, other.Slot)
+	}
+}
+
+func TestThereIsRoomForTheOtherShardsToo(t *testing.T) {
+	f := setup(t)
+	for n := range query[int](f, `SELECT greatest(current_setting('max_wal_senders')::int, current_setting('max_replication_slots')::int)`) {
+		f.cfg.Beside = append(f.cfg.Beside, fmt.Sprintf("%s_%d", f.cfg.Slot, n))
+	}
+	if failed := f.checked(); !strings.Contains(failed, "max_wal_senders is") || !strings.Contains(failed, "max_replication_slots is") ||
+		!strings.Contains(failed, fmt.Sprintf("so many other shards need one: %d", len(f.cfg.Beside))) {
+		t.Errorf("got %q", failed)
+	}
+	f.cfg.Beside = f.cfg.Beside[:1]
+	if failed := f.checked(); failed != "" {
+		t.Errorf("for two there is room: %s", failed)
 	}
 }
 

@@ -55,6 +55,11 @@ func newDoctorCommand(a *app) *cobra.Command {
 		for i, part := range parts {
 			looks[i] = doctorConfig(cmd.Context(), part, *timeout)
 			looks[i].MaxConnections *= len(parts)
+			for _, other := range parts {
+				if other != part {
+					looks[i].WAL.Beside = append(looks[i].WAL.Beside, other.Database.Slot)
+				}
+			}
 			if len(parts) > 1 {
 				looks[i].Name = fmt.Sprintf("shard %d: ", part.Shards.Number)
 			}

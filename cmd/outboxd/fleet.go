@@ -34,11 +34,15 @@ func (f fleet) stop() {
 	}
 }
 
-func (f fleet) close() (err error) {
-	for n := len(f) - 1; n >= 0; n-- {
-		err = errors.Join(err, f.of(f[n], f[n].close()))
+// close closes all at once: each may take its time.
+func (f fleet) close() error {
+	errs := make([]error, len(f))
+	var all sync.WaitGroup
+	for n, i := range f {
+		all.Go(func() { errs[n] = f.of(i, i.close()) })
 	}
-	return err
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // of says which shard an error is of, where there are several.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -58,6 +59,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	for _, w := range a.warnings {
 		log.Warn().Stringer("source", w.Source).Str("setting", w.Setting).Str("problem", w.Text).Msg("a setting has no effect")
 	}
+	goredis.SetLogger(redisLog{log}) // the library knows one logger for the process
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	working := context.WithoutCancel(ctx)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	goredis "github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -23,7 +22,6 @@ import (
 
 // openSinks opens the sinks that a route names; when one fails the others are closed again.
 func openSinks(cfg *config.Config, name func() string, out io.Writer, log zerolog.Logger) (map[string]sink.Sink, error) {
-	goredis.SetLogger(redisLog{log}) // the library knows one logger for the process
 	sinks := map[string]sink.Sink{}
 	for _, r := range cfg.Routes {
 		for _, to := range r.To {

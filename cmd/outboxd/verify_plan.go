@@ -73,10 +73,24 @@ func newVerifier(a *app, o verifyOptions, cfg *config.Config) (*verifier, error)
 	if cfg.Shard().Split() && cfg.Shard().By == shard.Key {
 		return nil, errors.New("with shards.by: key only PostgreSQL knows to which shard an event belongs, and verify not where it goes: verify works with shards.by: tenant, or without shards")
 	}
+	if cfg.Shard().Split() && namesShard(cfg) {
+		return nil, errors.New("with shards only PostgreSQL knows to which of them a tenant belongs, and verify not what {shard} stands for: verify works with destinations without {shard}")
+	}
 	if err := v.route(); err != nil {
 		return nil, err
 	}
 	return v, errors.Join(v.checkSinks(), v.checkEncryption())
+}
+
+func namesShard(cfg *config.Config) bool {
+	for _, r := range cfg.Routes {
+		for _, to := range r.To {
+			if strings.Contains(to.Destination, "{shard}") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // route finds out where each event will go.
