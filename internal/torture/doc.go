@@ -6,6 +6,7 @@
 // # How it works
 //
 //   - Two instances of outboxd, PostgreSQL and a broker run as processes. Each instance has proxies of its own to PostgreSQL and to the broker.
+//   - Where the table is split into shards, each instance is for all of them: one has some and the other the others, as the faults have it.
 //   - internal/workload's Producer writes at a rate, past these proxies, and knows of each event whether it was committed.
 //   - A storm runs rounds. A round injects one to three faults at chosen moments, holds them, heals them, and leaves a pause. Each fault has its
 //     first round for itself, as far as the time allows. After some rounds the storm waits until everything committed so far has arrived.

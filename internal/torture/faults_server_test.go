@@ -91,9 +91,9 @@ func freezeBackend(kind string) func(*rig, *rand.Rand) (string, heal, error) {
 	return func(r *rig, random *rand.Rand) (string, heal, error) {
 		var pids []int
 		err := r.query(func(ctx context.Context, conn *pgx.Conn) error {
-			const sql = `SELECT pid FROM pg_stat_activity WHERE backend_type = $1 AND application_name =
-				(SELECT a.application_name FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE slot_name = $2)`
-			rows, err := conn.Query(ctx, sql, kind, slot)
+			const sql = `SELECT pid FROM pg_stat_activity WHERE backend_type = $1 AND application_name IN
+				(SELECT a.application_name FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE slot_name = ANY ($2))`
+			rows, err := conn.Query(ctx, sql, kind, r.names(slot))
 			if err == nil {
 				pids, err = pgx.CollectRows(rows, pgx.RowTo[int])
 			}
@@ -115,21 +115,22 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// dropSlot ends whoever streams from the slot and drops it before he is back.
-func dropSlot(r *rig, _ *rand.Rand) (string, heal, error) {
-	tries := 0
-	return fmt.Sprintf("slot %s", slot), nil, r.query(func(ctx context.Context, conn *pgx.Conn) error {
-		const drop = `DO $$ DECLARE who int;
+// dropSlot ends whoever streams from a slot and drops it before he is back.
+func dropSlot(r *rig, random *rand.Rand) (string, heal, error) {
+	tries, names := 0, r.names(slot)
+	name := names[random.IntN(len(names))]
+	return "slot " + name, nil, r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		drop := fmt.Sprintf(`DO $$ DECLARE who int;
 			BEGIN
-				SELECT active_pid INTO who FROM pg_replication_slots WHERE slot_name = 'torture';
+				SELECT active_pid INTO who FROM pg_replication_slots WHERE slot_name = '%[1]s';
 				IF NOT FOUND THEN RETURN; END IF;
 				PERFORM pg_terminate_backend(who);
 				FOR i IN 1..1000 LOOP
-					EXIT WHEN NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = 'torture' AND active);
+					EXIT WHEN NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '%[1]s' AND active);
 					PERFORM pg_sleep(0.002);
 				END LOOP;
-				PERFORM pg_drop_replication_slot('torture');
-			END $$`
+				PERFORM pg_drop_replication_slot('%[1]s');
+			END $$`, name)
 		for {
 			_, err := conn.Exec(ctx, drop)
 			if tries++; err == nil || tries == 20 {

@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// options say what a run does. The flags of the test binary fill them; `make torture` passes FOR, SEED, SINK and FAULTS on.
+// options say what a run does. The flags of the test binary fill them; `make torture` passes FOR, SEED, SINK, FAULTS and SHARDS on.
 type options struct {
 	length time.Duration // of the storm, without the preparations and the wait for what is still due
 	seed   uint64
 	sink   string // redis or pulsar
 	faults string // names, patterns as in path.Match or "all", separated by commas
 	rate   float64
+	shards int    // of the table; 1: it is not split
 	dir    string // where the report and the logs go; empty for a folder that is removed unless something was found
 
 	// What the chosen faults need.
@@ -32,6 +33,7 @@ func init() {
 	flag.Uint64Var(&given.seed, "torture.seed", 1, "what decides all that is random")
 	flag.StringVar(&given.sink, "torture.sink", "redis", "redis or pulsar")
 	flag.StringVar(&given.faults, "torture.faults", "all", "names or patterns of faults, separated by commas")
+	flag.IntVar(&given.shards, "torture.shards", 1, "shards of the table, by tenant; each instance is for all of them")
 	flag.Float64Var(&given.rate, "torture.rate", 400, "events written a second")
 	flag.StringVar(&given.dir, "torture.dir", "", "folder for the report and the logs")
 }

@@ -41,7 +41,7 @@ type report struct {
 // left is what the database still holds when everything should be over.
 type left struct {
 	Unsettled int `json:"unsettled"` // rows of the outbox that are not SENT
-	Parked    int `json:"parked"`    // rows of outboxd.parked, in any state
+	Parked    int `json:"parked"`    // rows of parked tables, in any state
 	Extra     int `json:"extra"`     // rows more or less in the outbox than events committed
 }
 

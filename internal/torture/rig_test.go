@@ -18,6 +18,7 @@ import (
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
 	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/shard"
 )
 
 const slot = "torture"
@@ -156,7 +157,7 @@ func (r *rig) add(number int, program string, more []func(number int) []string) 
 	i := &instance{
 		name: name, number: number, program: program, log: log,
 		tell:    func(format string, args ...any) { r.timeline.add("note", format, args...) },
-		environ: append(settings(name, database.String()), r.broker.settings(broker)...),
+		environ: append(append(settings(name, database.String()), fmt.Sprintf("OUTBOXD_SHARDS_COUNT=%d", r.o.shards)), r.broker.settings(broker)...),
 	}
 	for _, settings := range more {
 		i.environ = append(i.environ, settings(number)...)
@@ -205,13 +206,31 @@ func (r *rig) exec(sql string, args ...any) (rows int64, err error) {
 	return rows, err
 }
 
-// active is the number of the instance whose walsender streams, or -1.
+// names are what the shards call their own that is called base where the table is not split.
+func (r *rig) names(base string) []string {
+	var all []string
+	for number := range r.o.shards {
+		all = append(all, shard.Shard{Count: r.o.shards, Number: number, By: shard.Tenant}.Name(base))
+	}
+	return all
+}
+
+// streaming tells whether every slot is read.
+func (r *rig) streaming() bool {
+	read := 0
+	err := r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, `SELECT count(*) FROM pg_replication_slots WHERE slot_name = ANY ($1) AND active`, r.names(slot)).Scan(&read)
+	})
+	return err == nil && read == r.o.shards
+}
+
+// active is the number of an instance whose walsender streams, or -1. Of several shards both instances may have some: it is the first then.
 func (r *rig) active() int {
 	number := -1
 	err := r.query(func(ctx context.Context, conn *pgx.Conn) error {
 		const sql = `SELECT coalesce(min(substr(a.application_name, 9)::int), 0) - 1 FROM pg_replication_slots s
-			JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = $1 AND a.application_name LIKE 'outboxd-_'`
-		return conn.QueryRow(ctx, sql, slot).Scan(&number)
+			JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = ANY ($1) AND a.application_name LIKE 'outboxd-_'`
+		return conn.QueryRow(ctx, sql, r.names(slot)).Scan(&number)
 	})
 	if err != nil {
 		return -1 // PostgreSQL is down: nobody is

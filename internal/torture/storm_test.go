@@ -139,9 +139,9 @@ func (r *rig) heal(a *action, cure heal) {
 
 const settlePatience = 90 * time.Second
 
-// calm waits until the slot is read and then until what is committed has arrived: nothing is left that the loss of a slot concerns.
+// calm waits until every slot is read and then until what is committed has arrived: nothing is left that the loss of a slot concerns.
 func (r *rig) calm() bool {
-	return until(settlePatience, func() bool { return r.active() >= 0 }) && r.settle()
+	return until(settlePatience, r.streaming) && r.settle()
 }
 
 // settle waits until what is committed now has arrived.

@@ -145,8 +145,14 @@ func (r *rig) conclude() *report {
 // left counts what the database holds that it should not.
 func (r *rig) left() (l left, err error) {
 	err = r.query(func(ctx context.Context, conn *pgx.Conn) error {
-		const sql = `SELECT count(*) FILTER (WHERE status <> 'SENT'), (SELECT count(*) FROM outboxd.parked), count(*) - $1 FROM public.outbox`
-		return conn.QueryRow(ctx, sql, r.producer.Totals().Committed).Scan(&l.Unsettled, &l.Parked, &l.Extra)
+		const sql = `SELECT count(*) FILTER (WHERE status <> 'SENT'), count(*) - $1 FROM public.outbox`
+		err := conn.QueryRow(ctx, sql, r.producer.Totals().Committed).Scan(&l.Unsettled, &l.Extra)
+		for _, schema := range r.names("outboxd") {
+			parked := 0
+			err = errors.Join(err, conn.QueryRow(ctx, `SELECT count(*) FROM `+pgx.Identifier{schema, "parked"}.Sanitize()).Scan(&parked))
+			l.Parked += parked
+		}
+		return err
 	})
 	return l, err
 }
