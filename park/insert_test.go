@@ -126,10 +126,12 @@ func TestOneStatementMayNameARowTwice(t *testing.T) {
 
 func TestReplayNumbersRise(t *testing.T) {
 	_, conn := migrated(t)
-	for _, want := range []int{1, 4, 7} {
-		if first, err := park.NextReplays(t.Context(), conn, "outboxd", 3); first != want || err != nil {
-			t.Errorf("%d, %v; want %d", first, err, want)
-		}
+	first, err := park.NextReplays(t.Context(), conn, "outboxd", 3)
+	if err != nil || first < 1 {
+		t.Fatalf("%d, %v", first, err)
+	}
+	if next, err := park.NextReplays(t.Context(), conn, "outboxd", 3); next != first+3 || err != nil {
+		t.Errorf("%d, %v; want %d", next, err, first+3)
 	}
 }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/outboxd/outboxd/event"
@@ -88,6 +89,16 @@ func TestAdoptionLooksAtFewRowsWhereTheyAreLarge(t *testing.T) {
 	} {
 		if got := adoptNext(c.look, c.look*c.rowBytes); got != c.want {
 			t.Errorf("after %d rows of %d bytes it looks at %d, want %d", c.look, c.rowBytes, got, c.want)
+		}
+	}
+}
+
+func TestLongSweepIsFollowedByARest(t *testing.T) {
+	for _, took := range []time.Duration{0, time.Minute} {
+		c := &core{facts: &facts{}, cfg: &Config{Table: TableConfig{Sweep: time.Second}}}
+		c.swept(&sweepRound{began: time.Now().Add(-took)})
+		if rest := time.Until(c.sweeping.due); rest > time.Second != (took > 0) || took > 0 && rest < 3*took {
+			t.Errorf("after a sweep of %s the next is due in %s", took, rest)
 		}
 	}
 }

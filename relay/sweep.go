@@ -55,6 +55,7 @@ func (c *core) sweepWake() time.Time {
 // sweepRound is one sweep: what it is given, and what it brings.
 type sweepRound struct {
 	before sweeping
+	began  time.Time
 	keep   bool
 	look   bool             // for rows that are NEW
 	settle bool             // the candidates of before are below the checkpoint
@@ -68,7 +69,7 @@ type sweepRound struct {
 
 func (c *core) newSweep(now time.Time) *sweepRound {
 	w := &c.sweeping
-	r := &sweepRound{before: *w, keep: c.keep, left: c.leftAlone}
+	r := &sweepRound{before: *w, began: now, keep: c.keep, left: c.leftAlone}
 	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
 	r.look = (w.behind == 0 || r.settle) && (c.table.HasStatusIndex() || !now.Before(w.fullDue))
 	return r
@@ -159,10 +160,14 @@ func (r *sweepRound) keepSnapshot(ctx context.Context, s store) (err error) {
 	return err
 }
 
+// sweepRest is for how many times as long as a sweep took nothing is swept: one that has to read very many rows, such as those that are NEW of other shards,
+// must not load the database all the time.
+const sweepRest = 4
+
 // swept takes what a sweep has found.
 func (c *core) swept(r *sweepRound) {
 	now := time.Now()
-	due := now.Add(c.cfg.Table.Sweep)
+	due := now.Add(max(c.cfg.Table.Sweep, sweepRest*now.Sub(r.began)))
 	fullDue := c.sweeping.fullDue
 	if r.look {
 		fullDue = now.Add(c.cfg.Table.FullSweep)

@@ -54,20 +54,20 @@ func (r *Router) Beside(routes *Router) {
 	}
 }
 
-// checkOwners finds names without places that are those of two tenants: every event of both would be refused.
+// checkOwners finds templates of two tenants that make the same names: every event of both would be refused.
 func (r *Router) checkOwners() error {
 	var faults []error
 	for _, one := range r.rules {
 		for i := range one.targets {
 			t := &one.targets[i]
-			if t.owner == "" || len(t.template.places) > 0 {
+			if t.owner == "" {
 				continue
 			}
 			for _, o := range t.others {
 				if o == t {
 					break // the others are told at theirs
 				}
-				if o.owner != "" && o.owner != t.owner && o.template.String() == t.template.String() {
+				if o.owner != "" && o.owner != t.owner && o.template.String() == t.template.String() && t.meets(o) {
 					faults = append(faults, fmt.Errorf("%s.destination: %q: two shards of the table would write there: it is that of tenant %q too, at %s: "+
 						"give each tenant its own", t.place, t.template.String(), o.owner, o.place))
 					break
@@ -76,6 +76,11 @@ func (r *Router) checkOwners() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// meets tells whether both take a topic, or do not tell topics apart.
+func (t *target) meets(o *target) bool {
+	return !t.template.uses(topic) || coversGlob(t.of.topic, o.of.topic) || coversGlob(o.of.topic, t.of.topic)
 }
 
 // sharedFault says why a name of the target, made for the event, could also be a name that another shard makes; empty when it could not. Each

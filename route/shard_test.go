@@ -50,6 +50,8 @@ func TestOneNameOfTwoTenantsIsRefused(t *testing.T) {
 		"one tenant":      {byTenant, []Rule{of("acme", "a*", "redis", "orders"), of("acme", "", "redis", "orders")}, ""},
 		"two sinks":       {byTenant, []Rule{of("acme", "", "redis", "orders"), of("beta", "", "stdout", "orders")}, ""},
 		"two names":       {byTenant, []Rule{of("acme", "", "redis", "orders"), of("beta", "", "redis", "others")}, ""},
+		"same templates":  {byTenant, []Rule{of("acme", "", "redis", "x:{topic}"), of("beta", "b*", "redis", "x:{topic}")}, `routes[1].to[0].destination: "x:{topic}"`},
+		"types alone":     {byTenant, []Rule{of("acme", "a", "redis", "{aggregate_type}"), of("beta", "b", "redis", "{aggregate_type}")}, "two shards"},
 		"told apart late": {byTenant, []Rule{of("acme", "a*", "redis", "x:{topic}"), of("beta", "b*", "redis", "x:{topic}")}, ""},
 	} {
 		_, err := NewShard(c.rules, allKinds, c.of)

@@ -54,7 +54,9 @@ type Config struct {
 type Names struct {
 	Slot   string
 	Schema string // of its own tables
-	Layout string // for people: "shards.count: 4"
+
+	Publication string
+	Layout      string // for people: "shards.count: 4"
 }
 
 // applicationName is what pg_stat_replication shows when the URL does not name another.

@@ -163,18 +163,18 @@ func (v *verifier) checkCapacity(ctx context.Context) error {
 	}
 	active := v.server.Slot != nil && v.server.Slot.Active // its sender will be ours
 	if senders+unread >= maxSenders && !active {
-		v.fail(CheckSenders, fmt.Sprintf("max_wal_senders is %d and %d are in use%s", maxSenders, senders, others(unread)),
+		v.fail(CheckSenders, fmt.Sprintf("max_wal_senders is %d and %d are in use%s", maxSenders, senders, forShards(unread)),
 			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", maxSenders+unread+10))
 	}
 	if v.server.Slot == nil && v.cfg.Create && slots+missing >= maxSlots {
-		v.fail(CheckSlots, fmt.Sprintf("max_replication_slots is %d and %d are in use%s", maxSlots, slots, others(missing)),
+		v.fail(CheckSlots, fmt.Sprintf("max_replication_slots is %d and %d are in use%s", maxSlots, slots, forShards(missing)),
 			fmt.Sprintf("drop a slot that nobody needs (SELECT slot_name FROM pg_replication_slots WHERE NOT active), or ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL", maxSlots+missing+10))
 	}
 	return nil
 }
 
-// others says how many other shards need one too.
-func others(n int) string {
+// forShards says how many other shards need one too.
+func forShards(n int) string {
 	if n == 0 {
 		return ""
 	}

@@ -27,7 +27,7 @@ func (v *verifier) checkFilter() {
 		"(what is parked would become another one's too), stop all instances, ALTER PUBLICATION " + quoteName(v.cfg.Publication) +
 		" SET TABLE " + v.cfg.member()
 	if v.server.Slot != nil {
-		mend += ", and outboxd slot drop: the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"
+		mend += ", and SELECT pg_drop_replication_slot('" + v.cfg.Slot + "'): the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"
 	}
 	v.fail(CheckFilter, problem, mend)
 }
@@ -53,21 +53,27 @@ func (v *verifier) checkLayout(ctx context.Context) error {
 	return v.checkOtherParked(ctx)
 }
 
-// others are the names of instances of other layouts, and the layouts by slots.
-func (v *verifier) others() (slots, schemas []string, layouts map[string]string) {
+// otherLayouts is a FROM item o with the names of instances of other layouts, of this table or of one that is gone, for the arguments; layouts are by slots. An
+// instance of another table in the database may have such names by chance.
+const otherLayouts = `(SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) l(slot, schema, publication)
+	WHERE NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = l.publication)
+	OR EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = l.publication AND t.schemaname = $4 AND t.tablename = $5)) o`
+
+func (v *verifier) others() (args []any, layouts map[string]string) {
+	var slots, schemas, publications []string
 	layouts = map[string]string{}
 	for _, o := range v.cfg.Others {
-		slots, schemas = append(slots, o.Slot), append(schemas, o.Schema)
+		slots, schemas, publications = append(slots, o.Slot), append(schemas, o.Schema), append(publications, o.Publication)
 		layouts[o.Slot] = o.Layout
 	}
-	return slots, schemas, layouts
+	return []any{slots, schemas, publications, v.cfg.Schema, v.cfg.Table}, layouts
 }
 
 func (v *verifier) checkOtherSlots(ctx context.Context) error {
-	slots, schemas, layouts := v.others()
-	rows, err := v.conn.Query(ctx, `SELECT s.slot_name FROM unnest($1::text[], $2::text[]) o(slot, schema)
+	args, layouts := v.others()
+	rows, err := v.conn.Query(ctx, `SELECT s.slot_name FROM `+otherLayouts+`
 		JOIN pg_replication_slots s ON s.slot_name = o.slot AND s.database = current_database()
-		JOIN pg_namespace n ON n.nspname = o.schema ORDER BY 1 LIMIT 1`, slots, schemas)
+		JOIN pg_namespace n ON n.nspname = o.schema ORDER BY 1 LIMIT 1`, args...)
 	if err != nil {
 		return fmt.Errorf("look for slots of other layouts: %w", err)
 	}
@@ -85,11 +91,11 @@ func (v *verifier) checkOtherSlots(ctx context.Context) error {
 // checkOtherParked looks for events that another layout has parked: their rows are NEW or FAILED, so this one would deliver them once more. A schema
 // that the role may not read is none of outboxd's own.
 func (v *verifier) checkOtherParked(ctx context.Context) error {
-	slots, schemas, layouts := v.others()
-	rows, err := v.conn.Query(ctx, `SELECT o.slot, o.schema FROM unnest($1::text[], $2::text[]) o(slot, schema)
+	args, layouts := v.others()
+	rows, err := v.conn.Query(ctx, `SELECT o.slot, o.schema FROM `+otherLayouts+`
 		JOIN pg_namespace n ON n.nspname = o.schema AND has_schema_privilege(n.oid, 'USAGE')
 		JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'parked' AND c.relkind = 'r' AND has_table_privilege(c.oid, 'SELECT')
-		ORDER BY 1`, slots, schemas)
+		ORDER BY 1`, args...)
 	if err != nil {
 		return fmt.Errorf("look for parked events of other layouts: %w", err)
 	}

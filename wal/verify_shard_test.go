@@ -157,6 +157,16 @@ func TestInstanceOfAnotherLayoutIsRefused(t *testing.T) {
 	if failed := f.checked(); !strings.HasPrefix(failed, "layout: slot ") || !strings.Contains(failed, other) || !strings.Contains(failed, "shards.count: 2") {
 		t.Errorf("another layout is there: %q", failed)
 	}
+	f.exec(`CREATE TABLE another (id int)`)
+	f.exec(`CREATE PUBLICATION of_another FOR TABLE another`)
+	f.cfg.Others[1].Publication = "of_another"
+	if failed := f.checked(); failed != "" {
+		t.Errorf("an instance of another table has such names: %s", failed)
+	}
+	f.cfg.Others[1].Publication = f.cfg.Publication
+	if failed := f.checked(); !strings.HasPrefix(failed, "layout: slot ") {
+		t.Errorf("its publication has the table: %q", failed)
+	}
 	f.exec(`SELECT pg_drop_replication_slot($1)`, other)
 	if failed := f.checked(); failed != "" {
 		t.Errorf("the other layout is gone: %s", failed)

@@ -67,6 +67,11 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	defer func() { err = errors.Join(err, running.close()) }()
 	parts := cfg.Split()
 	out := a.out
+	if cfg.Shard().Split() {
+		shards := prometheus.NewGauge(prometheus.GaugeOpts{Name: "outboxd_shards", Help: "Shards of the table, of this process and of others."})
+		shards.Set(float64(cfg.Shards.Count))
+		registry.MustRegister(shards)
+	}
 	if len(parts) > 1 {
 		out = &sharedWriter{w: out}
 	}

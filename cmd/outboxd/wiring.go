@@ -131,10 +131,10 @@ func shardRows(cfg *config.Config, prefix string) string {
 
 // otherLayouts names the instances that would share out the same table in another way.
 func otherLayouts(cfg *config.Config) []wal.Names {
-	slot, schema := cfg.Unsplit()
+	slot, publication, schema := cfg.Unsplit()
 	var all []wal.Names
 	for _, s := range cfg.Shard().OfOtherLayouts() {
-		all = append(all, wal.Names{Slot: s.Name(slot), Schema: s.Name(schema), Layout: s.Layout()})
+		all = append(all, wal.Names{Slot: s.Name(slot), Publication: s.Name(publication), Schema: s.Name(schema), Layout: s.Layout()})
 	}
 	return all
 }

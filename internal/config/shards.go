@@ -28,12 +28,12 @@ func (c *Config) Split() []*Config {
 	return all
 }
 
-// Unsplit returns the names of slot and schema as they are configured, of a part too.
-func (c *Config) Unsplit() (slot, schema string) {
+// Unsplit returns the names of slot, publication and schema as they are configured, of a part too.
+func (c *Config) Unsplit() (slot, publication, schema string) {
 	if c.whole != nil {
 		c = c.whole
 	}
-	return c.Database.Slot, c.Database.Schema
+	return c.Database.Slot, c.Database.Publication, c.Database.Schema
 }
 
 // ShardColumns are the columns that can decide to which shard a row belongs.
