@@ -123,8 +123,12 @@ func (r *rig) build() string {
 
 func (r *rig) migrate() {
 	r.must(r.query(func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := migrations.Up(ctx, conn, migrations.Options{})
-		return err
+		for _, schema := range r.names("outboxd") {
+			if _, err := migrations.Up(ctx, conn, migrations.Options{Schema: schema}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}))
 }
 
