@@ -90,7 +90,7 @@ func TestPublicationOfOtherRowsIsRefused(t *testing.T) {
 	f := setupSplit(t, shard.Tenant, false, "text", "acme")
 	f.exec(`CREATE PUBLICATION outboxd FOR TABLE outbox WITH (publish = 'insert')`)
 	if failed := f.checked(); !strings.HasPrefix(failed, "row_filter: ") || !strings.Contains(failed, "(all of them)") ||
-		!strings.Contains(failed, `SET TABLE "public"."outbox" WHERE (`+f.cfg.Rows) || strings.Contains(failed, "slot drop") {
+		!strings.Contains(failed, `SET TABLE "public"."outbox" WHERE (`+f.cfg.Rows) || strings.Contains(failed, "drop_replication_slot") {
 		t.Errorf("without a filter: %q", failed)
 	}
 	f.exec(`DROP PUBLICATION outboxd`)
@@ -104,7 +104,7 @@ func TestPublicationOfOtherRowsIsRefused(t *testing.T) {
 		"another tenant": func() { f.split(shard.Shard{Count: 3, Number: 1, By: shard.Tenant}, "globex") },
 	} {
 		change()
-		if failed := f.checked(); !strings.HasPrefix(failed, "row_filter: ") || !strings.Contains(failed, "outboxd slot drop") {
+		if failed := f.checked(); !strings.HasPrefix(failed, "row_filter: ") || !strings.Contains(failed, "pg_drop_replication_slot") {
 			t.Errorf("%s: %q", what, failed)
 		}
 	}

@@ -38,6 +38,7 @@ func metrics(t *testing.T) map[string]bool {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	relay.New(relay.Config{Registry: registry})
+	tellShards(registry, 2)
 	described := make(chan *prometheus.Desc)
 	go func() {
 		defer close(described)
