@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/shard"
 )
 
 // Mirror is what the outbox row of a refused event shows to people.
@@ -44,8 +45,8 @@ func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, lease event.Lease, m
 	sql := leaseCTE(lease.Schema) + `, states AS MATERIALIZED (
 			SELECT DISTINCT ON (id) id, status, attempts, nullif(due_at, '')::timestamptz AS due_at, reason
 			FROM unnest($3::text[], $4::text[], $5::int[], $6::text[], $7::text[]) AS s(id, status, attempts, due_at, reason)
-			WHERE EXISTS (SELECT FROM lease) ORDER BY id, status = ` + literal(s.Dead) + ` DESC, attempts DESC
-		)` + t.mirrorSQL(`NOT (s.status = `+literal(s.Failed)+` AND `+t.isOneOf(s.Dead)+` AND EXISTS (
+			WHERE EXISTS (SELECT FROM lease) ORDER BY id, status = ` + shard.Literal(s.Dead) + ` DESC, attempts DESC
+		)` + t.mirrorSQL(`NOT (s.status = `+shard.Literal(s.Failed)+` AND `+t.isOneOf(s.Dead)+` AND EXISTS (
 			SELECT FROM `+parkedTable(lease.Schema)+` p WHERE p.slot = $1 AND p.id = s.id AND p.state = 'dead' OFFSET 0))`) + `
 		SELECT EXISTS (SELECT FROM lease), (SELECT count(*) FROM mirrored)`
 	row, err := t.write(ctx, conn, lease, "mirror states on rows", sql,

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/shard"
 )
 
 // RepairMirrors brings the outbox rows of refused events in order with the table lane, for the parked rows with the next ids behind after:
@@ -20,12 +21,12 @@ func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, lease event.L
 	sql := leaseCTE(lease.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), states AS MATERIALIZED (
 			SELECT i.id, r.status, r.attempts, r.due_at, r.reason
 			FROM (SELECT DISTINCT id FROM looked WHERE state IN ('waiting', 'dead')) i CROSS JOIN LATERAL (
-				SELECT CASE p.state WHEN 'dead' THEN ` + literal(s.Dead) + ` ELSE ` + literal(s.Failed) + ` END AS status, p.attempts,
+				SELECT CASE p.state WHEN 'dead' THEN ` + shard.Literal(s.Dead) + ` ELSE ` + shard.Literal(s.Failed) + ` END AS status, p.attempts,
 					CASE p.state WHEN 'waiting' THEN p.due_at END AS due_at, coalesce(p.reason, '') AS reason
 				FROM ` + parked + ` p WHERE p.slot = $1 AND p.id = i.id AND p.state IN ('waiting', 'dead')
 				ORDER BY p.state = 'dead' DESC, p.attempts DESC, p.due_at, p.replay, p.sink, p.destination LIMIT 1
 			) r
-		)` + t.mirrorSQL(`(s.attempts > 0 OR s.status = `+literal(s.Dead)+` OR `+t.isOneOf(s.Dead)+`)`) + lookedAnswer("mirrored")
+		)` + t.mirrorSQL(`(s.attempts > 0 OR s.status = `+shard.Literal(s.Dead)+` OR `+t.isOneOf(s.Dead)+`)`) + lookedAnswer("mirrored")
 	row, err := t.write(ctx, conn, lease, "repair the mirrored states", sql, []byte(after), number(limit))
 	if err != nil {
 		return "", 0, err

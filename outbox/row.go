@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/shard"
 )
 
 // Row is a row of the outbox as it stands in the table. It owns its bytes.
@@ -74,7 +75,7 @@ func (t *Table) tenantText() string {
 	if t.config.DefaultTenant == "" {
 		return text
 	}
-	return `coalesce(` + text + `, ` + literal(t.config.DefaultTenant) + `)`
+	return `coalesce(` + text + `, ` + shard.Literal(t.config.DefaultTenant) + `)`
 }
 
 func (t *Table) countOf(name string) string {

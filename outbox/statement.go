@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/shard"
 )
 
 // leaseCTE locks the lease's row where slot and term are still ours. Every statement of a session that writes begins with it: see package
@@ -94,15 +95,6 @@ func count(text []byte) int {
 	return n
 }
 
-// literal returns a text as SQL, whatever standard_conforming_strings says.
-func literal(s string) string {
-	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
-	if strings.Contains(s, `\`) {
-		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
-	}
-	return quoted
-}
-
 // isOneOf is the condition that o's status is one of those, in a form that no index serves. A table without a status has only
 // rows that are not delivered.
 func (t *Table) isOneOf(statuses ...string) string {
@@ -111,7 +103,7 @@ func (t *Table) isOneOf(statuses ...string) string {
 	}
 	all := make([]string, len(statuses))
 	for i, s := range statuses {
-		all[i] = literal(s)
+		all[i] = shard.Literal(s)
 	}
 	return `(o.` + quote(t.config.Columns.Status) + `::text IN (` + strings.Join(all, ", ") + `)) IS TRUE`
 }
@@ -125,7 +117,7 @@ func (t *Table) hasStatus(status string) string {
 	case len(c.labels) > 0 && !slices.Contains(c.labels, status):
 		return "false" // an enum refuses the comparison
 	}
-	return `o.` + quote(c.name) + ` = ` + literal(status)
+	return `o.` + quote(c.name) + ` = ` + shard.Literal(status)
 }
 
 // andOurs adds the condition that o belongs to the shard. Every statement that finds rows by what they hold has it; rows that the log or the parked
@@ -153,7 +145,7 @@ func (t *Table) settlement(condition string) string {
 		return `DELETE FROM ` + t.config.quoted() + ` o WHERE ` + condition + ` AND ` + t.unsettled()
 	case Mark:
 	}
-	set := quote(c.Status) + ` = ` + literal(s.Sent)
+	set := quote(c.Status) + ` = ` + shard.Literal(s.Sent)
 	for _, column := range []string{c.RetryAfter, c.ErrorMessage} {
 		if column != "" && t.mirrors() { // what a mirror left there
 			set += `, ` + quote(column) + ` = CASE WHEN ` + t.isOneOf(s.Failed, s.Dead) + ` THEN NULL ELSE o.` + quote(column) + ` END`

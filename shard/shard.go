@@ -107,7 +107,7 @@ func (s Shard) values(c Columns, prefix string) ([]string, error) {
 	if c.TenantID != "" {
 		tenant := name(c.TenantID)
 		if c.DefaultTenant != "" {
-			tenant = "COALESCE(" + tenant + ", " + literal(c.DefaultTenant) + ")"
+			tenant = "COALESCE(" + tenant + ", " + Literal(c.DefaultTenant) + ")"
 		}
 		values = append(values, tenant)
 	}
@@ -131,8 +131,8 @@ func (s Shard) values(c Columns, prefix string) ([]string, error) {
 	return values, nil
 }
 
-// literal returns a text as SQL, whatever standard_conforming_strings says.
-func literal(s string) string {
+// Literal returns a text as SQL, whatever standard_conforming_strings says.
+func Literal(s string) string {
 	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
 	if strings.Contains(s, `\`) {
 		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)

@@ -64,7 +64,7 @@ func (v *verifier) readPublication(ctx context.Context) (p publication, err erro
 // checkMembership asks the view that unfolds FOR TABLE, FOR ALL TABLES and FOR TABLES IN SCHEMA alike.
 func (v *verifier) checkMembership(ctx context.Context, p publication) error {
 	details := "NULL::text[], ''"
-	if v.server.Major() >= 15 {
+	if v.server.Major() >= filterMajor {
 		// Without standard_conforming_strings the server prints each backslash of a text twice.
 		details = `attnames::text[], coalesce(CASE WHEN current_setting('standard_conforming_strings')::boolean THEN rowfilter
 			ELSE replace(rowfilter, repeat(chr(92), 2), chr(92)) END, '')`
@@ -88,7 +88,7 @@ func (v *verifier) checkMembership(ctx context.Context, p publication) error {
 	case v.server.RowFilter != "":
 		v.warn("publication %q publishes only rows of %s WHERE %s; the others are never delivered from the log", v.cfg.Publication, v.cfg.table(), v.server.RowFilter)
 	}
-	if v.server.Major() < 15 {
+	if v.server.Major() < filterMajor {
 		return nil
 	}
 	return v.checkColumnList(ctx, columns)

@@ -10,7 +10,7 @@ import (
 	"github.com/outboxd/outboxd/shard"
 )
 
-// filterMajor is from where on publications have row filters.
+// filterMajor is from where on publications have row filters, and column lists.
 const filterMajor = 15
 
 // checkFilter makes sure that the publication publishes the rows of the shard and no others. The log that was written under another filter
@@ -53,12 +53,13 @@ func (v *verifier) checkLayout(ctx context.Context) error {
 	return v.checkOtherParked(ctx)
 }
 
-// otherLayouts is a FROM item o with the names of instances of other layouts, of this table or of one that is gone, for the arguments; layouts are by slots. An
-// instance of another table in the database may have such names by chance.
+// otherLayouts is a FROM item o with the names of instances of other layouts, of this table or of one that is gone. An instance of another table in
+// the database may have such names by chance.
 const otherLayouts = `(SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) l(slot, schema, publication)
 	WHERE NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = l.publication)
 	OR EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = l.publication AND t.schemaname = $4 AND t.tablename = $5)) o`
 
+// others are the arguments of otherLayouts, and the layouts by slots.
 func (v *verifier) others() (args []any, layouts map[string]string) {
 	var slots, schemas, publications []string
 	layouts = map[string]string{}
