@@ -14,18 +14,13 @@ type fleet []*instance
 
 // run runs all of them until they have stopped. One that ends with an error, which only a person can mend, stops the others too.
 func (f fleet) run(ctx context.Context) error {
-	errs := make([]error, len(f))
-	var all sync.WaitGroup
-	for n, i := range f {
-		all.Go(func() {
-			if errs[n] = stopped(i.log, i.relay.Run(ctx)); errs[n] != nil {
-				errs[n] = f.of(i, errs[n])
-				f.stop()
-			}
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
+	return f.each(func(i *instance) error {
+		err := stopped(i.log, i.relay.Run(ctx))
+		if err != nil {
+			f.stop()
+		}
+		return err
+	})
 }
 
 func (f fleet) stop() {
@@ -35,11 +30,14 @@ func (f fleet) stop() {
 }
 
 // close closes all at once: each may take its time.
-func (f fleet) close() error {
+func (f fleet) close() error { return f.each((*instance).close) }
+
+// each does something to all at once, and returns what went wrong with any of them.
+func (f fleet) each(do func(*instance) error) error {
 	errs := make([]error, len(f))
 	var all sync.WaitGroup
 	for n, i := range f {
-		all.Go(func() { errs[n] = f.of(i, i.close()) })
+		all.Go(func() { errs[n] = f.of(i, do(i)) })
 	}
 	all.Wait()
 	return errors.Join(errs...)

@@ -92,16 +92,3 @@ func (i *instance) close() (err error) {
 	}
 	return err
 }
-
-// sharedWriter lets several sinks write to one place, each write whole.
-type sharedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// Write writes b when nobody else does.
-func (s *sharedWriter) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(b)
-}

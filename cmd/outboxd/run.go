@@ -71,7 +71,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 		tellShards(registry, cfg.Shards.Count)
 	}
 	if len(parts) > 1 {
-		out = &sharedWriter{w: out}
+		out = zerolog.SyncWriter(out) // sinks of several shards write to it
 	}
 	for _, part := range parts {
 		i, err := openInstance(working, part, instanceOptions{create, skipBacklog, registry, out, log})

@@ -48,13 +48,14 @@ func (v *verifier) table(ctx context.Context) (t workload.LoadTable, err error) 
 
 // inspect looks whether transactions may be prepared, and whether outboxd runs.
 func (v *verifier) inspect(ctx context.Context) (prepared bool, err error) {
+	if err := v.conn.QueryRow(ctx, `SELECT current_setting('max_prepared_transactions')::int > 0`).Scan(&prepared); err != nil {
+		return false, fmt.Errorf("ask PostgreSQL about itself: %w", err)
+	}
 	for _, part := range v.cfg.Split() {
 		slot := part.Database.Slot
 		var streaming *bool
-		err = v.conn.QueryRow(ctx, `SELECT current_setting('max_prepared_transactions')::int > 0,
-			(SELECT active FROM pg_replication_slots WHERE slot_name = $1)`, slot).Scan(&prepared, &streaming)
-		if err != nil {
-			return false, fmt.Errorf("ask PostgreSQL about itself: %w", err)
+		if err := v.conn.QueryRow(ctx, `SELECT (SELECT active FROM pg_replication_slots WHERE slot_name = $1)`, slot).Scan(&streaming); err != nil {
+			return false, fmt.Errorf("ask PostgreSQL about slot %s: %w", slot, err)
 		}
 		switch {
 		case streaming == nil:

@@ -18,7 +18,6 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/workload"
-	"github.com/outboxd/outboxd/shard"
 )
 
 // verifier is everything that one verify is made of.
@@ -70,11 +69,9 @@ func newVerifier(a *app, o verifyOptions, cfg *config.Config) (*verifier, error)
 	if cfg.Format != "raw" {
 		return nil, fmt.Errorf("format is %s, and verify reads raw alone: let it and outboxd run with format: raw, on a test system for instance", cfg.Format)
 	}
-	if cfg.Shard().Split() && cfg.Shard().By == shard.Key {
-		return nil, errors.New("with shards.by: key only PostgreSQL knows to which shard an event belongs, and verify not where it goes: verify works with shards.by: tenant, or without shards")
-	}
 	if cfg.Shard().Split() && namesShard(cfg) {
-		return nil, errors.New("with shards only PostgreSQL knows to which of them a tenant belongs, and verify not what {shard} stands for: verify works with destinations without {shard}")
+		return nil, errors.New("with shards only PostgreSQL knows to which of them an event belongs, and verify not what {shard} stands for: " +
+			"verify works with destinations without {shard}, so with shards.by: tenant, or without shards")
 	}
 	if err := v.route(); err != nil {
 		return nil, err
