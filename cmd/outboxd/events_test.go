@@ -69,8 +69,8 @@ func newOperator(t *testing.T, settings ...string) *operator {
 	return o
 }
 
-// start runs outboxd with more settings, and returns when it streams.
-func (o *operator) start(settings ...string) {
+// launch runs outboxd with more settings.
+func (o *operator) launch(settings ...string) {
 	o.t.Helper()
 	o.process = exec.Command(o.path, "run")
 	o.process.Env = append(slices.Clone(o.environ), settings...)
@@ -78,6 +78,12 @@ func (o *operator) start(settings ...string) {
 	if err := o.process.Start(); err != nil {
 		o.t.Fatal(err)
 	}
+}
+
+// start is launch, and returns when outboxd streams.
+func (o *operator) start(settings ...string) {
+	o.t.Helper()
+	o.launch(settings...)
 	eventually(o.t, "outboxd streams", func() bool {
 		return o.count(`SELECT count(*) FROM pg_replication_slots s JOIN outboxd.checkpoint c ON c.slot = s.slot_name
 			WHERE s.active AND c.adopt_snapshot IS NULL`) == 1

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -85,11 +84,7 @@ func (o *operator) oddStatus(tenant, status string) int {
 func TestTheLeastRoleDoesEverythingOnATableWhoseNamesNeedQuotes(t *testing.T) {
 	o := newOddOperator(t)
 	o.insertOddly("old", 3, 1)
-	o.process = exec.Command(o.path, "run")
-	o.process.Env, o.process.Stderr = o.environ, &o.log
-	if err := o.process.Start(); err != nil {
-		t.Fatal(err)
-	}
+	o.launch()
 	eventually(t, "older rows are delivered", func() bool { return o.oddStatus("old", "SENT") == 3 })
 	o.insertOddly("acme", 5, 1)
 	o.insertOddly("large", 1, 100_000)

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -117,8 +115,10 @@ func (s *sharded) count(sql string, args ...any) (n int) {
 }
 
 // streaming tells whether the shard has adopted its backlog and streams.
-func (s *sharded) streaming(number int) bool {
-	return s.streamingOf(shard.Shard{Count: shardsTested, Number: number, By: shard.By(s.by)})
+func (s *sharded) streaming(number int) bool { return s.streamingOf(s.of(number)) }
+
+func (s *sharded) of(number int) shard.Shard {
+	return shard.Shard{Count: shardsTested, Number: number, By: shard.By(s.by)}
 }
 
 func (s *sharded) streamingOf(one shard.Shard) bool {
@@ -127,7 +127,7 @@ func (s *sharded) streamingOf(one shard.Shard) bool {
 }
 
 func (s *sharded) term(number int) int {
-	return s.count(fmt.Sprintf(`SELECT coalesce(max(term), 0) FROM outboxd_%d%s_%d.lease`, shardsTested, s.by[:1], number))
+	return s.count(`SELECT coalesce(max(term), 0) FROM ` + s.of(number).Name("outboxd") + `.lease`)
 }
 
 // wantAll waits until everything has arrived once and in order, and each row is marked.
@@ -183,7 +183,7 @@ func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
 func (s *sharded) wantBothSidesUsed() {
 	s.Helper()
 	for number := range shardsTested {
-		if n := s.count(fmt.Sprintf(`SELECT count(*) FROM outboxd_%d%s_%d.parked`, shardsTested, s.by[:1], number)); n != 0 {
+		if n := s.count(`SELECT count(*) FROM ` + s.of(number).Name("outboxd") + `.parked`); n != 0 {
 			s.Errorf("shard %d keeps %d parked rows", number, n)
 		}
 		n := s.count(`SELECT count(*) FROM outbox WHERE (hash_record_extended(ROW(tenant_id), 0) & 9223372036854775807) % $1 = $2`, shardsTested, number)
@@ -221,34 +221,20 @@ func (s *sharded) wantStatusOfAll(base string) {
 	s.Helper()
 	var status shardsReport
 	eventually(s.T, "all shards are ready", func() bool {
-		return json.Unmarshal([]byte(s.get(base+"/status")), &status) == nil && status.Ready
+		return json.Unmarshal([]byte(get(s.T, base+"/status")), &status) == nil && status.Ready
 	})
 	if len(status.Shards) != shardsTested || status.Shards[2].Shard != 2 || !status.Shards[2].Ready {
 		s.Errorf("the status is %+v", status)
 	}
-	if got := s.get(base + "/readyz"); got != "active\n" {
+	if got := get(s.T, base+"/readyz"); got != "active\n" {
 		s.Errorf("/readyz answers %q", got)
 	}
-	metrics := s.get(base + "/metrics")
+	metrics := get(s.T, base+"/metrics")
 	for number := range shardsTested {
 		if want := fmt.Sprintf(`outboxd_ready{shard="%d"} 1`, number); !strings.Contains(metrics, want) {
 			s.Errorf("/metrics lacks %s", want)
 		}
 	}
-}
-
-func (s *sharded) get(url string) string {
-	s.Helper()
-	answer, err := http.Get(url)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return string(body)
 }
 
 func TestTheLeastRoleRunsShardsOfATableWhoseNamesNeedQuotes(t *testing.T) {
@@ -258,11 +244,7 @@ func TestTheLeastRoleRunsShardsOfATableWhoseNamesNeedQuotes(t *testing.T) {
 	o := newOddOperator(t, "OUTBOXD_SHARDS_COUNT=2", "OUTBOXD_SHARDS_BY=key", `OUTBOXD_DATABASE_DEFAULT_TENANT=o'n\e`)
 	o.environ = append(o.environ, "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+o.prefix+":{shard}'}]}]")
 	o.insertOddly("old", 20, 1)
-	o.process = exec.Command(o.path, "run")
-	o.process.Env, o.process.Stderr = o.environ, &o.log
-	if err := o.process.Start(); err != nil {
-		t.Fatal(err)
-	}
+	o.launch()
 	eventually(t, "older rows are delivered", func() bool { return o.oddStatus("old", "SENT") == 20 })
 	o.insertOddly("acme", 20, 1)
 	eventually(t, "fresh rows are delivered", func() bool { return o.oddStatus("acme", "SENT") == 20 })
