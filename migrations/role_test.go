@@ -34,6 +34,25 @@ func TestOldestAndNewestPostgres(t *testing.T) {
 	}
 }
 
+// A role that was made for the tables before a step need not be given the rights on what it adds.
+func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	up(t, conn, migrations.Options{})
+	role := uniqueRole(t, conn)
+	exec(t, conn, roleScript(t, migrations.Options{}, migrations.Role{Name: role}))
+	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
+		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version = 4`)
+	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 1 {
+		t.Fatalf("Up applied %v, want the fourth step", report.Steps)
+	}
+	var rights []string
+	err := conn.QueryRow(t.Context(), `SELECT array_agg(right_ ORDER BY right_) FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) right_
+		WHERE has_table_privilege($1, 'outboxd.tail_read', right_)`, role).Scan(&rights)
+	if err != nil || strings.Join(rights, " ") != "DELETE INSERT SELECT UPDATE" {
+		t.Errorf("the role may %v, %v", rights, err)
+	}
+}
+
 // runAsRole makes the tables and the role by script, and runs as the role.
 func runAsRole(t *testing.T, server *testenv.PostgresServer, onSent outbox.OnSent) {
 	database := server.Database(t)

@@ -71,7 +71,7 @@ func exec(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
 func states(t *testing.T, conn *pgx.Conn) (list string) {
 	t.Helper()
 	err := conn.QueryRow(t.Context(), `SELECT coalesce(string_agg(line, ' ' ORDER BY line), '') FROM (SELECT substr(id, 4)::int || '@' || destination
-		|| '=' || state || CASE WHEN blocks THEN '!' ELSE '' END || CASE WHEN landed_lsn IS NOT NULL THEN '?' ELSE '' END
+		|| '=' || state || CASE WHEN blocks THEN '!' ELSE '' END
 		|| CASE WHEN attempts > 0 THEN attempts::text ELSE '' END AS line FROM outboxd.parked) l`).Scan(&list)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 )
 
 // Insert parks rows, durably, by one statement. A row that is there already, in whatever state, stays as it is. It returns how many are
-// new.
+// new. Where a row that may have landed comes to stand before the position that the tail was read to (see [Found]), that is forgotten.
 func Insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) (int, error) {
 	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, ""))
 }
@@ -31,6 +31,10 @@ func insertSQL(schema, unless string) string {
 			INSERT INTO ` + table(schema, "parked") + ` (slot, ` + columns + `) SELECT $1, ` + values + `
 			FROM unnest($3::` + table(schema, "parked_row") + `[]) AS n WHERE EXISTS (SELECT FROM lease)` + unless + `
 			ON CONFLICT DO NOTHING RETURNING 1
+		), forgotten AS (
+			DELETE FROM ` + table(schema, "tail_read") + ` t USING unnest($3::` + table(schema, "parked_row") + `[]) AS n
+			WHERE t.slot = $1 AND n.landed_epoch IS NOT NULL AND t.sink = n.sink AND t.destination = n.destination
+				AND (n.epoch, n.commit_lsn, n.ordinal) <= (t.epoch, t.commit_lsn, t.ordinal) AND EXISTS (SELECT FROM lease)
 		)` + answer("parked")
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// waits is the condition that p waits or holds back what waits: that of the index parked_key.
-const waits = `(p.state = 'waiting' OR (p.state = 'dead' AND p.blocks))`
+// waits is the condition that p waits or holds back what waits: that of the index parked_key, in its form.
+const waits = `(p.state = 'waiting' OR (p.state = 'dead' AND p.blocks)) IS TRUE`
 
 // LoadKeys returns, for each of the keys in their order, its first waiting rows at the destination in position order: at most perKey each and, all
 // together, no more than maxBytes of events unless the first row is larger. Rows behind a dead one that blocks are not returned.

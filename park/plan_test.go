@@ -56,6 +56,9 @@ func TestStatementsReadNoMoreThanTheyNeed(t *testing.T) {
 			if rows, line := widest(plan); rows > most || strings.Contains(plan, "Seq Scan on parked") {
 				t.Errorf("%s with statistics: %s touches %d rows in %q of\n%s", s.name, statistics, rows, line, plan)
 			}
+			if s.name == "LoadAfter" && !strings.Contains(plan, "parked_order") {
+				t.Errorf("%s with statistics: %s does not take the rows in order from the index:\n%s", s.name, statistics, plan)
+			}
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -110,8 +109,8 @@ func Unblock(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinati
 const foundMost = 5000
 
 // Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done; all others have not landed.
-// It returns how many are done. It takes a statement for each 5000 rows: first those that are done, so that one that is cut off half-way has
-// forgotten of none that it may have landed before that is settled.
+// It returns how many are done. It takes a statement for each 5000 rows, and a last one for the others, however many these are: where it is cut off
+// before that, it has forgotten of none that it may have landed.
 func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
 	done := 0
 	for some := range slices.Chunk(refs, foundMost) {
@@ -121,29 +120,23 @@ func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination
 		}
 		done += n
 	}
-	for {
-		n, err := write(ctx, conn, lease, notLandedSQL(lease.Schema), []byte(d.Sink), []byte(d.Name))
-		if err != nil {
-			return 0, fmt.Errorf("settle that the rest has not landed at %s: %w", d, err)
-		}
-		if n < foundMost {
-			return done, nil
-		}
+	if _, err := write(ctx, conn, lease, tailReadSQL(lease.Schema), []byte(d.Sink), []byte(d.Name)); err != nil {
+		return 0, fmt.Errorf("settle that the rest has not landed at %s: %w", d, err)
 	}
+	return done, nil
 }
 
-// notLandedSQL says of rows that wait that they have not landed. The index parked_doubt has those that may have.
-func notLandedSQL(schema string) string {
-	parked := table(schema, "parked")
-	return leaseCTE(schema) + `, cleared AS (
-			UPDATE ` + parked + ` p SET landed_epoch = NULL, landed_lsn = NULL, landed_ordinal = NULL
-			WHERE p.ctid = ANY(ARRAY(
-					SELECT p.ctid FROM ` + parked + ` p
-					WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.landed_epoch IS NOT NULL AND ` + isWaiting + `
-					LIMIT ` + strconv.Itoa(foundMost) + `
-				)) AND p.landed_epoch IS NOT NULL AND EXISTS (SELECT FROM lease)
+// tailReadSQL says of the rows that wait, up to the last of them, that they have not landed.
+func tailReadSQL(schema string) string {
+	return leaseCTE(schema) + `, noted AS (
+			INSERT INTO ` + table(schema, "tail_read") + ` (slot, sink, destination, epoch, commit_lsn, ordinal)
+			SELECT p.slot, p.sink, p.destination, p.epoch, p.commit_lsn, p.ordinal FROM (
+				SELECT * FROM ` + table(schema, "parked") + ` p WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting'
+				ORDER BY p.epoch DESC, p.commit_lsn DESC, p.ordinal DESC, p.id DESC, p.replay DESC LIMIT 1
+			) p WHERE EXISTS (SELECT FROM lease)
+			ON CONFLICT (slot, sink, destination) DO UPDATE SET epoch = excluded.epoch, commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal
 			RETURNING 1
-		)` + answer("cleared")
+		)` + answer("noted")
 }
 
 // String returns "SINK NAME"; "no destination" for events that have none.

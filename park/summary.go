@@ -30,11 +30,13 @@ func Summaries(ctx context.Context, conn *pgx.Conn, schema, slot string) ([]Summ
 	sql := `SELECT sink, destination, target, waiting, dead, highest[1]::bigint, highest[2]::text, highest[3]::bigint,
 			landed[1]::bigint, landed[2]::text, landed[3]::bigint
 		FROM (
-			SELECT sink, destination, min(target) AS target,
-				count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'dead') AS dead,
-				` + position("max", "epoch", "commit_lsn", "ordinal", "replay = 0") + ` AS highest,
-				` + position("min", "landed_epoch", "landed_lsn", "landed_ordinal", "landed_epoch IS NOT NULL AND state = 'waiting'") + ` AS landed
-			FROM ` + table(schema, "parked") + ` WHERE slot = $1 GROUP BY sink, destination
+			SELECT sink, destination, min(p.target) AS target,
+				count(*) FILTER (WHERE p.state = 'waiting') AS waiting, count(*) FILTER (WHERE p.state = 'dead') AS dead,
+				` + position("max", "p.epoch", "p.commit_lsn", "p.ordinal", "p.replay = 0") + ` AS highest,
+				` + position("min", "p.landed_epoch", "p.landed_lsn", "p.landed_ordinal", `p.landed_epoch IS NOT NULL AND p.state = 'waiting'
+					AND ((p.epoch, p.commit_lsn, p.ordinal) > (t.epoch, t.commit_lsn, t.ordinal)) IS NOT FALSE`) + ` AS landed
+			FROM ` + table(schema, "parked") + ` p LEFT JOIN ` + table(schema, "tail_read") + ` t USING (slot, sink, destination)
+			WHERE slot = $1 GROUP BY sink, destination
 		) s`
 	var all []Summary
 	var wrong error

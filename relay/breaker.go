@@ -13,6 +13,7 @@ const (
 	slowAfter       = 2 * time.Second        // an event that waits for longer, while the budget is used up, is parked: others need the memory
 	outageLook      = time.Second            // how often the log held back is measured in an outage
 	relieveLook     = 250 * time.Millisecond // how often slow destinations are looked for while the budget is used up
+	brokerLook      = 3 * time.Second        // how often a broker that is down is asked, at least: one destination asks for all
 )
 
 // probe asks for the end of a failure.
@@ -37,15 +38,21 @@ func (c *core) failedAt(d *destination, err error) {
 	d.enqueue()
 }
 
-// brokerFails opens the breaker of the whole sink, where the error says that.
+// brokerFails opens the breaker of the whole sink, where the error says that. The one destination that asks for all does not wait for as long as one
+// that fails alone.
 func (c *core) brokerFails(s *sinkLane, f *failure, err error) {
-	if s.down != nil || !sink.BrokerDown(err) {
+	if !sink.BrokerDown(err) {
 		return
 	}
-	s.down = f
-	c.setOpen(f, true)
-	c.facts.brokerDown(s.name, true)
-	c.cfg.Log.Warn().Str("sink", s.name).Err(err).Msg("the broker is down; its events wait")
+	if s.down == nil {
+		s.down = f
+		c.setOpen(f, true)
+		c.facts.brokerDown(s.name, true)
+		c.cfg.Log.Warn().Str("sink", s.name).Err(err).Msg("the broker is down; its events wait")
+	}
+	if latest := time.Now().Add(brokerLook); s.down == f && f.retryAt.After(latest) {
+		f.retryAt = latest
+	}
 }
 
 // retry goes on with a destination after its wait: by a probe where its breaker is open.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +73,46 @@ func TestBrokerThatAProbeFindsDownIsDownForAllDestinations(t *testing.T) {
 	run := r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": dying{c.Sinks["redis"]}} })
 	r.insert("acme", 0, 1, 1)
 	r.eventually("the broker is down", func() bool { return r.down(run, "redis") })
+}
+
+// away is a sink whose broker refuses connections until it is back.
+type away struct {
+	sink.Sink
+	back *atomic.Bool
+}
+
+func (a away) refused() error {
+	if a.back.Load() {
+		return nil
+	}
+	return &sink.Error{Class: sink.Unavailable, FateKnown: true, Broker: true, Err: errors.New("connection refused")}
+}
+
+func (a away) Tail(ctx context.Context, destination string, n int) ([]sink.Entry, error) {
+	if err := a.refused(); err != nil {
+		return nil, err
+	}
+	return a.Sink.Tail(ctx, destination, n)
+}
+
+func (a away) Probe(ctx context.Context, destination string) error {
+	if err := a.refused(); err != nil {
+		return err
+	}
+	return a.Sink.Probe(ctx, destination)
+}
+
+func TestBrokerThatIsBackIsAskedSoonHoweverLongADestinationWaits(t *testing.T) {
+	r := newRig(t, "", "")
+	var back atomic.Bool
+	run := r.start(func(c *relay.Config) {
+		c.Sinks = map[string]sink.Sink{"redis": away{c.Sinks["redis"], &back}}
+		c.RetryBase, c.RetryMax = time.Hour, time.Hour
+	})
+	r.insert("acme", 0, 1, 1)
+	r.eventually("the broker is down", func() bool { return r.down(run, "redis") })
+	back.Store(true)
+	r.eventually("the event", func() bool { return r.length("acme:orders") == 1 })
 }
 
 func TestManyDestinationsThatHangHoldUpNoOther(t *testing.T) {

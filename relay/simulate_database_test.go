@@ -17,7 +17,8 @@ type simDatabase struct {
 	log        []*simTx
 	rows       map[string]*simRow
 	parked     []*park.Row // in the order of the primary key's first use
-	undurable  []park.Row  // with the protection off: rows that the park's answer came before
+	tailRead   map[park.Destination]event.Position
+	undurable  []park.Row // with the protection off: rows that the park's answer came before
 	record     checkpoint.Record
 	slot       simSlot
 	timelines  []event.LSN // where those began that came since the record was made

@@ -36,6 +36,9 @@ func (d *simDatabase) add(rows []park.Row) {
 			r.State = cmp.Or(r.State, park.Waiting)
 			d.parked = append(d.parked, &r)
 		}
+		if !r.LandedAfter.IsZero() && !r.Event.Position.After(d.tailRead[r.Destination]) {
+			delete(d.tailRead, r.Destination)
+		}
 	}
 }
 
@@ -135,7 +138,7 @@ func (s simStore) found(_ context.Context, at park.Destination, refs []event.Ref
 	}
 	n = s.finished(at, refs)
 	for _, p := range s.at(at, func(p *park.Row) bool { return p.State == park.Waiting }) {
-		p.LandedAfter = event.Position{}
+		s.tailRead[at] = p.Event.Position // the last one's stays
 	}
 	return n, s.done()
 }
@@ -179,7 +182,7 @@ func (s simStore) summaries(context.Context) (all []park.Summary, err error) {
 		switch p.State {
 		case park.Waiting:
 			one.Waiting++
-			if !p.LandedAfter.IsZero() && (!one.MayHaveLanded || one.LandedAfter.After(p.LandedAfter)) {
+			if !p.LandedAfter.IsZero() && p.Event.Position.After(s.tailRead[p.Destination]) && (!one.MayHaveLanded || one.LandedAfter.After(p.LandedAfter)) {
 				one.MayHaveLanded, one.LandedAfter = true, p.LandedAfter
 			}
 		case park.Dead:

@@ -91,7 +91,7 @@ func simRelay() *Relay {
 
 func newWorld(r *Relay, script []byte, off string) *world {
 	w := &world{script: script, off: off, checked: map[string]int{}, gone: map[string]*simRow{}}
-	w.db = &simDatabase{w: w, rows: map[string]*simRow{}, nextXid: firstXid, record: checkpoint.Record{Epoch: 1, Confirmed: 1}, slot: simSlot{confirmed: 1}}
+	w.db = &simDatabase{w: w, rows: map[string]*simRow{}, tailRead: map[park.Destination]event.Position{}, nextXid: firstXid, record: checkpoint.Record{Epoch: 1, Confirmed: 1}, slot: simSlot{confirmed: 1}}
 	w.broker = newSimBroker(w)
 	w.places = []park.Destination{{}, {Sink: "a", Name: "x"}, {Sink: "a", Name: "z"}, {Sink: "b", Name: "y"}}
 	shared := *r

@@ -57,6 +57,7 @@ var rights = map[string][]string{
 	"lease":          {"SELECT", "INSERT", "UPDATE"},
 	"checkpoint":     {"SELECT", "INSERT", "UPDATE"},
 	"parked":         {"SELECT", "INSERT", "UPDATE", "DELETE"},
+	"tail_read":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
 	"audit":          {"SELECT", "INSERT"},
 	"schema_version": {"SELECT"},
 	"schema_history": {"SELECT"},

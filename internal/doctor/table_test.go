@@ -47,10 +47,10 @@ func TestAnInvalidIndexIsFoundAndOursIsDropped(t *testing.T) {
 	r.exec(`CREATE INDEX theirs ON outbox (topic)`)
 	r.invalid("theirs")
 	r.invalid("ix_outbox_retry_after")
-	r.invalid("outboxd.parked_doubt")
+	r.invalid("outboxd.parked_dead")
 	findings := r.examine()
 	wantFinding(t, findings, "index_invalid", Warning, "public.theirs", "DROP INDEX CONCURRENTLY")
-	wantFinding(t, findings, "index_invalid", Warning, "outboxd.parked_doubt", `DROP INDEX CONCURRENTLY IF EXISTS "outboxd"."parked_doubt"`)
+	wantFinding(t, findings, "index_invalid", Warning, "outboxd.parked_dead", `DROP INDEX CONCURRENTLY IF EXISTS "outboxd"."parked_dead"`)
 	wantFinding(t, findings, "index_missing", Warning, "no index begins with", "CREATE INDEX CONCURRENTLY IF NOT EXISTS")
 
 	fixed := Mend(t.Context(), r.cfg, findings)
@@ -82,11 +82,11 @@ func TestAFixThatIsDoneAlreadyDoesNoHarm(t *testing.T) {
 	r := setup(t)
 	r.exec(`ALTER PUBLICATION outboxd DROP TABLE outbox`)
 	r.exec(`DROP INDEX ix_outbox_retry_after`)
-	r.invalid("outboxd.parked_doubt")
+	r.invalid("outboxd.parked_dead")
 	findings := r.examine()
 	r.exec(`ALTER PUBLICATION outboxd ADD TABLE outbox`)
 	r.exec(`CREATE INDEX ix_outbox_retry_after ON outbox (retry_after) WHERE retry_after IS NOT NULL`)
-	r.exec(`UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'outboxd.parked_doubt'::regclass`)
+	r.exec(`UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'outboxd.parked_dead'::regclass`)
 	fixed := Mend(t.Context(), r.cfg, findings)
 	if len(fixed) != 3 {
 		t.Errorf("%d fixes, want 3: %v", len(fixed), fixed)
@@ -98,7 +98,7 @@ func TestAFixThatIsDoneAlreadyDoesNoHarm(t *testing.T) {
 	}
 	r.wantNone("publication", Error)
 	r.wantNone("index_missing", Warning)
-	r.exec(`DROP INDEX outboxd.parked_doubt`) // it is there still
+	r.exec(`DROP INDEX outboxd.parked_dead`) // it is there still
 }
 
 // A standby instance holds a snapshot for a minute, for which CREATE INDEX CONCURRENTLY waits; giving up would leave an invalid index.
@@ -137,7 +137,7 @@ func TestAnIndexIsMadeBesideOpenSnapshots(t *testing.T) {
 func TestAFixThatFailsIsTold(t *testing.T) {
 	r := setup(t)
 	r.exec(`ALTER PUBLICATION outboxd DROP TABLE outbox`)
-	r.invalid("outboxd.parked_doubt")
+	r.invalid("outboxd.parked_dead")
 	findings := r.examine()
 	r.exec(`DROP PUBLICATION outboxd`)
 	fixed := Mend(t.Context(), r.cfg, findings)
