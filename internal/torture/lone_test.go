@@ -44,7 +44,7 @@ type lone struct {
 // newLone starts the servers. begin starts outboxd.
 func newLone(t *testing.T, environ ...string) *lone {
 	t.Helper()
-	l := &lone{rig: &rig{t: t, dir: given.dir, network: newNetwork()}, metrics: testenv.FreeAddress(t)}
+	l := &lone{rig: &rig{t: t, o: options{shards: 1}, dir: given.dir, network: newNetwork()}, metrics: testenv.FreeAddress(t)}
 	l.must(l.folder())
 	t.Cleanup(l.network.close)
 	l.database = testenv.Postgres(t).Database(t)
