@@ -47,7 +47,7 @@
 //
 // # Resources
 //
-// With the build tag resources, the tests TestResources let one outboxd with its default settings and GOMEMLIMIT=88MiB have more than it may hold in memory: a transaction of
+// With the build tag resources, the tests TestResources let one outboxd with its default settings and GOMEMLIMIT=80MiB have more than it may hold in memory: a transaction of
 // gigabytes, ten thousand destinations, a broker that takes a byte a second, a hundred thousand keys that wait. They judge the most memory that the
 // kernel has seen (VmHWM), and that all arrives once and in order. None judges how long it takes.
 //

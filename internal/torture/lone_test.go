@@ -28,7 +28,7 @@ const megabyte = 1e6
 
 // memoryLimit is what Go is told to live in, of the 128 MB that the bounds speak of: beside it there are the program's own pages, some 20 MB of them.
 // Without it the collector lets garbage grow to as much as is alive, and later than that where processors are short.
-const memoryLimit = "88MiB"
+const memoryLimit = "80MiB"
 
 // lone is a single outboxd, with the settings that it has by default and a limit of memory, PostgreSQL, and a Redis for those who want it.
 type lone struct {
