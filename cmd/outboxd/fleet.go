@@ -43,9 +43,9 @@ func (f fleet) each(do func(*instance) error) error {
 	return errors.Join(errs...)
 }
 
-// of says which shard an error is of, where there are several.
+// of says which shard an error is of.
 func (f fleet) of(i *instance, err error) error {
-	if err == nil || len(f) == 1 {
+	if err == nil || !i.cfg.Shard().Split() {
 		return err
 	}
 	return fmt.Errorf("shard %d: %w", i.cfg.Shards.Number, err)
@@ -66,7 +66,7 @@ func (f fleet) Status() relay.Status {
 	for n, i := range f {
 		if s := i.relay.Status(); n == 0 || distance[s.State] > distance[worst.State] {
 			worst = s
-			if len(f) > 1 && s.Reason != "" {
+			if i.cfg.Shard().Split() && s.Reason != "" {
 				worst.Reason = fmt.Sprintf("shard %d: %s", i.cfg.Shards.Number, s.Reason)
 			}
 		}

@@ -31,7 +31,7 @@ type instanceReport struct {
 	Health  *monitor.Health `json:"health,omitempty"` // absent before the monitor's first look, or without it
 }
 
-// shardsReport is the body of /status where the process is for several shards.
+// shardsReport is the body of /status where the table is split: of the shards that the process is for.
 type shardsReport struct {
 	Version string        `json:"version"`
 	Ready   bool          `json:"ready"` // all are
@@ -55,7 +55,7 @@ func (i *instance) report() instanceReport {
 
 // report is the body of /status.
 func (f fleet) report() any {
-	if len(f) == 1 {
+	if !f[0].cfg.Shard().Split() {
 		return statusReport{version, f[0].report()}
 	}
 	all := shardsReport{Version: version}

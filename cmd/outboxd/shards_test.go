@@ -82,8 +82,8 @@ func (s *sharded) child(settings ...string) *child {
 }
 
 // shard is the process of one shard.
-func (s *sharded) shard(number int) *child {
-	return s.child(fmt.Sprintf("OUTBOXD_SHARDS_NUMBER=%d", number))
+func (s *sharded) shard(number int, settings ...string) *child {
+	return s.child(append(settings, fmt.Sprintf("OUTBOXD_SHARDS_NUMBER=%d", number))...)
 }
 
 // load lets the application write until stop is called, and returns when it has written n events.
@@ -148,8 +148,9 @@ func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
 			s := newSharded(t, by)
 			s.load(500)()
 			var all []*child
+			addr := freeAddr(t)
 			for number := range shardsTested {
-				all = append(all, s.shard(number))
+				all = append(all, s.shard(number, []string{"OUTBOXD_HTTP_ADDR=", "OUTBOXD_HTTP_ADDR=", "OUTBOXD_HTTP_ADDR=" + addr}[number]))
 				all[number].start()
 				defer all[number].kill()
 			}
@@ -158,6 +159,10 @@ func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
 				if s.term(number) == 0 {
 					t.Errorf("shard %d has no lease", number)
 				}
+			}
+			var status shardsReport
+			if err := json.Unmarshal([]byte(get(t, "http://"+addr+"/status")), &status); err != nil || len(status.Shards) != 1 || status.Shards[0].Shard != 2 {
+				t.Errorf("the status of the process for shard 2 is %+v, %v", status, err)
 			}
 			before := [shardsTested]int{s.term(0), s.term(1), s.term(2)}
 			stop := s.load(300)
