@@ -28,7 +28,7 @@
 //   - What Insert, Fail, Settle and Found have returned from is on the disk, also where the database's synchronous_commit is off.
 //   - Parking is idempotent: a row that is there, in whatever state, stays as it is.
 //   - A row with LandedAfter may have landed, until Found has said at the same destination what did. The table tail_read has the position up to which it said so, in
-//     the place of a change to each row; [Summaries] goes by both.
+//     the place of a change to each row, until one in doubt comes to stand before that; [Summaries] goes by both.
 //   - Fail, Settle and Found change rows that wait, and no others: what a person decided meanwhile stays, and a statement that is repeated
 //     changes nothing.
 //   - LoadAfter and LoadKeys return rows in position order without gaps: what they leave out for want of rows or bytes comes behind

@@ -3,6 +3,7 @@ package park
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -14,28 +15,32 @@ import (
 // Insert parks rows, durably, by one statement. A row that is there already, in whatever state, stays as it is. It returns how many are
 // new. Where a row that may have landed comes to stand before the position that the tail was read to (see [Found]), that is forgotten.
 func Insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) (int, error) {
-	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, ""))
+	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", rows))
 }
 
 // InsertMissing is Insert, but leaves out rows of events that have a row for the same target, of whatever partition: their place is known.
 func InsertMissing(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) (int, error) {
 	// As a subquery it is looked up row by row: the planner can make no join of it that reads all that is parked.
 	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, ` AND (SELECT true FROM `+table(lease.Schema, "parked")+` p
-		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.target = n.target LIMIT 1) IS NULL`))
+		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.target = n.target LIMIT 1) IS NULL`, rows))
 }
 
 // insertSQL is kept prepared: nothing in its plan depends on how much is parked.
-func insertSQL(schema, unless string) string {
+func insertSQL(schema, unless string, rows []Row) string {
 	values := "n." + strings.Join(strings.Fields(columns), " n.")
+	forget := ""
+	if slices.ContainsFunc(rows, func(r Row) bool { return !r.LandedAfter.IsZero() }) {
+		forget = `, forgotten AS (
+			DELETE FROM ` + table(schema, "tail_read") + ` t USING unnest($3::` + table(schema, "parked_row") + `[]) AS n
+			WHERE t.slot = $1 AND n.landed_epoch IS NOT NULL AND t.sink = n.sink AND t.destination = n.destination
+				AND (n.epoch, n.commit_lsn, n.ordinal) <= (t.epoch, t.commit_lsn, t.ordinal) AND EXISTS (SELECT FROM lease)
+		)`
+	}
 	return leaseCTE(schema) + `, parked AS (
 			INSERT INTO ` + table(schema, "parked") + ` (slot, ` + columns + `) SELECT $1, ` + values + `
 			FROM unnest($3::` + table(schema, "parked_row") + `[]) AS n WHERE EXISTS (SELECT FROM lease)` + unless + `
 			ON CONFLICT DO NOTHING RETURNING 1
-		), forgotten AS (
-			DELETE FROM ` + table(schema, "tail_read") + ` t USING unnest($3::` + table(schema, "parked_row") + `[]) AS n
-			WHERE t.slot = $1 AND n.landed_epoch IS NOT NULL AND t.sink = n.sink AND t.destination = n.destination
-				AND (n.epoch, n.commit_lsn, n.ordinal) <= (t.epoch, t.commit_lsn, t.ordinal) AND EXISTS (SELECT FROM lease)
-		)` + answer("parked")
+		)` + forget + answer("parked")
 }
 
 func insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row, sql string) (int, error) {

@@ -79,7 +79,7 @@ func TestLostTermChangesNothing(t *testing.T) {
 			return park.Fail(t.Context(), conn, old, here, []park.Failure{{Ref: refs[0], Attempts: 9, State: park.Dead}})
 		},
 		"Settle": func() error { return park.Settle(t.Context(), conn, old, here, refs) },
-		"Found":  func() error { _, err := park.Found(t.Context(), conn, old, here, refs); return err },
+		"Found":  func() error { _, err := park.Found(t.Context(), conn, old, here, refs, true); return err },
 	} {
 		if err := write(); !errors.Is(err, event.ErrTermLost) {
 			t.Errorf("%s: %v, want ErrTermLost", name, err)

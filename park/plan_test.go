@@ -98,7 +98,7 @@ func statements(t *testing.T, conn *pgx.Conn) []statement {
 		}},
 		{"Settle", func(lease event.Lease) error { return park.Settle(ctx, conn, lease, here, numbered(1000, 500)) }},
 		{"Found", func(lease event.Lease) error {
-			n, err := park.Found(ctx, conn, lease, here, numbered(2000, 100))
+			n, err := park.Found(ctx, conn, lease, here, numbered(2000, 100), true)
 			return want(100, n, err)
 		}},
 		{"Fail", func(lease event.Lease) error {

@@ -45,7 +45,7 @@ type Row struct {
 	Due         time.Time      // zero: now
 	Reason      string         // why it is here, for people; cut at 500 characters
 	Blocks      bool           // dead: it holds back the later events of its key
-	LandedAfter event.Position // it may have landed, behind this position; zero when it has not
+	LandedAfter event.Position // it may have landed, behind this position, if the tail was not read since (Found); zero when it has not
 	Committed   time.Time      // when its transaction committed; zero when that is not known
 	ParkedAt    time.Time      // filled in by loading
 }

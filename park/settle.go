@@ -108,10 +108,10 @@ func Unblock(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinati
 // foundMost is how many rows one statement of Found changes.
 const foundMost = 5000
 
-// Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done; all others have not landed.
-// It returns how many are done. It takes a statement for each 5000 rows, and a last one for the others, however many these are: where it is cut off
-// before that, it has forgotten of none that it may have landed.
-func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
+// Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done. With all, the tail was read back to where
+// those may have landed that have LandedAfter: the others have not. It returns how many are done. It takes a statement for each 5000 rows, and a last one for
+// the others, however many these are: where it is cut off before that, it has forgotten of none that it may have landed.
+func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref, all bool) (int, error) {
 	done := 0
 	for some := range slices.Chunk(refs, foundMost) {
 		n, err := settle(ctx, conn, lease, d, some)
@@ -120,21 +120,26 @@ func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination
 		}
 		done += n
 	}
+	if !all {
+		return done, nil
+	}
 	if _, err := write(ctx, conn, lease, tailReadSQL(lease.Schema), []byte(d.Sink), []byte(d.Name)); err != nil {
 		return 0, fmt.Errorf("settle that the rest has not landed at %s: %w", d, err)
 	}
 	return done, nil
 }
 
-// tailReadSQL says of the rows that wait, up to the last of them, that they have not landed.
+// tailReadSQL says of the rows that wait, up to the last of them, that they have not landed. The position never falls: rows that are dead at the moment may
+// stand up to it, and may wait again. A row in doubt that comes to stand before it removes it (insertSQL).
 func tailReadSQL(schema string) string {
 	return leaseCTE(schema) + `, noted AS (
-			INSERT INTO ` + table(schema, "tail_read") + ` (slot, sink, destination, epoch, commit_lsn, ordinal)
+			INSERT INTO ` + table(schema, "tail_read") + ` AS t (slot, sink, destination, epoch, commit_lsn, ordinal)
 			SELECT p.slot, p.sink, p.destination, p.epoch, p.commit_lsn, p.ordinal FROM (
 				SELECT * FROM ` + table(schema, "parked") + ` p WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting'
 				ORDER BY p.epoch DESC, p.commit_lsn DESC, p.ordinal DESC, p.id DESC, p.replay DESC LIMIT 1
 			) p WHERE EXISTS (SELECT FROM lease)
 			ON CONFLICT (slot, sink, destination) DO UPDATE SET epoch = excluded.epoch, commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal
+			WHERE (t.epoch, t.commit_lsn, t.ordinal) < (excluded.epoch, excluded.commit_lsn, excluded.ordinal)
 			RETURNING 1
 		)` + answer("noted")
 }

@@ -24,7 +24,7 @@ func TestFoundSettlesWhatLandedAndClearsTheDoubtOfTheRest(t *testing.T) {
 	if !before.MayHaveLanded || before.LandedAfter.Commit != 50 || before.Waiting != 3 || before.Highest != doubtful[2].Event.Position {
 		t.Errorf("the summary is %+v", before)
 	}
-	n, err := park.Found(t.Context(), conn, lease, here, []event.Ref{{ID: "id-0001"}, {ID: "id-0002", Replay: 5}, {ID: "stranger"}})
+	n, err := park.Found(t.Context(), conn, lease, here, []event.Ref{{ID: "id-0001"}, {ID: "id-0002", Replay: 5}, {ID: "stranger"}}, true)
 	if err != nil || n != 1 {
 		t.Fatalf("%d found, %v; want 1", n, err)
 	}
@@ -64,7 +64,7 @@ func TestOnlyWaitingRowsAreSettledOrFail(t *testing.T) {
 			"0@here=done 1@here=dead 2@here=done 3@here=skipped 4@there=waiting",
 		},
 		"Found": {
-			func() error { _, err := park.Found(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5)); return err },
+			func() error { _, err := park.Found(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5), false); return err },
 			"0@here=done 1@here=dead 2@here=done 3@here=skipped 4@there=waiting",
 		},
 	} {
@@ -90,17 +90,52 @@ func TestFoundClearsTheDoubtOfItsDestinationAlone(t *testing.T) {
 	}
 	all[1].State, all[2].Destination.Name = park.Dead, "there"
 	insert(t, conn, lease, all)
-	if n, err := park.Found(t.Context(), conn, lease, here, refs(3)); n != 1 || err != nil {
+	if n, err := park.Found(t.Context(), conn, lease, here, refs(3), true); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	if got := doubts(t, conn); got != "there>0/34" {
 		t.Errorf("may have landed: %s", got)
 	}
-	if n, err := park.Found(t.Context(), conn, lease, park.Destination{Sink: "redis", Name: "there"}, nil); n != 0 || err != nil {
+	if n, err := park.Found(t.Context(), conn, lease, park.Destination{Sink: "redis", Name: "there"}, nil, true); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
 	if got := doubts(t, conn); got != "" {
 		t.Errorf("may have landed: %s", got)
+	}
+}
+
+func TestATailThatWasNotReadBackClearsNoDoubt(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	doubtful := rows(2, 1)
+	doubtful[0].LandedAfter, doubtful[1].LandedAfter = event.Position{Epoch: 7, Commit: 50}, event.Position{Epoch: 7, Commit: 51}
+	insert(t, conn, lease, doubtful)
+	if n, err := park.Found(t.Context(), conn, lease, here, refs(0), false); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := doubts(t, conn); got != "here>0/33" {
+		t.Errorf("may have landed: %q, want the second", got)
+	}
+}
+
+// What is read later, when little waits, does not bring back doubt about what was dead meanwhile.
+func TestWhereTheTailWasReadToDoesNotFall(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	doubtful := rows(2, 1)
+	for i := range doubtful {
+		doubtful[i].LandedAfter = event.Position{Epoch: 7, Commit: event.LSN(50 + i)}
+	}
+	insert(t, conn, lease, doubtful)
+	for range 2 {
+		if _, err := park.Found(t.Context(), conn, lease, here, nil, true); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, conn, `UPDATE outboxd.parked SET state = 'dead' WHERE id = 'id-0001'`)
+	}
+	exec(t, conn, `UPDATE outboxd.parked SET state = 'waiting'`)
+	if got := doubts(t, conn); got != "" {
+		t.Errorf("may have landed: %q, want nothing", got)
 	}
 }
 
@@ -123,7 +158,7 @@ func TestWhatIsParkedAfterTheTailWasReadIsInDoubtAnew(t *testing.T) {
 			all[i].LandedAfter = event.Position{Epoch: 7, Commit: event.LSN(50 + i)}
 		}
 		insert(t, conn, lease, all[4:6])
-		if _, err := park.Found(t.Context(), conn, lease, here, nil); err != nil {
+		if _, err := park.Found(t.Context(), conn, lease, here, nil, true); err != nil {
 			t.Fatal(err)
 		}
 		later := all[history.parked]
@@ -173,7 +208,7 @@ func TestWritesAreDurableOnADatabaseThatIsNot(t *testing.T) {
 	if err := park.Settle(t.Context(), conn, lease, here, refs(1)); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := park.Found(t.Context(), conn, lease, here, refs(2)); n != 1 || err != nil {
+	if n, err := park.Found(t.Context(), conn, lease, here, refs(2), true); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	var total, on int

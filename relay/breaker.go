@@ -111,7 +111,7 @@ func (c *core) brokerUp(s *sinkLane) {
 	c.facts.brokerDown(s.name, false)
 	c.cfg.Log.Info().Str("sink", s.name).Msg("the broker answers again")
 	for _, t := range c.targetsOf(s.name) {
-		if t.assumed || t.partitions == nil && len(t.waiting) > 0 {
+		if t.assumed || t.partitions == nil && t.resolving {
 			t.failure.retryAt = time.Time{}
 			t.resolve()
 			continue

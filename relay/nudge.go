@@ -165,6 +165,9 @@ func (c *core) reroute() {
 	})
 }
 
+// errMayHaveLanded says that events came to wait where they may have landed before: the tail has to be read back before anything is published there.
+var errMayHaveLanded = errors.New("an event that may have landed already was given its destination")
+
 func (c *core) rerouted(strays []park.Row) {
 	if len(strays) == 0 {
 		c.reroutedAll()
@@ -204,6 +207,10 @@ func (c *core) rerouted(strays []park.Row) {
 			return s.fail(ctx, park.Destination{}, failures)
 		},
 		then: func() {
+			if slices.ContainsFunc(rows, func(r park.Row) bool { return !r.LandedAfter.IsZero() }) {
+				c.halt(errMayHaveLanded) // the next session reads what is parked, and then the tails
+				return
+			}
 			c.entered(rows)
 			c.rerouting.again = c.rerouting.again || len(strays) == rerouteMost && !c.rerouteDue
 			c.reroutedAll()

@@ -80,12 +80,12 @@ func (c *core) tailRead(j *job) {
 		return
 	}
 	// What the table lane, or a park in doubt, has left there is settled before anything is published.
-	at, highest, refs := d.place(), j.highest, j.refs
+	at, highest, refs, all := d.place(), j.highest, j.refs, d.doubt
 	var found int
 	c.pollers.giveFirst(&task{
 		name: "settle what the tail holds", statement: statementDeliver, at: at, limit: longTask,
 		run: func(ctx context.Context, s store) (err error) {
-			found, err = s.found(ctx, at, refs)
+			found, err = s.found(ctx, at, refs, all)
 			return err
 		},
 		then: func() {

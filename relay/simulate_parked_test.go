@@ -122,7 +122,7 @@ func (s simStore) settleParked(_ context.Context, at park.Destination, refs []ev
 	return s.done()
 }
 
-func (s simStore) found(_ context.Context, at park.Destination, refs []event.Ref) (n int, err error) {
+func (s simStore) found(_ context.Context, at park.Destination, refs []event.Ref, all bool) (n int, err error) {
 	if err := s.begin(true); err != nil {
 		return 0, err
 	}
@@ -138,7 +138,9 @@ func (s simStore) found(_ context.Context, at park.Destination, refs []event.Ref
 	}
 	n = s.finished(at, refs)
 	for _, p := range s.at(at, func(p *park.Row) bool { return p.State == park.Waiting }) {
-		s.tailRead[at] = p.Event.Position // the last one's stays
+		if all && p.Event.Position.After(s.tailRead[at]) {
+			s.tailRead[at] = p.Event.Position // the last one's stays
+		}
 	}
 	return n, s.done()
 }

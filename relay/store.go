@@ -23,7 +23,7 @@ type store interface {
 	blocking(ctx context.Context, d park.Destination, limit int, bytes int64) ([]park.Row, error)
 	unblock(ctx context.Context, d park.Destination, refs []event.Ref) error
 	settleParked(ctx context.Context, d park.Destination, refs []event.Ref) error
-	found(ctx context.Context, d park.Destination, refs []event.Ref) (int, error)
+	found(ctx context.Context, d park.Destination, refs []event.Ref, all bool) (int, error)
 	fail(ctx context.Context, d park.Destination, failures []park.Failure) error
 	straysAbove(ctx context.Context, after event.Position) ([]string, error)
 	summaries(ctx context.Context) ([]park.Summary, error)
@@ -95,8 +95,8 @@ func (d database) settleParked(ctx context.Context, at park.Destination, refs []
 	return park.Settle(ctx, d.conn, d.lease, at, refs)
 }
 
-func (d database) found(ctx context.Context, at park.Destination, refs []event.Ref) (int, error) {
-	return park.Found(ctx, d.conn, d.lease, at, refs)
+func (d database) found(ctx context.Context, at park.Destination, refs []event.Ref, all bool) (int, error) {
+	return park.Found(ctx, d.conn, d.lease, at, refs, all)
 }
 
 func (d database) fail(ctx context.Context, at park.Destination, failures []park.Failure) error {

@@ -174,7 +174,7 @@ type Cleanup struct {
 // Retry is a doubling pause.
 type Retry struct {
 	Base Duration `yaml:"base" env:"BENTO_OUTBOX_ERROR_RETRY_DELAY" default:"250ms" min:"10ms" max:"1m" doc:"The first pause; each further one is twice as long."`
-	Max  Duration `yaml:"max" default:"30s" min:"10ms" max:"1h" doc:"The longest pause."`
+	Max  Duration `yaml:"max" default:"30s" min:"10ms" max:"1h" doc:"The longest pause. Where a whole broker is down, one destination asks for all, every 3 seconds at least."`
 }
 
 // Metrics says what /metrics shows.

@@ -8,17 +8,20 @@ CREATE TABLE {{.schema}}.tail_read (
     PRIMARY KEY (slot, sink, destination)
 );
 COMMENT ON TABLE {{.schema}}.tail_read IS
-    'outboxd: no event that waits for the destination at or below this position has landed, whatever its landed_lsn says: the tail was read since.';
+    'outboxd: the tail of the destination was read when events up to this position waited: whatever their landed_lsn says, they had not landed.';
+COMMENT ON COLUMN {{.schema}}.parked.landed_lsn IS
+    'with landed_epoch and landed_ordinal: the event may have landed, behind this position, unless tail_read says more; NULL: it has not';
 
--- Who may change what is parked may change this.
+-- Who may change what is parked may change this, the owner too, if it is another.
 DO $$
 DECLARE
     allowed record;
 BEGIN
-    FOR allowed IN SELECT DISTINCT a.grantee FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-        WHERE c.oid = $name${{.schema}}.parked$name$::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner)
+    FOR allowed IN SELECT DISTINCT a.grantee FROM pg_catalog.pg_class c, pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner))) a
+        WHERE c.oid = $name${{.schema}}.parked$name$::regclass AND a.privilege_type = 'INSERT'
     LOOP
-        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON ' || $name${{.schema}}.tail_read$name$ || ' TO ' || allowed.grantee::regrole;
+        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON ' || $name${{.schema}}.tail_read$name$ || ' TO '
+            || CASE allowed.grantee WHEN 0 THEN 'PUBLIC' ELSE allowed.grantee::regrole::text END;
     END LOOP;
 END$$;
 
