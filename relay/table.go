@@ -47,10 +47,11 @@ type tableWork struct {
 	stale  bool // what is being loaded may have been found in a tail meanwhile
 	rows   []park.Row
 
+	turn turn // what became of rows that were loaded with these
+
 	keys   map[uint64]bool // of a load by keys: whether the load had returned the key's last row
 	scan   bool            // the load was one in position order
 	end    bool            // ... and came to the end
-	passed []park.Cursor   // ... for each of rows, the cursor behind it
 	next   park.Cursor     // ... the cursor behind everything that was looked at
 	cursor park.Cursor     // where the next scan goes on
 	rescan bool            // it begins anew when what is under way is settled
@@ -251,7 +252,7 @@ func (c *core) cutKey(d *destination, key uint64, due time.Time) {
 // scanLoaded takes of a load in position order what is due; the keys of the rest wait for their time.
 func (c *core) scanLoaded(d *destination, a *ahead) {
 	w, now := &d.table, time.Now()
-	w.rows, w.passed = w.rows[:0], w.passed[:0]
+	w.rows = w.rows[:0]
 	w.next, w.end = w.cursor, a.end
 	if w.stale {
 		w.loaded = true
@@ -267,7 +268,6 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 			c.metInScan(d, &row)
 		default:
 			w.rows = append(w.rows, row)
-			w.passed = append(w.passed, w.next)
 		}
 	}
 	if len(w.rows) == 0 {
@@ -305,11 +305,16 @@ func (c *core) loadEnded(d *destination) {
 	d.enqueue()
 }
 
-// lend makes the job that publishes the destination's loaded rows, as one batch.
-func (s *sinkLane) lend(d *destination) *job {
+// lend begins the table lane's turn with the job that publishes the destination's loaded rows, as one batch.
+func (s *sinkLane) lend(d *destination) {
 	d.lane.Lend()
+	d.table.loaded, d.table.turn = false, turn{}
+	s.publishLent(d)
+}
+
+// publishLent publishes the rows of the turn that are left, as one batch.
+func (s *sinkLane) publishLent(d *destination) {
 	w := &d.table
-	w.loaded = false
 	j := s.spareJob()
 	j.table, j.suspect, j.frontier = true, d.suspect(), d.lane.Frontier()
 	entries := make([]entry, len(w.rows))
@@ -322,7 +327,8 @@ func (s *sinkLane) lend(d *destination) *job {
 		}
 	}
 	j.spans = append(j.spans, span{destination: d, to: len(j.items)})
-	return j
+	s.busyLent++
+	s.start(j)
 }
 
 // place is the destination as the table knows it.

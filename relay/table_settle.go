@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/outboxd/outboxd/event"
@@ -11,38 +12,67 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
-// outcome is how a batch of the table lane ended: the first so many rows have landed, then the first failed.
-type outcome struct {
-	landed int
-	err    error // nil: all have landed
-	known  bool  // nothing of the rest has landed
-	failed *park.Row
+// turn is what became of rows while the table lane had its turn at a destination. All of them were loaded at once, so that they are no more than a tail is
+// read deep.
+type turn struct {
+	landed  []event.Ref
+	refused []park.Row  // and what becomes of them
+	reached park.Cursor // behind the last of them
+	err     error       // why the rows that are left were not attempted, or are of unknown fate; nil: there are none
 }
 
-// lentPublished settles a batch of the table lane: nothing else is published at the destination until that is durable.
+// refusalsAtOnce is how many refusals one turn may take. Behind each the rest of the rows is published at once; others wait for a publisher meanwhile.
+const refusalsAtOnce = 64
+
+// lentPublished goes on with the turn behind an event that was refused, or settles the turn: nothing else is published at the destination until that
+// is durable.
 func (c *core) lentPublished(j *job) {
 	d := j.spans[0].destination
-	o := outcome{known: true}
-	for o.landed < len(j.errs) && j.errs[o.landed] == nil {
-		o.landed++
+	w := &d.table
+	landed := 0
+	for landed < len(j.errs) && j.errs[landed] == nil {
+		landed++
 	}
-	if o.landed < len(j.errs) {
-		o.err = j.errs[o.landed]
-		o.known = fateKnown(o.err)
+	c.count(d, resultDelivered, j.items[:landed]...)
+	w.turn.landed = append(w.turn.landed, refsOf(w.rows[:landed])...)
+	if landed > 0 {
+		w.turn.reached = w.rows[landed-1].Cursor()
 	}
-	c.count(d, resultDelivered, j.items[:o.landed]...)
-	rows := d.table.rows
-	if o.err != nil && blames(o.err) {
-		failed := rows[o.landed]
-		c.refuse(&failed, o.err)
-		o.failed = &failed
-		c.count(d, resultRejected, j.items[o.landed])
+	rest, goesOn := w.rows[landed:], false
+	if landed < len(j.errs) {
+		w.turn.err = j.errs[landed]
+		if blames(w.turn.err) {
+			c.count(d, resultRejected, j.items[landed])
+			w.turn.reached = rest[0].Cursor()
+			c.refuse(&rest[0], w.turn.err)
+			w.turn.refused = append(w.turn.refused, rest[0])
+			rest, goesOn = w.turn.passOver(rest[1:])
+		}
 	}
-	if o.landed == 0 && o.failed == nil {
-		c.lentSettled(d, &o)
+	w.rows = append(w.rows[:0], rest...)
+	if goesOn && isRejected(w.turn.err) && fateKnown(w.turn.err) && !j.suspect && !d.blocked() && !c.draining && len(w.turn.refused) < refusalsAtOnce {
+		w.turn.err = nil
+		if len(rest) > 0 {
+			d.sink.publishLent(d)
+			return
+		}
+	}
+	if len(w.turn.landed)+len(w.turn.refused) == 0 {
+		c.lentSettled(d)
 		return
 	}
-	c.pollers.giveFirst(c.settleLent(d, rows[:o.landed], &o))
+	c.pollers.giveFirst(c.settleLent(d))
+}
+
+// passOver leaves out what waits behind the event that was refused last. Where it is dead and later events of its key may pass it, the turn goes on only
+// without those: that it is dead has to be durable before they are published.
+func (t *turn) passOver(rows []park.Row) (rest []park.Row, goesOn bool) {
+	last := &t.refused[len(t.refused)-1]
+	ofItsKey := func(r park.Row) bool { return r.Key == last.Key }
+	if last.State == park.Dead && !last.Blocks {
+		return rows, !slices.ContainsFunc(rows, ofItsKey)
+	}
+	return slices.DeleteFunc(rows, ofItsKey), true
 }
 
 // blames tells whether an error counts as a refusal of the event itself. What is wrong with the destination costs no attempt, and what
@@ -51,12 +81,12 @@ func blames(err error) bool {
 	return isRejected(err) || sink.ClassOf(err) == sink.Retry && fateKnown(err)
 }
 
-// settleLent makes the task that writes what came of a batch.
-func (c *core) settleLent(d *destination, landed []park.Row, o *outcome) *task {
-	refs := refsOf(landed)
+// settleLent makes the task that writes what came of a turn.
+func (c *core) settleLent(d *destination) *task {
+	refs := d.table.turn.landed
 	var failures []park.Failure
-	if f := o.failed; f != nil {
-		failures = []park.Failure{{Ref: f.Ref(), Attempts: f.Attempts, Due: f.Due, Reason: f.Reason, State: f.State, Blocks: f.Blocks}}
+	for _, f := range d.table.turn.refused {
+		failures = append(failures, park.Failure{Ref: f.Ref(), Attempts: f.Attempts, Due: f.Due, Reason: f.Reason, State: f.State, Blocks: f.Blocks})
 	}
 	at, passed := d.place(), c.passed()
 	return &task{
@@ -73,7 +103,7 @@ func (c *core) settleLent(d *destination, landed []park.Row, o *outcome) *task {
 			}
 			return s.fail(ctx, at, failures)
 		},
-		then: func() { c.lentSettled(d, o) },
+		then: func() { c.lentSettled(d) },
 	}
 }
 
@@ -87,46 +117,52 @@ func deliver(ctx context.Context, s store, at park.Destination, passed event.Pos
 }
 
 // lentSettled ends the table lane's turn at the destination.
-func (c *core) lentSettled(d *destination, o *outcome) {
+func (c *core) lentSettled(d *destination) {
+	w := &d.table
+	err := w.turn.err
 	c.unfinished = true
-	c.facts.parkedSince.Add(-int64(o.landed))
-	if o.failed != nil {
-		c.mirror(o.failed)
-		if o.failed.State == park.Dead {
+	c.facts.parkedSince.Add(-int64(len(w.turn.landed)))
+	for i := range w.turn.refused {
+		f := &w.turn.refused[i]
+		c.mirror(f)
+		if f.State == park.Dead {
 			c.facts.parkedSince.Add(-1)
-			c.logDead(o.failed)
+			c.logDead(f)
 		}
 	}
-	if d.table.scan {
-		c.scanSettled(d, o)
+	if w.scan {
+		c.scanSettled(d)
 	} else {
-		c.keysSettled(d, o)
+		c.keysSettled(d)
 	}
-	d.table.rows, d.table.busy = d.table.rows[:0], false
+	w.rows, w.turn, w.busy = w.rows[:0], turn{}, false
 	c.tableDue = time.Time{}
-	d.lane.Return(o.known || o.err == nil)
+	d.lane.Return(err == nil || fateKnown(err))
 	d.tableLast = true
 	switch {
-	case o.err == nil, isRejected(o.err):
+	case err == nil, isRejected(err):
 		c.succeed(&d.failure)
 	default:
-		c.failedAt(d, o.err)
+		c.failedAt(d, err)
 	}
 	d.enqueue()
 }
 
-// keysSettled lets each key of the batch go on, wait, or leave.
-func (c *core) keysSettled(d *destination, o *outcome) {
+// keysSettled lets each key of the turn go on, wait, or leave.
+func (c *core) keysSettled(d *destination) {
 	w, now := &d.table, micros(time.Now())
-	for i, row := range w.rows[o.landed:] {
+	for i := range w.turn.refused {
+		f := &w.turn.refused[i]
+		if _, ours := w.keys[f.Key]; ours { // else it is cut
+			delete(w.keys, f.Key)
+			c.keyRefused(d, f)
+		}
+	}
+	for _, row := range w.rows {
 		if _, ours := w.keys[row.Key]; !ours {
 			continue // cut, or seen
 		}
 		delete(w.keys, row.Key)
-		if i == 0 && o.failed != nil {
-			c.keyRefused(d, o.failed)
-			continue
-		}
 		d.lane.Keys.Settled(row.Key, false, now)
 	}
 	for key, exhausted := range w.keys {
@@ -147,25 +183,21 @@ func (c *core) keyRefused(d *destination, row *park.Row) {
 }
 
 // scanSettled moves the scan on behind what has landed or was refused.
-func (c *core) scanSettled(d *destination, o *outcome) {
+func (c *core) scanSettled(d *destination) {
 	w := &d.table
-	if o.err == nil {
+	for i := range w.turn.refused {
+		if f := &w.turn.refused[i]; f.State == park.Waiting || f.Blocks {
+			c.metInScan(d, f)
+		}
+	}
+	switch {
+	case w.turn.err == nil:
 		if w.advance(w.next) && d.lane.Keys.ScanEnded() {
 			c.drainedAt(d)
 		}
-		return
+	case len(w.turn.landed)+len(w.turn.refused) > 0:
+		w.advance(w.turn.reached)
 	}
-	f := o.failed
-	if f == nil {
-		if o.landed > 0 {
-			w.advance(w.passed[o.landed-1])
-		}
-		return
-	}
-	if f.State == park.Waiting || f.Blocks {
-		c.metInScan(d, f)
-	}
-	w.advance(w.passed[o.landed])
 }
 
 // mirror shows on the outbox row what became of a refused event. It holds nothing up, and the sweep repairs what it misses.

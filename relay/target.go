@@ -338,8 +338,7 @@ func (s *sinkLane) dispatch(cfg *Config) {
 		if d == nil {
 			break
 		}
-		s.busyLent++
-		s.start(s.lend(d))
+		s.lend(d)
 	}
 	for s.busy[jobPublish] < s.concurrency[jobPublish] {
 		d := s.ready.next(s.concurrency[jobPublish])
