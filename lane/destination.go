@@ -234,7 +234,7 @@ func (d *Destination[T]) Parked(parked func(Item[T])) {
 	}
 }
 
-// Lend gives the turn to the table lane, which publishes one batch and settles it.
+// Lend gives the turn to the table lane, which publishes what it has loaded and settles it.
 func (d *Destination[T]) Lend() {
 	d.mustBe(Ready, "Lend")
 	d.state = Lent

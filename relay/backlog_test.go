@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/relay"
@@ -40,6 +41,31 @@ func TestKeysThatDoNotFitIntoOneLoadWaitNoLongerThanTheOthers(t *testing.T) {
 	got := r.seqs("acme:orders")
 	if len(got) != keys+2 || !slices.Equal(got[keys:], []int{blocked, blocked + 1}) {
 		t.Errorf("the stream holds %v, want the %d others and then %d and %d", got, keys, blocked, blocked+1)
+	}
+}
+
+// A destination that rejects one event after the other costs neither a load nor a settle for each of them.
+func TestRejectionsOfOneTurnAreSettledTogether(t *testing.T) {
+	const events = 200
+	r := newRig(t, "", "")
+	limited := r.limit(smallLimit)
+	run := r.start(func(c *relay.Config) { limited(c); c.Table.BackoffBase = time.Hour })
+	for i := range events {
+		r.insertLarge("acme", fmt.Sprint(i), i)
+	}
+	rejected := func() bool { return r.parked(`attempts = 1 AND due_at > now() + interval '1 minute'`) == events }
+	r.eventually("all are rejected", rejected)
+	statements := func() float64 {
+		all := run.metrics(t)
+		return all[`outboxd_database_query_seconds{statement="load"}`] + all[`outboxd_database_query_seconds{statement="deliver"}`]
+	}
+	before := statements()
+	if n, err := park.Retry(t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, park.Filter{}, "test"); n != events || err != nil {
+		t.Fatalf("%d events retried, %v", n, err)
+	}
+	r.eventually("all are rejected once more", rejected)
+	if n := statements() - before; n == 0 || n > events/8 {
+		t.Errorf("%v statements for %d rejected events", n, events)
 	}
 }
 
