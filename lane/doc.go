@@ -14,8 +14,8 @@
 //     park of it is decided (Hold), and leaves when a load has returned its last row, all of them are settled, and none was parked meanwhile.
 //   - Prefix: of a batch the first n have landed and leave the queue; the rest stays at its head, before
 //     everything that came later. When the fate of the rest is unknown, the next tail says how much of it landed.
-//   - One turn at a time: while a batch, a park, a tail read or a turn of the table lane is in flight, nothing else is begun. The table lane has one
-//     batch, which is settled before anything else is published (Lend, Return).
+//   - One turn at a time: while a batch, a park, a tail read or a turn of the table lane is in flight, nothing else is begun. What the
+//     table lane publishes in its turn is settled before anything else is published (Lend, Return).
 //   - Known epochs: a tail that holds an epoch above the current one was written by another outboxd, whose positions
 //     say nothing about ours; it is an error, never a reason to drop.
 //

@@ -76,7 +76,7 @@ func TestLostTermChangesNothing(t *testing.T) {
 			return err
 		},
 		"Fail": func() error {
-			return park.Fail(t.Context(), conn, old, here, []park.Failure{{Ref: refs[0], Attempts: 9, State: park.Dead}})
+			return park.Fail(t.Context(), conn, old, here, []park.Failure{{Ref: refs[0], Attempts: 1, State: park.Dead}})
 		},
 		"Settle": func() error { return park.Settle(t.Context(), conn, old, here, refs) },
 		"Found":  func() error { _, err := park.Found(t.Context(), conn, old, here, refs, true); return err },

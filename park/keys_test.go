@@ -15,7 +15,7 @@ func TestDeadRowThatBlocksHoldsItsKeyBack(t *testing.T) {
 	_, conn := migrated(t)
 	lease := raise(t, conn, "a")
 	insert(t, conn, lease, rows(6, 3))
-	err := park.Fail(t.Context(), conn, lease, here, []park.Failure{{Ref: event.Ref{ID: "id-0001"}, Attempts: 3, State: park.Dead, Blocks: true, Reason: "no"}})
+	err := park.Fail(t.Context(), conn, lease, here, []park.Failure{{Ref: event.Ref{ID: "id-0001"}, Attempts: 1, State: park.Dead, Blocks: true, Reason: "no"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestBlockedKeyLeavesTheBytesToOthers(t *testing.T) {
 	_, conn := migrated(t)
 	lease := raise(t, conn, "a")
 	insert(t, conn, lease, rows(4, 2))
-	if err := park.Fail(t.Context(), conn, lease, here, []park.Failure{{Ref: refs(0)[0], State: park.Dead, Blocks: true}}); err != nil {
+	if err := park.Fail(t.Context(), conn, lease, here, []park.Failure{{Ref: refs(0)[0], Attempts: 1, State: park.Dead, Blocks: true}}); err != nil {
 		t.Fatal(err)
 	}
 	got, exhausted, err := park.LoadKeys(t.Context(), conn, "outboxd", "a", here, keysOf(2), 9, 1)

@@ -21,7 +21,8 @@ type Failure struct {
 	Blocks   bool      // dead: it holds back the later events of its key
 }
 
-// Fail writes failed attempts at rows of the destination that wait, durably. Rows in another state stay as they are.
+// Fail writes failed attempts at rows of the destination that wait, durably. Rows in another state stay as they are, and so do those that had another number of
+// attempts before: a person has retried them meanwhile.
 func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, failures []Failure) error {
 	if len(failures) == 0 {
 		return nil
@@ -51,18 +52,18 @@ func failSQL(schema string) string {
 	return leaseCTE(schema) + `, failed AS (` + changeSQL(schema,
 		`attempts = n.attempts, due_at = n.due_at, reason = n.reason, state = n.state, blocks = n.blocks`,
 		`unnest($5::text[], $6::int4[], $7::int4[], $8::timestamptz[], $9::text[], $10::text[], $11::bool[])
-			AS u(id, replay, attempts, due_at, reason, state, blocks)`) + `)` + answer("failed")
+			AS u(id, replay, attempts, due_at, reason, state, blocks)`, ` AND p.attempts = n.attempts - 1`) + `)` + answer("failed")
 }
 
 // changeSQL is the UPDATE of the waiting rows of the destination $3, $4 that from names. The planner is to look each of them up by the primary
 // key. Where its statistics know nothing of a new backlog it takes every condition for one that few rows meet, and would rather read the whole
 // backlog: so the constants come to it as values of the named rows (OFFSET 0 keeps them apart), and the state in a form that the partial
 // indexes do not serve.
-func changeSQL(schema, set, from string) string {
+func changeSQL(schema, set, from, condition string) string {
 	return `UPDATE ` + table(schema, "parked") + ` p SET ` + set + `
 		FROM (SELECT $1::text AS slot, $3::text AS sink, $4::text AS destination, u.* FROM ` + from + ` OFFSET 0) n
 		WHERE p.slot = n.slot AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.destination = n.destination
-			AND ` + isWaiting + ` AND EXISTS (SELECT FROM lease) RETURNING p.id`
+			AND ` + isWaiting + condition + ` AND EXISTS (SELECT FROM lease) RETURNING p.id`
 }
 
 // isWaiting is the condition that p waits, in a form that no index serves.
@@ -81,7 +82,7 @@ func Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinatio
 // settle is Settle, and returns how many of the rows waited.
 func settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
 	ids, replays := refArrays(refs)
-	done := changeSQL(lease.Schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`)
+	done := changeSQL(lease.Schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`, "")
 	n, err := write(ctx, conn, lease, leaseCTE(lease.Schema)+`, done AS (`+done+`)`+answer("done"), []byte(d.Sink), []byte(d.Name), ids, replays)
 	if err != nil {
 		return 0, fmt.Errorf("settle %d events at %s: %w", len(refs), d, err)

@@ -51,20 +51,23 @@ func TestOnlyWaitingRowsAreSettledOrFail(t *testing.T) {
 	}{
 		"Fail": {func() error {
 			return park.Fail(t.Context(), conn, lease, here, []park.Failure{
-				{Ref: refs(0)[0], Attempts: 4, Due: time.Now().Add(time.Hour), Reason: "again"},
-				{Ref: refs(1)[0], Attempts: 5, State: park.Dead},
-				{Ref: refs(2)[0], Attempts: 6},
-				{Ref: refs(3)[0], Attempts: 7},
-				{Ref: refs(4)[0], Attempts: 8},
-				{Ref: event.Ref{ID: "id-0000", Replay: 1}, Attempts: 9},
+				{Ref: refs(0)[0], Attempts: 1, Due: time.Now().Add(time.Hour), Reason: "again"},
+				{Ref: refs(1)[0], Attempts: 1, State: park.Dead},
+				{Ref: refs(2)[0], Attempts: 1},
+				{Ref: refs(3)[0], Attempts: 1},
+				{Ref: refs(4)[0], Attempts: 1},
+				{Ref: event.Ref{ID: "id-0000", Replay: 1}, Attempts: 1},
 			})
-		}, "0@here=waiting4 1@here=dead 2@here=done 3@here=skipped 4@there=waiting"},
+		}, "0@here=waiting1 1@here=dead 2@here=done 3@here=skipped 4@there=waiting"},
 		"Settle": {
 			func() error { return park.Settle(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5)) },
 			"0@here=done 1@here=dead 2@here=done 3@here=skipped 4@there=waiting",
 		},
 		"Found": {
-			func() error { _, err := park.Found(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5), false); return err },
+			func() error {
+				_, err := park.Found(t.Context(), conn, lease, here, refs(0, 1, 2, 3, 4, 5), false)
+				return err
+			},
 			"0@here=done 1@here=dead 2@here=done 3@here=skipped 4@there=waiting",
 		},
 	} {
@@ -78,6 +81,24 @@ func TestOnlyWaitingRowsAreSettledOrFail(t *testing.T) {
 		if got := states(t, conn); got != write.want {
 			t.Errorf("%s: %s, want %s", name, got, write.want)
 		}
+	}
+}
+
+// The attempt was under way when the person decided.
+func TestRetryOutlivesAnAttemptFromBeforeIt(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	row := rows(1, 1)
+	row[0].Attempts = 4
+	insert(t, conn, lease, row)
+	if n, err := park.Retry(t.Context(), conn, "outboxd", "a", park.Filter{}, ""); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if err := park.Fail(t.Context(), conn, lease, here, []park.Failure{{Ref: refs(0)[0], Attempts: 5, State: park.Dead}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(t, conn); got != "0@here=waiting" {
+		t.Errorf("%s, want it waiting as the person has left it", got)
 	}
 }
 

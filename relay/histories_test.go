@@ -10,6 +10,7 @@ import (
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/route"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -75,6 +76,40 @@ func TestLostSlotWithMoreUnsettledEventsThanABatchDoublesNothing(t *testing.T) {
 	r.eventually("the event behind them", func() bool { return r.length("acme:orders") > events })
 	r.settled()
 	r.keysInOrder("acme:orders", events+1, 7)
+}
+
+// What landed is adopted without a route after a lost slot, and retried when it has one: it is looked for where it may stand.
+func TestRetriedEventThatLandedBeforeItLostItsRouteIsNotDoubled(t *testing.T) {
+	r := newRig(t, "", "")
+	others := func(c *relay.Config) {
+		c.Router = r.routes(route.Rule{Match: route.Match{Tenant: "other"}, To: []route.Target{{Sink: "redis", Destination: r.prefix + ":{tenant}"}}})
+	}
+	r.insert("acme", 0, 3, 3)
+	lock := r.begin(`SELECT FROM outbox FOR UPDATE`)
+	run := r.start(nil)
+	r.eventually("all have landed", func() bool { return r.length("acme:orders") == 3 })
+	run.crash()
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.commit(lock)
+	run = r.start(others)
+	r.eventually("they are adopted without a route", func() bool {
+		return run.Status().State == relay.StateActive && r.parked(`state = 'dead' AND sink = ''`) == 3
+	})
+	run.crash()
+	run = r.start(nil)
+	r.insert("acme", 3, 1, 1)
+	r.eventually("a later event", func() bool { return r.length("acme:orders") == 4 })
+	if n, err := park.Retry(t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, park.Filter{}, "test"); n != 3 || err != nil {
+		t.Fatalf("%d events retried, %v", n, err)
+	}
+	r.eventually("nothing waits", func() bool { return r.parked(`true`) == 0 })
+	r.settled()
+	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[0 1 2 3]" {
+		t.Errorf("the stream holds %s, want [0 1 2 3]", got)
+	}
+	if n := run.Status().Sessions; n != 2 {
+		t.Errorf("there were %d sessions, want one more for all of them", n)
+	}
 }
 
 // History 9 of the protocol: with `keep` no row says that it was delivered, and here no tail does. A stored snapshot does.

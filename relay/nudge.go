@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -143,84 +142,4 @@ func (c *core) enter(row *park.Row) {
 	d.lane.Keys.Parked(row.Key, micros(row.Due))
 	c.waitsAt(d)
 	d.enqueue()
-}
-
-// rerouteMost is how many events one reroute takes; a person who retries more of them does it in several steps.
-const rerouteMost = 1000
-
-// reroute gives events that had no destination, and that a person has retried, to those that they have now. One at a time, and one more after
-// it where it was asked for meanwhile: two would load the same events, and the second could park again what is delivered and removed by then.
-func (c *core) reroute() {
-	if !c.rerouting.begin() {
-		return
-	}
-	var strays []park.Row
-	c.pollers.give(&task{
-		name: "load events without a destination", statement: statementLoad,
-		run: func(ctx context.Context, s store) (err error) {
-			strays, _, err = s.loadAfter(ctx, park.Destination{}, park.Cursor{}, rerouteMost, parkBytes)
-			return err
-		},
-		then: func() { c.rerouted(strays) },
-	})
-}
-
-// errMayHaveLanded says that events came to wait where they may have landed before: the tail has to be read back before anything is published there.
-var errMayHaveLanded = errors.New("an event that may have landed already was given its destination")
-
-func (c *core) rerouted(strays []park.Row) {
-	if len(strays) == 0 {
-		c.reroutedAll()
-		return
-	}
-	var rows []park.Row
-	var done []park.Row
-	var failures []park.Failure
-	passed := c.passed()
-	for _, s := range strays {
-		if !s.Event.Position.IsZero() && s.Replay == 0 && s.Event.Position.After(passed) {
-			c.rerouteDue = true // events before it may still be in the log alone
-			continue
-		}
-		found, err := c.cfg.Router.Route(&s.Event)
-		if err != nil && (!errors.Is(err, route.ErrUnrouted) || !c.cfg.DropUnrouted) {
-			failures = append(failures, park.Failure{Ref: s.Ref(), Attempts: s.Attempts + 1, Reason: err.Error(), State: park.Dead})
-			continue
-		}
-		done = append(done, s)
-		for _, to := range found {
-			row := s
-			row.Destination, row.Target = park.Destination{Sink: to.Sink, Name: to.Name}, to.Name
-			row.State, row.Attempts, row.Due, row.ParkedAt = park.Waiting, 0, time.Time{}, time.Time{}
-			rows = append(rows, row)
-		}
-	}
-	c.pollers.give(&task{
-		name: "give events a destination", statement: statementMove,
-		run: func(ctx context.Context, s store) error {
-			if err := s.insert(ctx, rows); err != nil {
-				return err
-			}
-			if err := s.settleParked(ctx, park.Destination{}, refsOf(done)); err != nil {
-				return err
-			}
-			return s.fail(ctx, park.Destination{}, failures)
-		},
-		then: func() {
-			if slices.ContainsFunc(rows, func(r park.Row) bool { return !r.LandedAfter.IsZero() }) {
-				c.halt(errMayHaveLanded) // the next session reads what is parked, and then the tails
-				return
-			}
-			c.entered(rows)
-			c.rerouting.again = c.rerouting.again || len(strays) == rerouteMost && !c.rerouteDue
-			c.reroutedAll()
-		},
-	})
-}
-
-// reroutedAll ends a reroute.
-func (c *core) reroutedAll() {
-	if c.rerouting.end() {
-		c.reroute()
-	}
 }

@@ -47,6 +47,9 @@ func (s *session) open(parent context.Context) error {
 	if err := s.adopt(patient, s.store(s.tables)); err != nil {
 		return err
 	}
+	if err := rerouteDoubtful(patient, &s.relay.cfg, s.store(s.tables)); err != nil {
+		return err
+	}
 	var err error
 	if s.leftAlone, err = parseOptional(s.record.SkippedSnapshot); err != nil {
 		return err

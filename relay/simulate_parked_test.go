@@ -150,7 +150,7 @@ func (s simStore) fail(_ context.Context, at park.Destination, failures []park.F
 		return err
 	}
 	for _, f := range failures {
-		if p := s.find(at, f.Ref); p != nil && p.State == park.Waiting {
+		if p := s.find(at, f.Ref); p != nil && p.State == park.Waiting && p.Attempts == f.Attempts-1 {
 			p.Attempts, p.Due, p.Reason, p.State, p.Blocks = f.Attempts, f.Due, f.Reason, f.State, f.Blocks
 		}
 	}

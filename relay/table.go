@@ -308,7 +308,7 @@ func (c *core) loadEnded(d *destination) {
 // lend begins the table lane's turn with the job that publishes the destination's loaded rows, as one batch.
 func (s *sinkLane) lend(d *destination) {
 	d.lane.Lend()
-	d.table.loaded, d.table.turn = false, turn{}
+	d.table.loaded, d.table.turn = false, turn{began: time.Now()}
 	s.publishLent(d)
 }
 

@@ -18,11 +18,15 @@ type turn struct {
 	landed  []event.Ref
 	refused []park.Row  // and what becomes of them
 	reached park.Cursor // behind the last of them
-	err     error       // why the rows that are left were not attempted, or are of unknown fate; nil: there are none
+	began   time.Time
+	err     error // why the rows that are left were not attempted, or are of unknown fate; nil: there are none
 }
 
-// refusalsAtOnce is how many refusals one turn may take. Behind each the rest of the rows is published at once; others wait for a publisher meanwhile.
-const refusalsAtOnce = 64
+// Behind a refusal the rest of the rows is published at once, in the same turn: so often at most, and for so long, as others wait for a publisher meanwhile.
+const (
+	refusalsAtOnce = 64
+	turnMost       = 250 * time.Millisecond
+)
 
 // lentPublished goes on with the turn behind an event that was refused, or settles the turn: nothing else is published at the destination until that
 // is durable.
@@ -50,7 +54,8 @@ func (c *core) lentPublished(j *job) {
 		}
 	}
 	w.rows = append(w.rows[:0], rest...)
-	if goesOn && isRejected(w.turn.err) && fateKnown(w.turn.err) && !j.suspect && !d.blocked() && !c.draining && len(w.turn.refused) < refusalsAtOnce {
+	if goesOn && isRejected(w.turn.err) && fateKnown(w.turn.err) && !j.suspect && !d.blocked() && !c.draining &&
+		len(w.turn.refused) < refusalsAtOnce && time.Since(w.turn.began) < turnMost {
 		w.turn.err = nil
 		if len(rest) > 0 {
 			d.sink.publishLent(d)
