@@ -19,6 +19,7 @@ type refusesOnce struct {
 	open    chan struct{}
 }
 
+// The first batch behind an outage is the only one of its turn, whatever is refused of it, so the second one comes when the refusal is settled.
 func (s *refusesOnce) Publish(ctx context.Context, batch []sink.Message) []error {
 	s.mu.Lock()
 	if s.armed {
