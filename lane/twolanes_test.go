@@ -596,8 +596,12 @@ func breaks(t *testing.T, lacks protection) bool {
 }
 
 func TestEachRuleIsNeeded(t *testing.T) {
-	if err := flag.Set("rapid.nofailfile", "true"); err != nil {
-		t.Fatal(err)
+	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0"} { // any history will do
+		before := flag.Lookup(name).Value.String()
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = flag.Set(name, before) })
 	}
 	for name, lacks := range map[string]protection{
 		"the tail is read as deep as a batch where rows wait": shallowTail,
