@@ -64,7 +64,7 @@ const Spilled = "outboxd, spilled"
 // Spill is what became of a backlog that was written in an outage of the broker.
 type Spill struct {
 	ParkSeconds float64 `json:"park_seconds"` // from the start of outboxd until all rows were parked
-	Ratio       float64 `json:"ratio"`        // of the speed at which it was drained after the broker's return to that from the log, both without the time to the first entry
+	Ratio       float64 `json:"ratio"`        // 0 where too few rows came to tell; of the speed at which it was drained after the broker's return to that from the log, both without the time to the first entry
 }
 
 // NewSpill compares two runs of as many rows.
@@ -78,8 +78,11 @@ func NewSpill(parked time.Duration, log, spilled *Run) *Spill {
 
 // String is a sentence on it.
 func (s *Spill) String() string {
-	return fmt.Sprintf("spilled: while the broker was away all rows were parked within %.1f s; after its return they were drained, in the order of each key, at %.2f of the speed from the log",
-		s.ParkSeconds, s.Ratio)
+	text := fmt.Sprintf("spilled: while the broker was away all rows were parked within %.1f s; after its return they were drained, in the order of each key", s.ParkSeconds)
+	if s.Ratio > 0 {
+		text += fmt.Sprintf(", at %.2f of the speed from the log", s.Ratio)
+	}
+	return text
 }
 
 // Load is what was written.
