@@ -173,6 +173,24 @@ func TestEventWithoutARouteIsDeliveredWhenItHasOneAndAPersonRetriesIt(t *testing
 	r.sequence("acme:orders", 1)
 }
 
+func TestMoreEventsWithoutARouteThanOneLoadTakesGetTheirDestinations(t *testing.T) {
+	const events, size = 6, 1 << 20
+	r := newRig(t, "", "")
+	run := r.start(func(c *relay.Config) {
+		c.Router = r.routes(route.Rule{Match: route.Match{Tenant: "other"}, To: []route.Target{{Sink: "redis", Destination: r.prefix + ":{tenant}"}}})
+	})
+	r.exec(`INSERT INTO outbox (tenant_id, aggregate_type, aggregate_id, topic, occurred_at, payload)
+		SELECT 'acme', 'order', '0', 'orders', now(), jsonb_build_object('seq', i, 'blob', repeat('x', $2)) FROM generate_series(0, $1::int - 1) i`, events, size)
+	r.eventually("they are parked", func() bool { return r.parked(`state = 'dead' AND sink = ''`) == events })
+	run.crash()
+	r.start(nil)
+	if n, err := park.Retry(t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, park.Filter{}, "test"); n != events || err != nil {
+		t.Fatalf("%d events retried, %v", n, err)
+	}
+	r.settled()
+	r.sequence("acme:orders", events)
+}
+
 func TestLargeOldRowsAreParkedBySeveralStatements(t *testing.T) {
 	const rows, size, most = 300, 20_000, 4<<20 + 2*20_000
 	r := newRig(t, "", "")
