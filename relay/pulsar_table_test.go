@@ -231,6 +231,7 @@ func brokerKilled(r *pulsarRig) {
 	for range 10 {
 		commit()
 	}
+	r.eventually("both topics are known", func() bool { return r.count(`SELECT count(DISTINCT tenant_id) FROM outbox WHERE status = 'SENT'`) == 2 })
 	r.broker.Kill()
 	for range 5 {
 		commit()
