@@ -94,9 +94,15 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 	if err != nil {
 		return "", err
 	}
+	if found && server.SystemID == s.record.SystemID && server.Timeline != s.record.Timeline {
+		if s.timelines, err = wal.TimelineStarts(ctx, s.relay.cfg.WAL, s.record.Timeline, server.Timeline); err != nil && !errors.Is(err, wal.ErrOtherHistory) {
+			return "", err
+		}
+	}
 	next := s.nextRecord(found, snapshot)
 	next.SystemID, next.Timeline, next.Confirmed = server.SystemID, server.Timeline, slot.ConsistentPoint
 	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
+	s.timelines = nil
 	return snapshot, err
 }
 
@@ -115,12 +121,13 @@ func (s *session) nextRecord(found bool, snapshot string) checkpoint.Record {
 	return next
 }
 
-// landed is the position behind which what is adopted may have landed: the old checkpoint, or that of an adoption that was not finished.
+// landed is the position behind which what is adopted may have landed: the old checkpoint, or that of an adoption that was not finished. Behind a
+// promotion events had a later epoch than the record.
 func (s *session) landed() event.Position {
 	if a := s.record.Adopt; a != nil {
 		return a.Landed
 	}
-	return event.Position{Epoch: s.record.Epoch, Commit: s.record.Confirmed}
+	return event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
 }
 
 // readExported returns what the exported snapshot sees, as text.

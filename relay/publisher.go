@@ -128,7 +128,7 @@ func (p *publisher) tail(ctx context.Context, j *job) (highest event.Position, r
 		entries, err = j.sink.sink.Tail(ctx, name, p.largestBatch)
 	}
 	for err == nil && !j.back.IsZero() && n > 1 && len(entries) >= n && n < deepest && !leadsBackTo(entries[p.largestBatch:], j.back) {
-		n *= 4 // one batch more than leads back: the last one before may hold rows of the table lane
+		n = min(4*n, deepest) // one batch more than leads back: the last one before may hold rows of the table lane
 		entries, err = j.sink.sink.Tail(ctx, name, n)
 	}
 	if err != nil {

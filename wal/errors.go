@@ -24,6 +24,9 @@ var (
 	// before mean nothing here.
 	ErrReplaced = errors.New("the server is another cluster")
 
+	// ErrOtherHistory: the server's timeline did not come of the one that it was asked about. It was restored from a backup of another time.
+	ErrOtherHistory = errors.New("the server has another history")
+
 	// ErrServerStopping: the server shuts down, or waits in its shutdown for this session to go. Close the stream
 	// at once and connect again later.
 	ErrServerStopping = errors.New("server is stopping")

@@ -161,7 +161,7 @@ func (s *Stream) arm(until time.Time) error {
 	if s.pinged {
 		s.waitFrom = time.Now()
 	}
-	if until.Equal(s.deadline) || s.frontend.ReadBufferLen() > 0 && until.After(s.deadline) {
+	if until.Equal(s.deadline) || s.frontend.ReadBufferLen() > 0 && !s.deadline.IsZero() && until.After(s.deadline) {
 		return nil
 	}
 	return s.setDeadline(until)

@@ -16,7 +16,7 @@ import (
 
 // TimelineStarts returns where in the log each timeline behind the given one began, oldest first, on the way to the server's timeline
 // current ([Stream.Timeline]). From there on the log is another than the one that a primary before may have sent: a standby is promoted with
-// what it had received, and uses the positions behind that again. The error says so when the one timeline did not come of the other.
+// what it had received, and uses the positions behind that again. It fails with [ErrOtherHistory] when the one timeline did not come of the other.
 //
 // It asks over a replication connection of its own. ctx bounds all of it.
 func TimelineStarts(ctx context.Context, cfg Config, after, current int32) ([]event.LSN, error) {
@@ -61,7 +61,7 @@ func timelineStarts(history []byte, after int32) ([]event.LSN, error) {
 		return nil, err
 	}
 	if len(starts) == 0 {
-		return nil, fmt.Errorf("it did not come of timeline %d", after)
+		return nil, fmt.Errorf("%w: it did not come of timeline %d", ErrOtherHistory, after)
 	}
 	return starts, nil
 }
