@@ -110,10 +110,10 @@ func newEpochSQL(schema string) string {
 			nullif($10::text, ''), nullif($11::text, '')
 		WHERE EXISTS (SELECT FROM lease)
 		ON CONFLICT (slot) DO UPDATE SET
-			epoch = greatest(c.epoch + 2, excluded.epoch), system_identifier = excluded.system_identifier,
+			epoch = greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch), system_identifier = excluded.system_identifier,
 			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at,
 			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
-			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN greatest(c.epoch + 2, excluded.epoch) - 1 END,
+			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch) - 1 END,
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
 			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot
 		RETURNING ` + recordColumns + `, ` + durable

@@ -50,6 +50,10 @@ func TestEpochNeverComesBack(t *testing.T) {
 	if r := newEpoch(t, conn, lease, 50, now.Add(time.Hour)); r.Epoch != uint32(now.Add(time.Hour).Unix()) {
 		t.Errorf("the epoch an hour later is %d, want the time", r.Epoch)
 	}
+	exec(t, conn, `UPDATE outboxd.checkpoint SET timeline = timeline - 3`)
+	if r := newEpoch(t, conn, lease, 50, now); r.Epoch != uint32(now.Add(time.Hour).Unix())+5 {
+		t.Errorf("the epoch behind three promotions, of which each used one, is %d, want %d", r.Epoch, uint32(now.Add(time.Hour).Unix())+5)
+	}
 	exec(t, conn, `DELETE FROM outboxd.checkpoint`)
 	if r := newEpoch(t, conn, lease, 50, now.Add(2*time.Hour)); r.Epoch != uint32(now.Add(2*time.Hour).Unix()) {
 		t.Errorf("the epoch after the row was removed is %d, want the time", r.Epoch)

@@ -48,6 +48,10 @@ func InsertReplays(ctx context.Context, conn *pgx.Conn, schema, slot string, row
 		return 0, nil
 	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		// A process that stands still between two statements must not keep the lease's row locked: the next session could not raise the term.
+		if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = '10s'`); err != nil {
+			return classify(err)
+		}
 		lease := event.Lease{Schema: schema, Slot: slot}
 		err := tx.QueryRow(ctx, `SELECT term FROM `+table(schema, "lease")+` WHERE slot = $1 FOR SHARE`, slot).Scan(&lease.Term)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -75,10 +75,8 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 	if err := wal.CheckPooler(ctx, s.control, func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, "") }); err != nil {
 		return err
 	}
-	if cfg.Admit != nil {
-		if err := cfg.Admit(ctx, s.control); err != nil {
-			return err
-		}
+	if err := s.admit(ctx); err != nil {
+		return err
 	}
 	alone, err := park.TryLock(ctx, s.control, cfg.Schema, cfg.WAL.Slot)
 	if err != nil || alone {
@@ -88,7 +86,17 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 		cfg.Log.Info().Msg("another instance is active; standing by")
 	}
 	s.relay.facts.enter(StateStandby, "another instance is active")
-	return park.Lock(patient, s.control, cfg.Schema, cfg.WAL.Slot)
+	if err := park.Lock(patient, s.control, cfg.Schema, cfg.WAL.Slot); err != nil {
+		return err
+	}
+	return s.admit(patient) // the wait may have been long enough for a migration
+}
+
+func (s *session) admit(ctx context.Context) error {
+	if s.relay.cfg.Admit == nil {
+		return nil
+	}
+	return s.relay.cfg.Admit(ctx, s.control)
 }
 
 // prepare makes sure that there is a slot with its record: the first one, a new one in the place of one that was lost, or the one

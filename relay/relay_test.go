@@ -1,8 +1,10 @@
 package relay_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,16 +150,23 @@ func TestSecondInstanceStandsByAndTakesOver(t *testing.T) {
 	r := newRig(t, "", "")
 	first := r.start(nil)
 	r.eventually("the first is active", func() bool { return first.Status().State == relay.StateActive })
-	second := r.start(nil)
+	var looks atomic.Int32
+	second := r.start(func(c *relay.Config) {
+		c.Admit = func(context.Context, *pgx.Conn) error { looks.Add(1); return nil }
+	})
 	r.eventually("the second stands by", func() bool { return second.Status().State == relay.StateStandby })
 	if err := second.Ready(); err != nil {
 		t.Errorf("a standby is not ready: %v", err)
 	}
 	r.insert("acme", 0, 10, 1)
+	before := looks.Load()
 	first.crash()
 	r.insert("acme", 10, 10, 1)
 	r.eventually("20 entries", func() bool { return r.length("acme:orders") >= 20 })
 	r.sequence("acme:orders", 20)
+	if looks.Load() == before {
+		t.Error("the schema was not looked at again after the wait")
+	}
 }
 
 func stopWhenLost(c *relay.Config) { c.StopWhenLost = true }
