@@ -100,6 +100,14 @@ func describe(ctx context.Context, db Querier, config Config) (*Table, error) {
 	if err := t.loadReplayed(ctx, db); err != nil {
 		return nil, err
 	}
+	if r.filtered {
+		return nil, fmt.Errorf("row security hides rows from the role, which would never be delivered or settled: give it BYPASSRLS, "+
+			"or a policy for all rows and ALTER TABLE %s DISABLE ROW LEVEL SECURITY", config.quoted())
+	}
+	if status := t.has[config.Columns.Status]; status.elements == "pg_catalog.bpchar" {
+		return nil, fmt.Errorf("column %q is %s, whose values the log pads with blanks, so that no row would be taken for new: ALTER TABLE %s ALTER COLUMN %s TYPE varchar",
+			status.name, status.shown, config.quoted(), quote(status.name))
+	}
 	if config.OnSent == Keep {
 		return t, nil
 	}
@@ -168,9 +176,6 @@ func checkAccess(config Config, r relation, id column) error {
 	switch {
 	case !r.mayUse:
 		return fmt.Errorf("the role may not use its schema: GRANT USAGE ON SCHEMA %s TO it", quote(config.Schema))
-	case r.filtered:
-		return fmt.Errorf("row security hides rows from the role, which would never be settled: give it BYPASSRLS, "+
-			"or a policy for all rows and ALTER TABLE %s DISABLE ROW LEVEL SECURITY", table)
 	case !id.mayRead:
 		return fmt.Errorf("the role may not read it: GRANT SELECT ON %s TO it", table)
 	case config.OnSent == Delete && !r.mayDelete:

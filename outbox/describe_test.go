@@ -44,6 +44,11 @@ func TestDescribeNamesTheMend(t *testing.T) {
 			`status "SENT" does not fit into column "status", which is character varying(3)`,
 		},
 		{
+			"status padded with blanks", `CREATE DOMAIN padded AS char(10); CREATE TABLE t (id int PRIMARY KEY, status padded)`,
+			outbox.Config{OnSent: outbox.Keep},
+			`ALTER TABLE "public"."t" ALTER COLUMN "status" TYPE varchar`,
+		},
+		{
 			"status not of the enum", `CREATE TYPE s AS ENUM ('NEW', 'OUT'); CREATE TABLE t (id int PRIMARY KEY, status s)`,
 			outbox.Config{},
 			`knows no status "SENT": name one of NEW, OUT`,
@@ -123,7 +128,10 @@ func TestDescribeNamesTheMissingRight(t *testing.T) {
 		t.Errorf("without the rights to mirror: %v, want %q", err, want)
 	}
 	f.exec(`RESET ROLE; ALTER TABLE app.outbox ENABLE ROW LEVEL SECURITY; SET ROLE ` + role)
-	if _, err := outbox.Describe(t.Context(), f.conn, outbox.Config{Schema: "app"}); err == nil || !strings.Contains(err.Error(), "row security hides rows") {
-		t.Errorf("under row security: %v", err)
+	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Delete, outbox.Keep} {
+		_, err := outbox.Describe(t.Context(), f.conn, outbox.Config{Schema: "app", OnSent: onSent})
+		if err == nil || !strings.Contains(err.Error(), "row security hides rows") {
+			t.Errorf("%v under row security: %v", onSent, err)
+		}
 	}
 }

@@ -86,9 +86,11 @@ const firstNormalXid = 3
 // SeenBy tells whether the snapshot sees what the transaction xmin of a row wrote.
 func SeenBy(s *Snapshot, xmin uint32) bool { return xmin < firstNormalXid || s.Visible(xmin) }
 
-// ReadSnapshot returns the text form of what a statement can see now.
+// ReadSnapshot returns the text form of what was finished when the oldest transaction that is open now began. PostgreSQL does not list the ids of
+// subtransactions among those that are open, and a row that was inserted behind a savepoint bears such an id: all of them are above that of their
+// transaction. Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT
 func ReadSnapshot(ctx context.Context, db Querier) (text string, err error) {
-	if err := db.QueryRow(ctx, `SELECT txid_current_snapshot()::text`).Scan(&text); err != nil {
+	if err := db.QueryRow(ctx, `SELECT format('%s:%s:', xmin, xmin) FROM txid_snapshot_xmin(txid_current_snapshot()) AS xmin`).Scan(&text); err != nil {
 		return "", fmt.Errorf("read a snapshot: %w", err)
 	}
 	return text, nil

@@ -155,9 +155,10 @@ func TestXminTellsWhatASnapshotSaw(t *testing.T) {
 	l.exec(`VACUUM (FREEZE) t`)
 	l.row(3, "NEW")
 	open, _ := l.begin(l.connect())
-	if _, err := open.Exec(t.Context(), `INSERT INTO t (id) VALUES (4)`); err != nil {
+	if _, err := open.Exec(t.Context(), `SAVEPOINT s; INSERT INTO t (id) VALUES (4); RELEASE s`); err != nil {
 		t.Fatal(err)
 	}
+	l.exec(`SELECT txid_current()`) // a later transaction is over, while the one of row 4, which bears the id of its savepoint, is open
 	text, err := outbox.ReadSnapshot(t.Context(), l.conn)
 	if err != nil {
 		t.Fatal(err)

@@ -114,7 +114,10 @@ func serveHTTP(ctx context.Context, addr string, handler http.Handler, log zerol
 	if err != nil {
 		return nil, fmt.Errorf("listen on http.addr %q: %w", addr, err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -116,6 +116,24 @@ func TestLeastRightsAreEnough(t *testing.T) {
 	}
 }
 
+func TestWhatLandsWhereMultiIsRefusedHasAnUnknownFate(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	c := plain(t, server.URL)
+	if err := c.Do(t.Context(), "ACL", "SETUSER", "app", "reset", "on", ">p@ss/word", "~*", "+@all", "-multi").Err(); err != nil {
+		t.Fatal(err)
+	}
+	s := opened(t, redis.Config{URL: withUser(t, server.URL, "app", "p@ss/word"), Unfenced: true})
+	stream := newStream(t)
+	mustTail(t, s, stream)
+	err := s.Publish(t.Context(), batch(stream, 1, 3))[0]
+	if sink.FateKnown(err) || !strings.Contains(err.Error(), "MULTI is refused") {
+		t.Errorf("the fate of the first message is known: %v", err)
+	}
+	if n, err := c.XLen(t.Context(), stream).Result(); err != nil || n != 3 {
+		t.Errorf("%d landed (%v), so the test shows nothing", n, err)
+	}
+}
+
 // The server refuses a script for one key of several.
 func TestOneForbiddenStreamDoesNotStopTheOthers(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{})

@@ -51,6 +51,11 @@ func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) (whole bool
 	last := len(cmds) - 1
 	exec := cmds[last].(*redis.Cmd)
 	replies, executed := exec.Val().([]any)
+	if refusal, refused := replyOf(cmds[0].Err()); refused && slices.ContainsFunc(cmds[1:last], func(c redis.Cmder) bool { return c.Err() == nil }) {
+		// Without MULTI the server appends each at once.
+		st.err = fmt.Errorf("MULTI is refused (grant +multi and +exec, or set fenced: true): %s", refusal)
+		return true
+	}
 	if exec.Err() != nil || !executed || len(replies) != st.count {
 		queued := firstError(errorsOf(cmds[:last])...)
 		if reply, refused := replyOf(exec.Err()); refused && queued == nil && !isRedirection(reply) {
