@@ -101,6 +101,9 @@ func leaseCTE(schema string) string {
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
 	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text`
 
+// nextEpoch is above the epochs of the slot before, of which each promotion since its record used one more, whatever the clock says.
+const nextEpoch = `greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch)`
+
 func newEpochSQL(schema string) string {
 	return leaseCTE(schema) + `
 		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
@@ -110,10 +113,10 @@ func newEpochSQL(schema string) string {
 			nullif($10::text, ''), nullif($11::text, '')
 		WHERE EXISTS (SELECT FROM lease)
 		ON CONFLICT (slot) DO UPDATE SET
-			epoch = greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch), system_identifier = excluded.system_identifier,
+			epoch = ` + nextEpoch + `, system_identifier = excluded.system_identifier,
 			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at,
 			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
-			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch) - 1 END,
+			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN ` + nextEpoch + ` - 1 END,
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
 			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot
 		RETURNING ` + recordColumns + `, ` + durable

@@ -100,13 +100,8 @@ func describe(ctx context.Context, db Querier, config Config) (*Table, error) {
 	if err := t.loadReplayed(ctx, db); err != nil {
 		return nil, err
 	}
-	if r.filtered {
-		return nil, fmt.Errorf("row security hides rows from the role, which would never be delivered or settled: give it BYPASSRLS, "+
-			"or a policy for all rows and ALTER TABLE %s DISABLE ROW LEVEL SECURITY", config.quoted())
-	}
-	if status := t.has[config.Columns.Status]; status.elements == "pg_catalog.bpchar" {
-		return nil, fmt.Errorf("column %q is %s, whose values the log pads with blanks, so that no row would be taken for new: ALTER TABLE %s ALTER COLUMN %s TYPE varchar",
-			status.name, status.shown, config.quoted(), quote(status.name))
+	if err := checkDue(config, r, t.has[config.Columns.Status]); err != nil {
+		return nil, err
 	}
 	if config.OnSent == Keep {
 		return t, nil
@@ -168,6 +163,19 @@ func find(columns []column, name, setting string) (column, error) {
 		names = append(names, c.name)
 	}
 	return column{}, fmt.Errorf("it has no column %q: set %s to one of %s", name, setting, strings.Join(names, ", "))
+}
+
+// checkDue finds out what would keep rows that are due from being found, whatever becomes of them later.
+func checkDue(config Config, r relation, status column) error {
+	switch {
+	case r.filtered:
+		return fmt.Errorf("row security hides rows from the role, which would never be delivered or settled: give it BYPASSRLS, "+
+			"or a policy for all rows and ALTER TABLE %s DISABLE ROW LEVEL SECURITY", config.quoted())
+	case status.elements == "pg_catalog.bpchar":
+		return fmt.Errorf("column %q is %s, whose values the log pads with blanks, so that no row would be taken for new: ALTER TABLE %s ALTER COLUMN %s TYPE varchar",
+			status.name, status.shown, config.quoted(), quote(status.name))
+	}
+	return nil
 }
 
 // checkAccess finds out what would make a settle change nothing, or fail.

@@ -94,15 +94,14 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 	if err != nil {
 		return "", err
 	}
-	if found && server.SystemID == s.record.SystemID && server.Timeline != s.record.Timeline {
-		if s.timelines, err = wal.TimelineStarts(ctx, s.relay.cfg.WAL, s.record.Timeline, server.Timeline); err != nil && !errors.Is(err, wal.ErrOtherHistory) {
+	if found && server.SystemID == s.record.SystemID {
+		if err := s.loadTimelines(ctx, server.Timeline); err != nil && !errors.Is(err, wal.ErrOtherHistory) {
 			return "", err
 		}
 	}
 	next := s.nextRecord(found, snapshot)
 	next.SystemID, next.Timeline, next.Confirmed = server.SystemID, server.Timeline, slot.ConsistentPoint
 	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
-	s.timelines = nil
 	return snapshot, err
 }
 
@@ -127,7 +126,7 @@ func (s *session) landed() event.Position {
 	if a := s.record.Adopt; a != nil {
 		return a.Landed
 	}
-	return event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
+	return s.confirmed()
 }
 
 // readExported returns what the exported snapshot sees, as text.

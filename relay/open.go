@@ -57,8 +57,7 @@ func (s *session) open(parent context.Context) error {
 	if s.maxRetained, err = wal.KeepLimit(patient, s.tables); err != nil {
 		return err
 	}
-	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
-	if s.restored, err = restore(patient, s.store(s.tables), at, s.relay.cfg.Table.MaxKeys); err != nil {
+	if s.restored, err = restore(patient, s.store(s.tables), s.confirmed(), s.relay.cfg.Table.MaxKeys); err != nil {
 		return err
 	}
 	return limitStatements(patient, s.tables, s.relay.cfg.StatementTimeout)
@@ -272,11 +271,18 @@ func (s *session) loadRecord(ctx context.Context) (err error) {
 	if s.stream.SlotConfirmed > s.record.Confirmed {
 		return movedError(cfg.WAL.Slot, s.stream.SlotConfirmed, s.record.Confirmed)
 	}
-	if s.stream.Timeline == s.record.Timeline {
-		return nil
+	if s.stream.Timeline != s.record.Timeline {
+		cfg.Log.Warn().Int32("timeline", s.stream.Timeline).Int32("before", s.record.Timeline).
+			Msg("the server was promoted since the slot was first recorded")
 	}
-	cfg.Log.Warn().Int32("timeline", s.stream.Timeline).Int32("before", s.record.Timeline).
-		Msg("the server was promoted since the slot was first recorded")
-	s.timelines, err = wal.TimelineStarts(ctx, cfg.WAL, s.record.Timeline, s.stream.Timeline)
+	return s.loadTimelines(ctx, s.stream.Timeline)
+}
+
+// loadTimelines finds where the timelines began that lead from the record's to the server's.
+func (s *session) loadTimelines(ctx context.Context, server int32) (err error) {
+	s.timelines = nil
+	if server != s.record.Timeline {
+		s.timelines, err = wal.TimelineStarts(ctx, s.relay.cfg.WAL, s.record.Timeline, server)
+	}
 	return err
 }

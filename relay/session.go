@@ -47,6 +47,11 @@ type session struct {
 
 func (s *session) epochs() epochs { return epochs{first: s.record.Epoch, starts: s.timelines} }
 
+// confirmed is the checkpoint: what stands below it is disposed of everywhere.
+func (s *session) confirmed() event.Position {
+	return event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
+}
+
 // runSession opens a session and works in it until it ends; the error says why.
 func (r *Relay) runSession(ctx context.Context) error {
 	s := &session{relay: r}
@@ -144,7 +149,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 	}
 	c := &core{
 		cfg: cfg, facts: facts, budget: budget, tracker: checkpoint.NewTracker(s.record.Confirmed),
-		start:  event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed},
+		start:  s.confirmed(),
 		epochs: s.epochs(),
 		in:     handed, idle: idle, chunks: chunks,
 		requests: make(chan *settlement, 1), settled: make(chan *settlement, 1),

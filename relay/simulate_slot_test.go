@@ -30,8 +30,7 @@ func (w *world) open(s *session, tables simStore) (err error) {
 	if err := rerouteDoubtful(context.Background(), &s.relay.cfg, tables); err != nil {
 		return err
 	}
-	at := event.Position{Epoch: s.epochs().at(s.record.Confirmed), Commit: s.record.Confirmed}
-	s.restored, err = restore(context.Background(), tables, at, s.relay.cfg.Table.MaxKeys)
+	s.restored, err = restore(context.Background(), tables, s.confirmed(), s.relay.cfg.Table.MaxKeys)
 	return err
 }
 
