@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,6 +111,10 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 			return usage(cmd, "--against %s: choose of direct, debezium and debezium-128m with --rate", name)
 		case o.rate <= 0 && !drains:
 			return usage(cmd, "--against %s: choose of pg_recvlogical, polling, debezium, debezium-128m and update", name)
+		case strings.HasPrefix(name, "debezium"):
+			if err := bench.CheckDebezium(o.debezium); err != nil {
+				return usage(cmd, "--debezium: %v", err)
+			}
 		}
 	}
 	switch {

@@ -208,6 +208,8 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 		"--waiting -1":                      "--waiting -1",
 		"--failing 2 --tenants 2 --rate 10": "more --tenants than fail",
 		"--failing 1 --tenants 2 --rate 10 --against direct": "leave out --against",
+		"--against debezium": "--debezium: name the folder",
+		"--rate 10 --against debezium-128m --debezium " + t.TempDir(): "holds no debezium-server-*runner.jar",
 		"--on-sent burn":                       "burn",
 		"--env-file " + file:                   "there are several sinks: choose one with --sink",
 		"--env-file " + file + " --sink kafka": "no sink of Redis or Pulsar",

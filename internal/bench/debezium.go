@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,11 +32,24 @@ func (d *debeziumServer) end() error {
 	return errors.Join(d.broker.Delete(context.Background()), d.broker.Close(), d.drop())
 }
 
+// CheckDebezium tells whether Debezium Server is in the folder, as its archive unpacks.
+func CheckDebezium(folder string) error {
+	switch {
+	case folder == "":
+		return errors.New("name the folder of Debezium Server")
+	case len(debeziumRunners(folder)) == 0:
+		return fmt.Errorf("%s holds no debezium-server-*runner.jar: name the folder of Debezium Server, as its archive unpacks", folder)
+	}
+	return nil
+}
+
+func debeziumRunners(folder string) []string {
+	runners, _ := filepath.Glob(filepath.Join(folder, "debezium-server-*runner.jar")) // the pattern is well-formed
+	return runners
+}
+
 // startDebezium starts one with its EventRouter, tuned as well as we know. See https://debezium.io/documentation/reference/stable/operations/debezium-server.html.
 func startDebezium(ctx context.Context, f *Field, name, heap string) (d *debeziumServer, err error) {
-	if f.Debezium == "" {
-		return nil, errors.New("name the folder of Debezium Server with --debezium")
-	}
 	prefix, folder := f.Name+"-"+name+"-", filepath.Join(f.Folder, name)
 	d = &debeziumServer{}
 	if d.broker, err = f.reader(prefix); err != nil {
@@ -82,8 +96,7 @@ func debeziumCommand(ctx context.Context, program, folder, heap string) *exec.Cm
 	if home := os.Getenv("JAVA_HOME"); home != "" {
 		java = filepath.Join(home, "bin", "java")
 	}
-	runners, _ := filepath.Glob(filepath.Join(program, "debezium-server-*runner.jar")) // the pattern is well-formed
-	classes := append(runners, filepath.Join(program, "lib", "*"))
+	classes := append(debeziumRunners(program), filepath.Join(program, "lib", "*"))
 	cmd := exec.CommandContext(ctx, java, "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-Xmx"+heap, "-XX:+UseParallelGC",
 		"-Djava.io.tmpdir="+folder, "-cp", strings.Join(classes, ":"), "io.debezium.server.Main")
 	cmd.Dir = folder
