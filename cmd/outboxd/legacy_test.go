@@ -61,9 +61,15 @@ func TestTheEnvironmentOfAProjectorIsEnoughOnPulsar(t *testing.T) {
 	o := newOperator(t)
 	server := testenv.Pulsar(t)
 	tenant := fmt.Sprintf("t%d", time.Now().UnixNano())
-	for path, body := range map[string]any{"tenants/" + tenant: map[string]any{"allowedClusters": []string{"standalone"}}, "namespaces/" + tenant + "/outbox": nil} {
-		eventually(t, path, func() bool { // the namespace, when its tenant is there
-			status, _ := testenv.PulsarAdmin(t, server.AdminURL, http.MethodPut, path, body)
+	for _, put := range []struct { // a namespace can be made when its tenant is there
+		path string
+		body any
+	}{
+		{"tenants/" + tenant, map[string]any{"allowedClusters": []string{"standalone"}}},
+		{"namespaces/" + tenant + "/outbox", nil},
+	} {
+		eventually(t, put.path, func() bool {
+			status, _ := testenv.PulsarAdmin(t, server.AdminURL, http.MethodPut, put.path, put.body)
 			return status == http.StatusNoContent || status == http.StatusConflict
 		})
 	}
