@@ -100,7 +100,7 @@ func (t *Table) settledBy(s *Snapshot, xmin, xmax []byte) (bool, error) {
 	}
 	x, err := strconv.ParseUint(string(xmin), 10, 32)
 	end, err2 := strconv.ParseUint(string(xmax), 10, 64)
-	return SeenBy(s, frozen(uint32(x), end)), errors.Join(err, err2)
+	return SeenBy(s, widened(uint32(x), end)), errors.Join(err, err2)
 }
 
 // remove deletes the rows, but for those that were changed meanwhile.

@@ -32,8 +32,8 @@
 // rows that are locked, and RepairMirrors makes up for it. New and DueFailed look at a bounded number of rows, so in an outage, when very
 // many are parked and NEW, they may miss some until those are delivered. Without an index on the status or on retry_after DueFailed finds
 // nothing. Adopted rows follow created_at, then the commands of their transaction (occurred_at, where the server may have replayed them from its
-// log, which does not keep the commands), then where they lie in the table, which is not always the order of commits. A row that was frozen
-// exactly a round of transaction ids ago can look new to [SeenBy].
+// log, which does not keep the commands), then where they lie in the table, which is not always the order of commits. A row that was written
+// a round of transaction ids ago, 2^32, to one and a half, can look new to [SeenBy].
 //
 // # Connections
 //

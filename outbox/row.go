@@ -24,7 +24,7 @@ type Row struct {
 	RetryAfter time.Time // zero: none
 	CreatedAt  time.Time // zero: not known
 	Error      string
-	Xmin       uint32 // the transaction that wrote this version of the row; below 3 for one that is older than all others
+	Xmin       uint64 // the transaction that wrote this version of the row, with its epoch; below 3 for one that is older than all others
 }
 
 // names of what is read beside the table's columns, which no column has by chance
@@ -159,7 +159,7 @@ func (t *Table) scan(values [][]byte) (r Row, err error) {
 	}
 	r.RetryCount = int(numbers[0])
 	r.RetryAfter, r.CreatedAt = timeOf(values[1], numbers[1]), timeOf(values[2], numbers[2])
-	r.Xmin = frozen(uint32(numbers[5]), uint64(numbers[6]))
+	r.Xmin = widened(uint32(numbers[5]), uint64(numbers[6]))
 	at := place{command: numbers[8], address: uint64(numbers[7])}
 	if values[2] != nil {
 		at.createdAt = &numbers[2]
@@ -178,14 +178,18 @@ func timeOf(text []byte, micros int64) time.Time {
 	return time.UnixMicro(micros).UTC()
 }
 
-// frozen returns the xmin of a row that a snapshot with the given end has seen. One that would lie behind the end is from an earlier round of
-// the ids, 2^31 transactions ago or more: the row was frozen, and is older than everything.
-func frozen(xmin uint32, xmax uint64) uint32 {
+// widened returns, with its epoch, the xmin of a row that a snapshot with the given end has seen. One that would lie behind the end is from an
+// earlier round of the ids, 2^31 transactions ago or more: the row was frozen, and is older than everything. The end has to be that of the statement
+// that reads the row: a stored snapshot's may be so old that a new row looks older than it.
+func widened(xmin uint32, xmax uint64) uint64 {
 	const frozenXid = 2
-	if xmin >= firstNormalXid && nearest(xmin, xmax) >= xmax {
-		return frozenXid
+	if xmin < firstNormalXid {
+		return uint64(xmin)
 	}
-	return xmin
+	if full := nearest(xmin, xmax); full < xmax {
+		return full
+	}
+	return frozenXid
 }
 
 // read returns the rows that the query behind FROM yields, and of each, what list selects.

@@ -53,11 +53,12 @@ func ParseSnapshot(text string) (Snapshot, error) {
 // stands for the transaction nearest to the snapshot's end: PostgreSQL itself keeps all that live within 2^31 of each other. The zero
 // Snapshot sees nothing.
 func (s Snapshot) Visible(xid uint32) bool {
-	if s.everything {
-		return true
-	}
-	full := nearest(xid, s.xmax)
-	if full < s.xmin {
+	return s.sees(nearest(xid, s.xmax))
+}
+
+// sees is Visible for an id that has its epoch.
+func (s Snapshot) sees(full uint64) bool {
+	if s.everything || full < s.xmin {
 		return true
 	}
 	if full >= s.xmax {
@@ -83,8 +84,8 @@ func nearest(xid uint32, around uint64) uint64 {
 // firstNormalXid is the first id of a transaction; those below it stand for rows that are older than all.
 const firstNormalXid = 3
 
-// SeenBy tells whether the snapshot sees what the transaction xmin of a row wrote.
-func SeenBy(s *Snapshot, xmin uint32) bool { return xmin < firstNormalXid || s.Visible(xmin) }
+// SeenBy tells whether the snapshot, which may be of any age, sees what the transaction xmin of a row wrote.
+func SeenBy(s *Snapshot, xmin uint64) bool { return xmin < firstNormalXid || s.sees(xmin) }
 
 // ReadSnapshot returns the text form of what was finished when the oldest transaction that is open now began. PostgreSQL does not list the ids of
 // subtransactions among those that are open, and a row that was inserted behind a savepoint bears such an id: all of them are above that of their

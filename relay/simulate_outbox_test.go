@@ -135,7 +135,7 @@ func (d *simDatabase) unparked(status string) (rows []outbox.Row) {
 
 // read is the row as a query returns it.
 func (r *simRow) read() outbox.Row {
-	return outbox.Row{Event: r.event, Status: r.status, RetryCount: r.attempts, RetryAfter: r.due, CreatedAt: time.Now(), Xmin: r.xmin}
+	return outbox.Row{Event: r.event, Status: r.status, RetryCount: r.attempts, RetryAfter: r.due, CreatedAt: time.Now(), Xmin: uint64(r.xmin)}
 }
 
 func (s simStore) dueFailed(context.Context, int) ([]outbox.Row, error) {
