@@ -137,10 +137,13 @@ const columnsSQL = `SELECT a.attname, a.attnum, format('%I.%I', n.nspname, b.typ
 		ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid),
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
 	FROM pg_catalog.pg_attribute a
-	JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-	JOIN pg_catalog.pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END
+	CROSS JOIN LATERAL (
+		WITH RECURSIVE m AS (SELECT a.atttypid AS oid, a.atttypmod AS typmod
+			UNION ALL SELECT d.typbasetype, d.typtypmod FROM m JOIN pg_catalog.pg_type d ON d.oid = m.oid AND d.typtype = 'd')
+		TABLE m
+	) m
+	JOIN pg_catalog.pg_type b ON b.oid = m.oid AND b.typtype <> 'd'
 	JOIN pg_catalog.pg_namespace n ON n.oid = b.typnamespace
-	CROSS JOIN LATERAL (SELECT CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) m(typmod)
 	WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped`
 
 func loadColumns(ctx context.Context, db Querier, oid uint32) ([]column, error) {

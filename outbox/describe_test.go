@@ -44,7 +44,7 @@ func TestDescribeNamesTheMend(t *testing.T) {
 			`status "SENT" does not fit into column "status", which is character varying(3)`,
 		},
 		{
-			"status padded with blanks", `CREATE DOMAIN padded AS char(10); CREATE TABLE t (id int PRIMARY KEY, status padded)`,
+			"status padded with blanks", `CREATE DOMAIN inner_padded AS char(10); CREATE DOMAIN padded AS inner_padded; CREATE TABLE t (id int PRIMARY KEY, status padded)`,
 			outbox.Config{OnSent: outbox.Keep},
 			`ALTER TABLE "public"."t" ALTER COLUMN "status" TYPE varchar`,
 		},
