@@ -20,7 +20,9 @@ func newCleanupCommand(a *app) *cobra.Command {
 		Use:   "cleanup",
 		Short: "Delete old rows from the outbox table",
 		Long: `Delete rows that were delivered longer ago than cleanup.retention, and dead ones older than cleanup.dead_retention,
-by created_at. A row of which something still waits is never deleted; with on_sent: keep only rows below the confirmed position are.
+by created_at. A row of which anything is parked is never deleted: an event that outboxd itself made dead stays until a person
+skips or retries it, and dead_retention means rows that others set to DEAD. With on_sent: keep only
+rows below the confirmed position are deleted.
 
 Rows are looked at in batches of cleanup.batch_size, each a transaction of its own, with pauses that leave room for
 other work. "run" does the same by itself at the times of cleanup.schedule. Two cleanups of one table, or of one shard of it, never run at once.`,

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -25,7 +26,8 @@ Name them by their ids or by filters, which look at the rows' own columns.
 
 Replays are parked, and the running instance delivers them beside the live events, whose order they do not disturb. Each
 carries a replay number in its metadata. Without --status only rows that were sent are taken (with on_sent: keep, rows of any status);
-ids are taken whatever their status is.`,
+ids are taken whatever their status is. With --to, and unless on_sent is keep, rows that are not delivered yet are left out: the replay would
+make them sent.`,
 		Example: `  outboxd events replay --tenant acme --since 2026-11-24T09:00:00Z --until 2026-11-24T10:00:00Z --dry-run --config outboxd.yaml
   outboxd events replay --topic 'order.created' --since 2026-11-24 --to redis:replay:{tenant}:{topic} --config outboxd.yaml
   outboxd events replay 0198c1f2-7a51-7bcd-8f0e-3d5a9c1b2e4f --to "redis audit:orders" --note "lost by the consumer" --config outboxd.yaml`,
@@ -190,9 +192,14 @@ func (a *app) printReplayed(output string, r replayReport, dryRun bool) error {
 
 // fault says what could not be replayed.
 func (r *replayReport) fault() error {
-	if r.Unrouted == 0 {
-		return nil
+	var unrouted, undelivered error
+	if r.Unrouted > 0 {
+		unrouted = fmt.Errorf("%s not replayed, because they have no destination: name one by --to; the first is %s: %s",
+			count(r.Unrouted, "event was", "events were"), r.FirstUnrouted, r.UnroutedReason)
 	}
-	return fmt.Errorf("%s not replayed, because they have no destination: name one by --to; the first is %s: %s",
-		count(r.Unrouted, "event was", "events were"), r.FirstUnrouted, r.UnroutedReason)
+	if r.Undelivered > 0 {
+		undelivered = fmt.Errorf("%s not replayed to another destination, because not delivered yet: retry it, or replay it when it is SENT; the first is %s",
+			count(r.Undelivered, "event was", "events were"), r.FirstUndelivered)
+	}
+	return errors.Join(unrouted, undelivered)
 }

@@ -266,6 +266,30 @@ func TestSkipLetsTheEventsBehindADeadOneGo(t *testing.T) {
 	o.stop()
 }
 
+// The replay of a row that is not delivered yet would make it SENT, and its own delivery could be taken for skipped.
+func TestReplayElsewhereLeavesOutWhatIsNotDelivered(t *testing.T) {
+	o := newOperator(t)
+	o.start()
+	eventually(t, "the instance holds the lease", func() bool { return o.count(`SELECT count(*) FROM outboxd.lease`) == 1 })
+	o.stop()
+	for _, status := range []string{"NEW", "FAILED", "DEAD", "PUBLISHING", "SENT", "PUBLISHED"} {
+		o.exec(`UPDATE outbox SET status = $2 WHERE id = $1`, o.insert("acme", status, 10), status)
+	}
+	first := o.insert("other", "1", 10)
+	_, errs := o.run(1, "events", "replay", first, "--to", "redis:copy")
+	if want := "1 event was not replayed to another destination, because not delivered yet: retry it, or replay it when it is SENT; the first is " + first; !strings.Contains(errs, want) {
+		t.Errorf("got %s, want %s", errs, want)
+	}
+	if out, errs := o.run(1, "events", "replay", "--status", "any", "--tenant", "acme", "--yes", "--to", "redis:copy"); !strings.Contains(out, "parked for replay: 2 events, 2 deliveries") {
+		t.Errorf("got %s%s", out, errs)
+	}
+	if n := o.count(`SELECT count(*) FROM outboxd.parked`); n != 2 {
+		t.Errorf("%d events are parked, want 2", n)
+	}
+	o.want("events replay --status any --tenant acme --dry-run", "would replay 6 events")
+	o.want("events replay --status any --tenant acme --dry-run --set on_sent=keep --to redis:copy", "would replay 6 events")
+}
+
 // A replay goes to another stream, marked, while the live one stays as it is.
 func TestReplayGoesToAnotherStream(t *testing.T) {
 	o := newOperator(t)

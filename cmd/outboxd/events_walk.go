@@ -32,18 +32,21 @@ type replayer struct {
 	router       *route.Router
 	filter       outbox.Filter
 	note         string
-	of           string // what it looks through, for people
+	of           string   // what it looks through, for people
+	delivered    []string // the statuses of rows that may be replayed; nil: all rows may
 }
 
 // replayReport is what a walk has found; its JSON form is what the command prints.
 type replayReport struct {
-	Events         int      `json:"events"`
-	Deliveries     int      `json:"deliveries"`
-	Unrouted       int      `json:"unrouted"`
-	FirstUnrouted  string   `json:"first_unrouted,omitempty"`
-	UnroutedReason string   `json:"unrouted_reason,omitempty"`
-	Missing        []string `json:"-"` // ids without a row
-	DryRun         bool     `json:"dry_run"`
+	Events           int      `json:"events"`
+	Deliveries       int      `json:"deliveries"`
+	Unrouted         int      `json:"unrouted"`
+	FirstUnrouted    string   `json:"first_unrouted,omitempty"`
+	UnroutedReason   string   `json:"unrouted_reason,omitempty"`
+	Undelivered      int      `json:"undelivered"` // rows that a replay to another destination would make sent
+	FirstUndelivered string   `json:"first_undelivered,omitempty"`
+	Missing          []string `json:"-"` // ids without a row
+	DryRun           bool     `json:"dry_run"`
 }
 
 func newReplayer(
@@ -61,7 +64,17 @@ func newReplayer(
 	if cfg.Shard().Split() {
 		of = fmt.Sprintf("shard %d of the outbox table", cfg.Shards.Number)
 	}
-	return &replayer{conn, cfg.Database.Schema, cfg.Database.Slot, t, router, filter, note, of}, nil
+	return &replayer{conn, cfg.Database.Schema, cfg.Database.Slot, t, router, filter, note, of, deliveredStatuses(cfg, to)}, nil
+}
+
+// deliveredStatuses returns the statuses of the rows that may go to another destination, or nil for all. The row of a replay that is
+// delivered counts as sent, so that one whose event is still to go where its route says would be taken for skipped there.
+func deliveredStatuses(cfg *config.Config, to []config.Target) []string {
+	if len(to) == 0 || cfg.OnSent == string(outbox.Keep) {
+		return nil
+	}
+	s := outboxConfig(cfg).WithDefaults().Statuses
+	return []string{s.Sent, s.Published}
 }
 
 // replayRouter is the configured one, or one that sends everything to the given places.
@@ -177,6 +190,12 @@ func (r *replayer) take(ctx context.Context, rows []outbox.Row, onlyCount bool, 
 // rowsOf returns what the row is parked as, without its number: one row for each destination.
 func (r *replayer) rowsOf(row *outbox.Row, report *replayReport) []park.Row {
 	e := &row.Event
+	if r.delivered != nil && !slices.Contains(r.delivered, row.Status) {
+		if report.Undelivered++; report.Undelivered == 1 {
+			report.FirstUndelivered = string(e.ID)
+		}
+		return nil
+	}
 	destinations, err := r.router.Route(e)
 	if err == nil && (e.TenantID == nil || e.Topic == nil) {
 		err = errors.New("its tenant or its topic is NULL")

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rs/zerolog"
 )
 
 // endpoints are all pages that there are; none of them takes a token, as none of them writes.
@@ -79,4 +81,27 @@ func (o *operator) everything() (text string) {
 		o.t.Fatal(err)
 	}
 	return text
+}
+
+// A request's headers take no more memory than a monitor's need.
+func TestHTTPRefusesLargeHeaders(t *testing.T) {
+	addr := freeAddr(t)
+	stop, err := serveHTTP(t.Context(), addr, http.NotFoundHandler(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Large", strings.Repeat("x", 64<<10))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("got %s", response.Status)
+	}
 }

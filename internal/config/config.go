@@ -166,7 +166,7 @@ type Outage struct {
 // Cleanup is the removal of old rows.
 type Cleanup struct {
 	Retention     Duration `yaml:"retention" default:"168h" min:"1m" max:"87600h" doc:"Age at which delivered rows are deleted."`
-	DeadRetention Duration `yaml:"dead_retention" default:"0s" min:"0s" max:"87600h" doc:"Age at which dead rows are deleted; 0s never."`
+	DeadRetention Duration `yaml:"dead_retention" default:"0s" min:"0s" max:"87600h" doc:"Age at which dead rows are deleted of which nothing is parked; 0s never. What outboxd itself made dead stays parked until a person skips or retries it."`
 	BatchSize     int      `yaml:"batch_size" default:"5000" min:"1" max:"100000" doc:"Rows that are looked at in one transaction."`
 	Schedule      string   `yaml:"schedule" default:"0 2 * * *" doc:"When the active instance cleans up, as five fields of cron in the machine's time zone; empty: never by itself."`
 }

@@ -37,8 +37,8 @@ func checkPublication(_ context.Context, d *database) ([]Finding, error) {
 		return []Finding{ok("publication", "publication %s publishes fresh rows alone: %s", name, filter)}, nil
 	case filter != "":
 		return []Finding{found(Warning, "publication", fmt.Sprintf("publication %q publishes only rows WHERE %s", name, filter),
-			"other rows are never delivered from the log; right where another outboxd has them",
-			"ALTER PUBLICATION "+quote(name)+" SET TABLE "+quote(d.WAL.Schema, d.WAL.Table)+" (this drops its other tables)")}, nil
+			"other rows are never delivered from the log, and another outboxd that has them adopts and sweeps all rows of the table, too",
+			"ALTER PUBLICATION "+quote(name)+" SET TABLE "+quote(d.WAL.Schema, d.WAL.Table)+" (this drops its other tables); to share the table out among several, set shards")}, nil
 	default:
 		return []Finding{ok("publication", "publication %s exists", name)}, nil
 	}

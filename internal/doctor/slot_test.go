@@ -38,7 +38,7 @@ func TestWhatAPublicationLeavesOutIsFound(t *testing.T) {
 		return // no filters and lists of columns there
 	}
 	r.exec(`ALTER PUBLICATION outboxd SET TABLE outbox WHERE (tenant_id = 'acme')`)
-	r.want("publication", Warning, "publishes only rows WHERE", `SET TABLE "public"."outbox"`)
+	r.want("publication", Warning, "publishes only rows WHERE", `SET TABLE "public"."outbox" (this drops its other tables); to share the table out among several, set shards`)
 	r.exec(`ALTER PUBLICATION outboxd SET TABLE outbox WHERE (status = 'NEW')`)
 	r.want("publication", OK, "fresh rows alone", "")
 	r.exec(`ALTER PUBLICATION outboxd SET TABLE outbox (id, topic)`)
