@@ -69,7 +69,7 @@ type Columns struct {
 	Topic         string `yaml:"topic" default:"topic" doc:"Topic, what routes match; must not be empty."`
 	AggregateType string `yaml:"aggregate_type" default:"aggregate_type" doc:"Type of the aggregate, part of the key."`
 	AggregateID   string `yaml:"aggregate_id" default:"aggregate_id" doc:"Id of the aggregate, part of the key. An event without one is a key of its own."`
-	OccurredAt    string `yaml:"occurred_at" default:"occurred_at" doc:"When the event happened; becomes the event time."`
+	OccurredAt    string `yaml:"occurred_at" default:"occurred_at" doc:"When the event happened; becomes the event time, in Pulsar for the years 1970 to 2262 (the header has any)."`
 	SchemaID      string `yaml:"schema_id" default:"schema_id" doc:"Id of the payload's schema, passed on."`
 	SchemaVersion string `yaml:"schema_version" default:"schema_version" doc:"Version of the payload's schema, passed on."`
 	Payload       string `yaml:"payload" default:"payload" doc:"Body of the event; must not be empty."`

@@ -50,7 +50,7 @@ func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
 // cutOff cuts off an older instance of ourselves.
 func (s *Sink) cutOff(ctx context.Context, topic string) error {
 	s.mu.Lock()
-	s.producers.settling[topic] = max(s.producers.settling[topic], settledUnknown)
+	s.producers.demand(topic, settledUnknown)
 	s.mu.Unlock()
 	return s.takeOver(ctx, topic)
 }

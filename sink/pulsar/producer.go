@@ -24,6 +24,7 @@ type producer struct {
 	markLost context.CancelCauseFunc
 
 	busy       bool          // a Publish uses it; guarded by Sink.mu
+	doubtful   bool          // an entry of it has an unknown fate; guarded by Sink.mu
 	largest    int64         // bytes of its largest entry, which the client keeps a buffer of; guarded by Sink.mu
 	recentness *list.Element // in producers.recent
 }
@@ -33,7 +34,7 @@ type producers struct {
 	open       map[string]*producer
 	recent     *list.List // of *producer, the one used last in front
 	closing    map[string]chan struct{}
-	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; settledUnknown where absent
+	settling   map[string]time.Duration // see demanded
 	retired    map[string]string        // name of the producer of each topic that was closed or refused last
 	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not
 	buffered   int64                    // sum of producer.largest
@@ -72,6 +73,20 @@ func (ps *producers) remove(p *producer) {
 	delete(ps.open, p.topic)
 	ps.recent.Remove(p.recentness)
 	ps.buffered -= p.largest
+}
+
+// demanded is how long the topic's end must stand still before it is read.
+func (ps *producers) demanded(topic string) time.Duration {
+	if d, known := ps.settling[topic]; known {
+		return d
+	}
+	return settledUnknown
+}
+
+// demand makes the topic's end stand still for so long before it is read, unless it must for longer: what an older producer left behind is not
+// settled by the clean end of one that came after it.
+func (ps *producers) demand(topic string, d time.Duration) {
+	ps.settling[topic] = max(ps.demanded(topic), d)
 }
 
 // acquire returns the destination's producer for one Publish.
@@ -126,9 +141,11 @@ func (s *Sink) noteEntry(p *producer, size int64) {
 	}
 }
 
-func (s *Sink) retire(p *producer) {
+// retireDoubtful closes a producer of which an entry has an unknown fate.
+func (s *Sink) retireDoubtful(p *producer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p.doubtful = true
 	s.retireLocked(p)
 }
 
@@ -138,13 +155,14 @@ func (s *Sink) retireLocked(p *producer) {
 	s.producers.retired[p.topic] = p.Name()
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
+	doubtful := p.doubtful
 	s.background.Go(func() {
 		began := time.Now()
 		p.Close()
-		settling := settledAfter(p.lost.Err() != nil, time.Since(began))
+		settling := settledAfter(doubtful || p.lost.Err() != nil, time.Since(began))
 		p.markLost(errClosed)
 		s.mu.Lock()
-		s.producers.settling[p.topic] = settling
+		s.producers.demand(p.topic, settling)
 		s.mu.Unlock()
 		s.doneClosing(p.topic, closed)
 	})
@@ -161,20 +179,21 @@ func (s *Sink) doneClosing(topic string, closed chan struct{}) {
 }
 
 // The broker writes what it has received before it lets go of a producer that is closed, but not when the producer's connection
-// breaks: what was under way then lands behind the end that is read too soon. So the end must stand still for a while: not at all
-// after a clean end, longer after a broker hung, whose writes may have timed out and be repeated.
+// breaks, which may be while it is being closed: what was under way then lands behind the end that is read too soon. So the end must stand still
+// for a while: not at all after a clean end, longer after a broker hung, whose writes may have timed out and be repeated.
 const (
 	settledUnknown = 200 * time.Millisecond
 	settledHung    = 2 * time.Second
 	hung           = time.Second // a broker that lives closes a producer in less
 )
 
-// settledAfter is how long the end must stand still after a producer was closed.
-func settledAfter(lost bool, closing time.Duration) time.Duration {
+// settledAfter is how long the end must stand still after a producer was closed in so much time. Something may have been under way where its
+// connection was lost, or where it left a fate unknown.
+func settledAfter(underWay bool, closing time.Duration) time.Duration {
 	switch {
 	case closing >= hung:
 		return settledHung
-	case lost:
+	case underWay:
 		return settledUnknown
 	default:
 		return 0

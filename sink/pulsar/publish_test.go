@@ -90,6 +90,24 @@ func TestBatchIsOneEntry(t *testing.T) {
 	}
 }
 
+func TestEventTimeThatPulsarCannotSayIsLeftOut(t *testing.T) {
+	s := sharedServer(t)
+	p, topic := s.open(t), s.topic(t)
+	mustTail(t, p, topic, 1)
+	batch := messages(topic, 1, 4, 10)
+	batch[0].EventTime = time.Date(1969, 7, 20, 20, 17, 0, 0, time.UTC)
+	batch[1].EventTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	batch[2].EventTime = time.Date(2262, 4, 11, 0, 0, 0, 0, time.UTC)
+	mustPublish(t, p, batch)
+	all := s.wantIDs(t, topic, len(batch))
+	for i, want := range []int64{0, 0, batch[2].EventTime.UnixMilli(), batch[3].EventTime.UnixMilli()} {
+		got := all[i].EventTime()
+		if want == 0 && !got.IsZero() && got.UnixMilli() != 0 || want != 0 && got.UnixMilli() != want {
+			t.Errorf("message %d: event time %s", i, got)
+		}
+	}
+}
+
 func TestBatchLargerThanTheBrokerAllowsIsSplit(t *testing.T) {
 	s := sharedServer(t)
 	p, topic := s.open(t), s.topic(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -165,10 +166,18 @@ func newEntry(messages []*sink.Message) *entry {
 			Payload:    bodies[from:len(bodies):len(bodies)], // never nil, which would be a tombstone
 			Key:        text(m.Key),
 			Properties: properties,
-			EventTime:  m.EventTime,
+			EventTime:  eventTime(m.EventTime),
 		}
 	}
 	return e
+}
+
+// eventTime is the time that a message gets: none where Pulsar's milliseconds since 1970, or the client's nanoseconds, cannot say it.
+func eventTime(t time.Time) time.Time {
+	if t.Before(time.UnixMilli(1)) || t.After(time.Unix(0, math.MaxInt64)) {
+		return time.Time{}
+	}
+	return t
 }
 
 // send hands all messages to the client and waits until the last is acknowledged, which is after the others: they are

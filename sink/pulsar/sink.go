@@ -174,7 +174,7 @@ func (s *Sink) finish(p *producer, failed *sink.Error) {
 		return
 	}
 	s.log.Debug().Str("topic", p.topic).Err(failed.Err).Msg("close producer after a batch of unknown fate")
-	s.retire(p)
+	s.retireDoubtful(p)
 }
 
 // maxMessageSize is the largest message that may be sent, by the configuration and the broker's word.

@@ -64,16 +64,13 @@ func (s *Sink) fenceInTime(ctx context.Context, t topic) (*producer, error) {
 	return s.fence(ctx, t)
 }
 
-// lastID returns the id of the topic's last message, once it has stood still for as long as the topic's last producer demands.
+// lastID returns the id of the topic's last message, once it has stood still for as long as the producers before ours demand.
 func (s *Sink) lastID(ctx context.Context, topic string, r *openReader) (client.MessageID, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	s.mu.Lock()
-	settling, ok := s.producers.settling[topic]
+	settling := s.producers.demanded(topic)
 	s.mu.Unlock()
-	if !ok {
-		settling = settledUnknown
-	}
 	last, err := readerCall(ctx, r, client.Reader.GetLastMessageID)
 	for still := settling == 0; err == nil && !still && sleep(ctx, settling); {
 		before := last
@@ -87,7 +84,13 @@ func (s *Sink) lastID(ctx context.Context, topic string, r *openReader) (client.
 	if err != nil {
 		return nil, fmt.Errorf("get the last message id: %w", err)
 	}
-	return last, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.producers.settling[topic] = 0
+	return last, nil
 }
 
 func sameEntry(a, b client.MessageID) bool {
