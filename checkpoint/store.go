@@ -25,6 +25,7 @@ type Record struct {
 	Adopt           *Adoption // rows of the table that are older than the slot's log and not parked yet; nil when all are
 	SkippedSnapshot string    // rows that it sees are left alone, by request; "": none
 	SettledSnapshot string    // where rows are kept: those that it sees are below Confirmed; "": not known
+	Restored        bool      // Load has left out snapshots, which speak of another cluster's transactions
 }
 
 // A Querier runs one statement: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
@@ -37,15 +38,23 @@ var ErrNoRecord = errors.New("the slot has no checkpoint")
 
 // Load reads the slot's record from the given schema; found is false when the slot has none. It fails with
 // [event.ErrNotMigrated] when the table is missing.
+//
+// A dump that is restored into another cluster brings the snapshots along, to which its ids of transactions have nothing to say: rows that
+// nobody has delivered would count as seen. The transaction that writes a record comes behind those of its snapshots, which are left out where it
+// does not. pg_upgrade keeps ids and rows as they are.
 func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found bool, err error) {
-	query := `SELECT ` + recordColumns + `, true
+	query := `SELECT ` + recordColumns + `, ` + restored + `
 		FROM ` + table(schema, "checkpoint") + ` WHERE slot = $1`
-	r, err = scan(db.QueryRow(ctx, query, slot), slot)
+	var restored bool
+	r, err = scan(db.QueryRow(ctx, query, slot), slot, &restored)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Record{}, false, nil
 	}
 	if err != nil {
 		return Record{}, false, fmt.Errorf("load the checkpoint of slot %q from schema %q: %w", slot, schema, classify(err))
+	}
+	if restored {
+		r.SkippedSnapshot, r.SettledSnapshot, r.Restored = "", "", true
 	}
 	return r, true, nil
 }
@@ -64,7 +73,7 @@ func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now 
 	}
 	values = append(values, r.SkippedSnapshot, r.SettledSnapshot)
 	row := db.QueryRow(ctx, newEpochSQL(lease.Schema), values...)
-	made, err := scan(row, lease.Slot)
+	made, err := scan(row, lease.Slot, nil)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = event.ErrTermLost
 	}
@@ -100,6 +109,12 @@ func leaseCTE(schema string) string {
 
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
 	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text`
+
+// restored tells whether a snapshot of the record ends behind the transaction that wrote the record: the last one before 2^31 from now whose id has
+// the low half xmin.
+const restored = `coalesce(greatest(split_part(skipped_snapshot, ':', 2)::bigint, split_part(settled_snapshot, ':', 2)::bigint) >
+		(SELECT ahead - ((ahead - xmin::text::bigint) & 4294967295)
+		FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) + 2147483648 AS ahead) AS now), false)`
 
 // nextEpoch is above the epochs of the slot before, of which each promotion since its record used one more, whatever the clock says.
 const nextEpoch = `greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch)`
@@ -139,14 +154,15 @@ func saveSQL(schema string) string {
 
 func table(schema, name string) string { return pgx.Identifier{schema, name}.Sanitize() }
 
-func scan(row pgx.Row, slot string) (Record, error) {
+// scan reads recordColumns and one more.
+func scan(row pgx.Row, slot string, last any) (Record, error) {
 	r := Record{Slot: slot}
 	var epoch, adoptEpoch, landedEpoch int64
 	var confirmed, landed string
 	var snapshot *string
 	var a Adoption
 	err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, &r.SkippedSnapshot, &r.SettledSnapshot,
-		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, nil)
+		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, last)
 	if err != nil {
 		return Record{}, err
 	}

@@ -3,6 +3,7 @@ package checkpoint_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -142,6 +143,37 @@ func TestSaveWithoutARecordSaysSo(t *testing.T) {
 	conn, lease := session(t)
 	if err := checkpoint.Save(t.Context(), conn, lease, 200); !errors.Is(err, checkpoint.ErrNoRecord) {
 		t.Errorf("save: %v, want ErrNoRecord", err)
+	}
+}
+
+// A dump writes the record by a transaction of the cluster that it is restored into.
+func TestSnapshotsOfAnotherClusterAreLeftOut(t *testing.T) {
+	conn, lease := session(t)
+	var now uint64
+	if err := conn.QueryRow(t.Context(), `SELECT txid_snapshot_xmax(txid_current_snapshot())`).Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		skipped, settled uint64
+		restored         bool
+	}{{now, 0, false}, {0, now, false}, {now, now, false}, {now + 1000, 0, true}, {now, now + 1000, true}, {3 << 32, 3 << 32, true}} {
+		text := func(end uint64) string {
+			if end == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%d:%d:", end-1, end)
+		}
+		want := checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: 1, SkippedSnapshot: text(c.skipped), SettledSnapshot: text(c.settled)}
+		if _, err := checkpoint.NewEpoch(t.Context(), conn, lease, want, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if c.restored {
+			want.SkippedSnapshot, want.SettledSnapshot = "", ""
+		}
+		got := load(t, conn)
+		if got.SkippedSnapshot != want.SkippedSnapshot || got.SettledSnapshot != want.SettledSnapshot || got.Restored != c.restored {
+			t.Errorf("%+v at %d: loaded %+v", c, now, got)
+		}
 	}
 }
 

@@ -59,6 +59,19 @@ func TryLock(ctx context.Context, conn *pgx.Conn, schema, slot string) (taken bo
 	return taken, nil
 }
 
+// Slots returns the names of all slots that a session was begun on with this schema, or [event.ErrNotMigrated].
+func Slots(ctx context.Context, conn *pgx.Conn, schema string) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT slot FROM `+table(schema, "lease")+` ORDER BY slot`)
+	if err != nil {
+		return nil, fmt.Errorf("list the slots of schema %q: %w", schema, classify(err))
+	}
+	slots, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list the slots of schema %q: %w", schema, classify(err))
+	}
+	return slots, nil
+}
+
 // ofLock is the condition that a row of pg_locks is about the lock of the schema $1 and the slot $2.
 // Source: https://www.postgresql.org/docs/current/view-pg-locks.html
 const ofLock = `locktype = 'advisory' AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/route"
 )
@@ -83,6 +84,25 @@ func TestLostSlotIsMadeAnewAndNothingIsLostOrDoubled(t *testing.T) {
 	}
 	if len(seen) != 2261 {
 		t.Fatalf("%d events arrived, want 2261", len(seen))
+	}
+}
+
+// The snapshots that a dump brought along see every id of the transactions of the cluster that it was restored into.
+func TestRowsOfARestoredDumpAreAdopted(t *testing.T) {
+	for name, change := range map[string]func(*relay.Config){
+		"kept rows":   func(c *relay.Config) { c.Outbox.OnSent = outbox.Keep },
+		"marked rows": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "", "")
+			r.exec(`UPDATE outboxd.checkpoint SET system_identifier = '1', skipped_snapshot = '4000000000:4000000000:', settled_snapshot = '4000000000:4000000000:'`)
+			r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+			r.insert("acme", 0, 10, 1)
+			r.start(change)
+			r.eventually("the rows", func() bool { return r.length("acme:orders") == 10 })
+			r.insert("acme", 10, 10, 1)
+			r.eventually("those of the log", func() bool { return r.length("acme:orders") == 20 })
+		})
 	}
 }
 

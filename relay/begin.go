@@ -99,6 +99,9 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 			return "", err
 		}
 	}
+	if s.record.Restored {
+		s.relay.cfg.Log.Warn().Msg("the checkpoint comes from another cluster, whose transactions told what was settled, or left alone with --skip-backlog: every row that is due is adopted")
+	}
 	next := s.nextRecord(found, snapshot)
 	next.SystemID, next.Timeline, next.Confirmed = server.SystemID, server.Timeline, slot.ConsistentPoint
 	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())

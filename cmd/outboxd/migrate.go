@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/park"
@@ -75,7 +76,7 @@ func newMigrateDownCommand(a *app) *cobra.Command {
 		Short: "Remove outboxd's own tables, never the outbox table",
 		Long: `Remove outboxd's own tables with everything in them, and their schema when nothing else is in it.
 
-Stop outboxd first: while an instance is active on the slot nothing is removed. The outbox table, publications, slots and
+Stop outboxd first: while an instance is active that uses them, on whatever slot, nothing is removed. The outbox table, publications, slots and
 roles stay.`,
 		Example: `  outboxd migrate down --config outboxd.yaml --yes`,
 		Args:    noArguments,
@@ -105,13 +106,22 @@ roles stay.`,
 	return cmd
 }
 
-// takeFromInstances takes the lock of the active instance and keeps it until conn is closed, so that none streams while its tables go.
+// takeFromInstances takes the locks of all instances that use the schema and keeps them until conn is closed, so that none streams while its tables go.
 func takeFromInstances(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
-	free, err := park.TryLock(ctx, conn, cfg.Database.Schema, cfg.Database.Slot)
-	if err == nil && !free {
-		err = fmt.Errorf("an instance of outboxd is active on slot %q, so nothing was removed: stop all instances first", cfg.Database.Slot)
+	slots, err := park.Slots(ctx, conn, cfg.Database.Schema)
+	if err != nil && !errors.Is(err, event.ErrNotMigrated) {
+		return err
 	}
-	return err
+	for _, slot := range append(slots, cfg.Database.Slot) {
+		free, err := park.TryLock(ctx, conn, cfg.Database.Schema, slot)
+		if err != nil {
+			return err
+		}
+		if !free {
+			return fmt.Errorf("an instance of outboxd is active on slot %q, so nothing was removed: stop all instances first", slot)
+		}
+	}
+	return nil
 }
 
 func (a *app) printSteps(did, nothing string, steps []migrations.Step) error {

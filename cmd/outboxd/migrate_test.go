@@ -14,6 +14,9 @@ func TestMigrateDownRefusesWhileAnInstanceIsActive(t *testing.T) {
 	if _, says := o.run(exitFailure, "migrate", "down", "--yes"); !strings.Contains(says, "stop all instances first") {
 		t.Errorf("migrate down beside an instance says %q", says)
 	}
+	if _, says := o.run(exitFailure, "migrate", "down", "--yes", "--set", "database.slot=another"); !strings.Contains(says, "stop all instances first") {
+		t.Errorf("migrate down beside an instance on another slot says %q", says)
+	}
 	if n := o.count(`SELECT count(*) FROM pg_tables WHERE schemaname = 'outboxd' AND tablename = 'lease'`); n != 1 {
 		t.Error("the tables went from under the instance")
 	}

@@ -28,7 +28,7 @@ type refusal struct {
 var refusals = map[string]refusal{
 	"NOAUTH":      {sink.Unavailable, true, true, "set the user and the password"},
 	"WRONGPASS":   {sink.Unavailable, true, true, "check the user and the password"},
-	"NOPERM":      {sink.Unavailable, true, false, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval"},
+	"NOPERM":      {sink.Unavailable, true, false, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval, with fenced: false also +multi +exec"},
 	"WRONGTYPE":   {sink.Unavailable, true, false, "the key holds something that is no stream: choose another destination or remove it"},
 	"READONLY":    {sink.Unavailable, true, true, "the server is a replica: give the master's address, or use redis+sentinel://"},
 	"OOM":         {sink.Unavailable, true, true, "the server is at its maxmemory: raise it, or trim the streams (maxlen)"},

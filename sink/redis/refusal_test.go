@@ -134,6 +134,43 @@ func TestWhatLandsWhereMultiIsRefusedHasAnUnknownFate(t *testing.T) {
 	}
 }
 
+// A transaction that is not allowed is found by a look, and leaves no connection inside of one.
+func TestRefusedTransactionIsFoundByAProbe(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	c := plain(t, server.URL)
+	allow := func(rights ...any) {
+		t.Helper()
+		if err := c.Do(t.Context(), append([]any{"ACL", "SETUSER", "app", "reset", "on", ">word", "~*", "+@all"}, rights...)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allow()
+	s := opened(t, redis.Config{URL: withUser(t, server.URL, "app", "word"), Unfenced: true})
+	stream := newStream(t)
+	mustTail(t, s, stream)
+	for right, says := range map[string]string{"-multi": "MULTI is refused", "-exec": "EXEC is refused"} {
+		allow(right)
+		if err := s.Probe(t.Context(), stream); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", right, err)
+		}
+		allow()
+		if err := s.Probe(t.Context(), stream); err != nil {
+			t.Errorf("%s is granted again: %v", right, err)
+		}
+	}
+	mustPublish(t, s, batch(stream, 1, 3))
+	allow("-exec")
+	if err := s.Publish(t.Context(), batch(stream, 4, 5))[0]; err == nil || !strings.Contains(err.Error(), "EXEC is refused") {
+		t.Error(err)
+	}
+	allow()
+	if entries := mustTail(t, s, stream); len(entries) != 3 {
+		t.Errorf("%d entries landed, want 3", len(entries))
+	}
+	mustPublish(t, s, batch(stream, 4, 5))
+	wantIDs(t, c, stream, 1, 5)
+}
+
 // The server refuses a script for one key of several.
 func TestOneForbiddenStreamDoesNotStopTheOthers(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{})

@@ -50,8 +50,8 @@ func (s *Sink) Close(context.Context) error {
 	return nil
 }
 
-// Probe asks the server for what it would refuse a batch for: the type of the key, the user's rights, memory, a replica.
-// It sends an XADD with an id that no entry can have, which every server checks last.
+// Probe asks the server for what it would refuse a batch for: the type of the key, the user's rights, memory, a replica. Without a fence
+// it makes a transaction that only reads. It sends an XADD with an id that no entry can have, which every server checks last.
 func (s *Sink) Probe(ctx context.Context, destination string) error {
 	ctx, done := s.begin(ctx)
 	defer done()
@@ -64,12 +64,19 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
 	length := pipe.XLen(ctx, destination)
 	var compare *redis.Cmd
-	if !s.cfg.Unfenced {
+	var transaction []redis.Cmder
+	if s.cfg.Unfenced {
+		transaction = []redis.Cmder{pipe.Do(ctx, argMulti), pipe.Do(ctx, "XLEN", destination), pipe.Do(ctx, argExec)}
+	} else {
 		compare = pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "0", 0, "never", "", 0)
 	}
 	_, execErr := pipe.Exec(ctx)
 	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"))
-	if compare != nil {
+	if s.cfg.Unfenced {
+		one := &stream{count: 1}
+		one.readTransaction(transaction, execErr)
+		err = firstError(err, one.err)
+	} else {
 		one := &portion{streams: []stream{{count: 1}}, sent: 1}
 		one.take(one.ends(compare, execErr))
 		err = firstError(err, ignore(ignore(one.streams[0].err, "FENCED"), "NOSCRIPT"))

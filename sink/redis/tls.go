@@ -29,13 +29,21 @@ func (t TLS) load() (*tls.Config, error) {
 		cfg.RootCAs = pool
 	}
 	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the client's certificate and key: %w", err)
+		if _, err := t.certificate(); err != nil {
+			return nil, err
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.certificate() }
 	}
 	return cfg, nil
+}
+
+// certificate reads the client's certificate anew, so that a renewed one is used at the next connection.
+func (t TLS) certificate() (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the client's certificate and key: %w", err)
+	}
+	return &cert, nil
 }
 
 func readAuthorities(file string) (*x509.CertPool, error) {

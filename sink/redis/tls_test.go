@@ -60,6 +60,33 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	}
 }
 
+// A certificate is renewed by writing its files anew, while outboxd runs.
+func TestRenewedClientCertificateIsUsedAtTheNextConnection(t *testing.T) {
+	pems, others := testenv.NewCertificates(t), testenv.NewCertificates(t)
+	dir := t.TempDir()
+	used := redis.TLS{CAFile: pems.CA, CertFile: filepath.Join(dir, "client.pem"), KeyFile: filepath.Join(dir, "client.key")}
+	write := func(from *testenv.Certificates) {
+		t.Helper()
+		for file, source := range map[string]string{used.CertFile: from.ClientCert, used.KeyFile: from.ClientKey} {
+			content, err := os.ReadFile(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(others)
+	s, stream := opened(t, redis.Config{URL: secured(t, pems, pems.ServerCert), TLS: used}), newStream(t)
+	if _, err := s.Tail(t.Context(), stream, 1); sink.ClassOf(err) != sink.Unavailable {
+		t.Fatalf("a certificate of another authority: %v", err)
+	}
+	write(pems)
+	mustTail(t, s, stream)
+	mustPublish(t, s, batch(stream, 1, 3))
+}
+
 func TestUnreadableTLSFilesAreNamed(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
