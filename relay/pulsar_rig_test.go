@@ -100,6 +100,45 @@ func (r *pulsarRig) create(tenants ...string) {
 	}
 }
 
+// serves waits until anybody can read the topics of a broker that was killed, which it starts anew where it cannot recover a ledger ("error code:
+// -10"), as was seen once.
+func (r *pulsarRig) serves(topics ...string) {
+	r.t.Helper()
+	for starts := 0; ; starts++ {
+		err := r.readable(topics)
+		if err == nil {
+			return
+		}
+		if starts == 3 {
+			r.t.Fatalf("the broker does not serve its topics again: %v", err)
+		}
+		r.t.Logf("start the broker once more: %v", err)
+		r.broker.Stop()
+		r.broker.Start()
+	}
+}
+
+// readable waits until readers can be made of all the topics, or returns why one cannot.
+func (r *pulsarRig) readable(topics []string) error {
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience/2)
+	defer cancel()
+	for _, topic := range topics {
+		for {
+			reader, err := r.client.CreateReader(client.ReaderOptions{Topic: topic, StartMessageID: client.LatestMessageID()})
+			if err == nil {
+				reader.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("make a reader of %s: %w", topic, err)
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
 // read returns the seq of the events that the topic holds, in order.
 func (r *pulsarRig) read(topic string) []int {
 	r.t.Helper()

@@ -251,6 +251,7 @@ func brokerKilled(r *pulsarRig) {
 	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
 	r.retry()
 	r.broker.Start()
+	r.serves(r.topic("acme"), r.topic("split")+"-partition-0", r.topic("split")+"-partition-1", r.topic("new")+"-partition-0", r.topic("new")+"-partition-1")
 	commit()
 	r.insert("new", 1000, 100, 7)
 	r.settled()
