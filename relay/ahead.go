@@ -36,7 +36,7 @@ func (c *core) loadAhead(d *destination) {
 
 // scanTask loads a batch of the scan.
 func (c *core) scanTask(d *destination, a *ahead, then func()) *task {
-	size, bytes := c.cfg.BatchMessages, int64(c.cfg.BatchBytes) // a backlog is drained at full speed
+	size, bytes := c.cfg.largestBatch, int64(c.cfg.BatchBytes) // a backlog is drained at full speed: each settling waits for the disk
 	at := d.place()
 	return &task{
 		name: "load parked events", statement: statementLoad, at: at,

@@ -37,7 +37,8 @@
 //   - The checkpoint is written when everything before it is settled, and the slot is confirmed after that, exactly at
 //     the end of a transaction or at a keepalive.
 //   - Events of one key reach a destination in order: while one of them waits in the table, later ones are parked behind it.
-//   - What the table lane publishes in one turn at a destination was loaded at once. It is one batch, and behind an event that is rejected the rest of it. All of that
+//   - What the table lane publishes in one turn at a destination was loaded at once, so that it is no more than a tail is read deep. It is published in batches, one
+//     after the other, also behind an event that is rejected; what has landed is settled meanwhile. All of that
 //     is settled durably, and only then anything else is published there. An event that may pass a dead one of its key waits for that, too.
 //   - What is read from the log stays inside the memory budget; a single larger event passes alone. The table lane's share comes on top: one
 //     batch for each destination at which rows are due, and the keys that wait, of which a session remembers ten million at its start.

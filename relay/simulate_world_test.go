@@ -76,7 +76,7 @@ func simRelay() *Relay {
 		panic(err)
 	}
 	cfg := Config{
-		Router: router, BatchMessages: 3, BatchBytes: 1 << 20, Concurrency: 3, PublishTimeout: time.Minute,
+		Router: router, BatchMessages: 2, BatchBytes: 1 << 20, Concurrency: 3, PublishTimeout: time.Minute,
 		RetryBase: 10 * time.Microsecond, RetryMax: 10 * time.Microsecond, // with jitter less than a step of time
 		Table: TableConfig{
 			BatchSize: 2, MaxConcurrent: 4, MaxAttempts: 2, BackoffBase: 100 * time.Microsecond, Multiplier: 1,
@@ -85,7 +85,7 @@ func simRelay() *Relay {
 		MaxRetainedWAL: 3 * simTxBytes, MemoryBudget: 1 << 20, CheckpointInterval: 100 * time.Millisecond,
 		Outbox: outbox.Config{}.WithDefaults(), Log: zerolog.Nop(), Registry: prometheus.NewRegistry(),
 	}
-	cfg.largestBatch = cfg.BatchMessages
+	cfg.largestBatch = cfg.BatchMessages + 1
 	return New(cfg)
 }
 

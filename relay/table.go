@@ -305,21 +305,22 @@ func (c *core) loadEnded(d *destination) {
 	d.enqueue()
 }
 
-// lend begins the table lane's turn with the job that publishes the destination's loaded rows, as one batch.
-func (s *sinkLane) lend(d *destination) {
+// lend begins the table lane's turn with the job that publishes the destination's loaded rows, or the first batch of them.
+func (s *sinkLane) lend(cfg *Config, d *destination) {
 	d.lane.Lend()
 	d.table.loaded, d.table.turn = false, turn{began: time.Now()}
-	s.publishLent(d)
+	s.publishLent(cfg, d)
 }
 
-// publishLent publishes the rows of the turn that are left, as one batch.
-func (s *sinkLane) publishLent(d *destination) {
-	w := &d.table
+// publishLent publishes the next batch of the turn's rows.
+func (s *sinkLane) publishLent(cfg *Config, d *destination) {
+	rows := d.table.rows
+	rows = rows[:min(len(rows), cfg.BatchMessages)]
 	j := s.spareJob()
 	j.table, j.suspect, j.frontier = true, d.suspect(), d.lane.Frontier()
-	entries := make([]entry, len(w.rows))
-	for i := range w.rows {
-		row := &w.rows[i]
+	entries := make([]entry, len(rows))
+	for i := range rows {
+		row := &rows[i]
 		entries[i] = entry{event: row.Event, replay: int32(row.Replay), key: row.Key, commitTime: micros(row.Committed)}
 		j.items = append(j.items, lane.Item[*entry]{Position: row.Event.Position, Size: row.Event.Size(), Value: &entries[i]})
 		if row.Event.Position.After(j.frontier) {

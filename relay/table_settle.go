@@ -13,23 +13,27 @@ import (
 )
 
 // turn is what became of rows while the table lane had its turn at a destination. All of them were loaded at once, so that they are no more than a tail is
-// read deep.
+// read deep. They are published in batches, one after the other; what has landed is settled while the next batch is published.
 type turn struct {
-	landed  []event.Ref
-	refused []park.Row  // and what becomes of them
-	reached park.Cursor // behind the last of them
-	began   time.Time
-	err     error // why the rows that are left were not attempted, or are of unknown fate; nil: there are none
+	landed    int         // how many
+	unsettled []event.Ref // those that no task settles yet
+	refused   []park.Row  // and what becomes of them
+	reached   park.Cursor // behind the last of them
+	began     time.Time
+	ended     bool  // nothing more is published
+	tasks     int   // that settle, under way
+	err       error // why the rows that are left were not attempted, or are of unknown fate; nil: there are none, or the turn took too long
 }
 
-// Behind a refusal the rest of the rows is published at once, in the same turn: so often at most, and for so long, as others wait for a publisher meanwhile.
+// The rest of the rows, behind a batch or a refusal, is published at once, in the same turn: behind so many refusals at most, and for so long, as others wait for a
+// publisher meanwhile.
 const (
 	refusalsAtOnce = 64
 	turnMost       = 250 * time.Millisecond
 )
 
-// lentPublished goes on with the turn behind an event that was refused, or settles the turn: nothing else is published at the destination until that
-// is durable.
+// lentPublished goes on with the turn behind a batch, or behind an event that was refused, or ends it: nothing else is published at the destination until
+// what came of it is durable.
 func (c *core) lentPublished(j *job) {
 	d := j.spans[0].destination
 	w := &d.table
@@ -38,35 +42,36 @@ func (c *core) lentPublished(j *job) {
 		landed++
 	}
 	c.count(d, resultDelivered, j.items[:landed]...)
-	w.turn.landed = append(w.turn.landed, refsOf(w.rows[:landed])...)
+	w.turn.landed += landed
+	w.turn.unsettled = append(w.turn.unsettled, refsOf(w.rows[:landed])...)
 	if landed > 0 {
 		w.turn.reached = w.rows[landed-1].Cursor()
 	}
-	rest, goesOn := w.rows[landed:], false
+	rest := w.rows[landed:]
+	goesOn := len(rest) > 0
 	if landed < len(j.errs) {
-		w.turn.err = j.errs[landed]
+		w.turn.err, goesOn = j.errs[landed], false
 		if blames(w.turn.err) {
 			c.count(d, resultRejected, j.items[landed])
 			w.turn.reached = rest[0].Cursor()
 			c.refuse(&rest[0], w.turn.err)
 			w.turn.refused = append(w.turn.refused, rest[0])
 			rest, goesOn = w.turn.passOver(rest[1:])
+			goesOn = goesOn && isRejected(w.turn.err) && fateKnown(w.turn.err)
 		}
 	}
 	w.rows = append(w.rows[:0], rest...)
-	if goesOn && isRejected(w.turn.err) && fateKnown(w.turn.err) && !j.suspect && !d.blocked() && !c.draining &&
-		len(w.turn.refused) < refusalsAtOnce && time.Since(w.turn.began) < turnMost {
+	if goesOn && !j.suspect && !d.blocked() && !c.draining && len(w.turn.refused) < refusalsAtOnce && time.Since(w.turn.began) < turnMost {
 		w.turn.err = nil
 		if len(rest) > 0 {
-			d.sink.publishLent(d)
+			d.sink.publishLent(c.cfg, d)
+			if len(w.turn.unsettled) > c.cfg.largestBatch/4 && c.pollers.free() {
+				c.settleLent(d, nil)
+			}
 			return
 		}
 	}
-	if len(w.turn.landed)+len(w.turn.refused) == 0 {
-		c.lentSettled(d)
-		return
-	}
-	c.pollers.giveFirst(c.settleLent(d))
+	c.endTurn(d)
 }
 
 // passOver leaves out what waits behind the event that was refused last. Where it is dead and later events of its key may pass it, the turn goes on only
@@ -86,15 +91,37 @@ func blames(err error) bool {
 	return isRejected(err) || sink.ClassOf(err) == sink.Retry && fateKnown(err)
 }
 
-// settleLent makes the task that writes what came of a turn.
-func (c *core) settleLent(d *destination) *task {
-	refs := d.table.turn.landed
+// endTurn writes what came of the turn and is not written yet. Where much has landed and a clerk is free, two statements share it: one alone keeps a
+// single core of the server busy.
+func (c *core) endTurn(d *destination) {
+	t := &d.table.turn
+	t.ended = true
 	var failures []park.Failure
-	for _, f := range d.table.turn.refused {
+	for _, f := range t.refused {
 		failures = append(failures, park.Failure{Ref: f.Ref(), Attempts: f.Attempts, Due: f.Due, Reason: f.Reason, State: f.State, Blocks: f.Blocks})
 	}
+	if n := len(t.unsettled); n > c.cfg.largestBatch/4 && c.pollers.spare() > 1 {
+		half := t.unsettled[n/2:]
+		t.unsettled = t.unsettled[:n/2]
+		c.settleLent(d, nil)
+		t.unsettled = half
+	}
+	switch {
+	case len(t.unsettled)+len(failures) > 0:
+		c.settleLent(d, failures)
+	case t.tasks == 0:
+		c.lentSettled(d)
+	}
+}
+
+// settleLent settles what has landed and is not settled yet, then writes the failed attempts.
+func (c *core) settleLent(d *destination, failures []park.Failure) {
+	t := &d.table.turn
+	refs := t.unsettled
 	at, passed := d.place(), c.passed()
-	return &task{
+	t.unsettled = nil
+	t.tasks++
+	c.pollers.giveFirst(&task{
 		name: "settle parked events", statement: statementDeliver, at: at,
 		run: func(ctx context.Context, s store) error {
 			if len(refs) > 0 {
@@ -108,8 +135,12 @@ func (c *core) settleLent(d *destination) *task {
 			}
 			return s.fail(ctx, at, failures)
 		},
-		then: func() { c.lentSettled(d) },
-	}
+		then: func() {
+			if t.tasks--; t.tasks == 0 && t.ended {
+				c.lentSettled(d)
+			}
+		},
+	})
 }
 
 // deliver settles what has landed. An outbox row that the application holds locked is marked later.
@@ -126,7 +157,7 @@ func (c *core) lentSettled(d *destination) {
 	w := &d.table
 	err := w.turn.err
 	c.unfinished = true
-	c.facts.parkedSince.Add(-int64(len(w.turn.landed)))
+	c.facts.parkedSince.Add(-int64(w.turn.landed))
 	for i := range w.turn.refused {
 		f := &w.turn.refused[i]
 		c.mirror(f)
@@ -196,11 +227,11 @@ func (c *core) scanSettled(d *destination) {
 		}
 	}
 	switch {
-	case w.turn.err == nil:
+	case w.turn.err == nil && len(w.rows) == 0:
 		if w.advance(w.next) && d.lane.Keys.ScanEnded() {
 			c.drainedAt(d)
 		}
-	case len(w.turn.landed)+len(w.turn.refused) > 0:
+	case w.turn.landed+len(w.turn.refused) > 0:
 		w.advance(w.turn.reached)
 	}
 }

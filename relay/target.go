@@ -338,7 +338,7 @@ func (s *sinkLane) dispatch(cfg *Config) {
 		if d == nil {
 			break
 		}
-		s.lend(d)
+		s.lend(cfg, d)
 	}
 	for s.busy[jobPublish] < s.concurrency[jobPublish] {
 		d := s.ready.next(s.concurrency[jobPublish])

@@ -44,8 +44,11 @@ type desk struct {
 
 func newDesk(clerks int) *desk { return &desk{clerks: clerks, todo: make(chan *task, clerks)} }
 
+// spare is how many tasks would be begun at once.
+func (d *desk) spare() int { return d.clerks - d.busy - len(d.line) }
+
 // free tells whether a task would be begun at once.
-func (d *desk) free() bool { return d.busy+len(d.line) < d.clerks }
+func (d *desk) free() bool { return d.spare() > 0 }
 
 // idle tells whether nothing is under way.
 func (d *desk) idle() bool { return d.busy == 0 && len(d.line) == 0 }
