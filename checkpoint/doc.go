@@ -17,5 +17,6 @@
 // # What happens on a failure
 //
 // A call that breaks an invariant of the tracker panics: it would confirm what is not safe. A failed save leaves the record as it was
-// or moved; both are safe, because what it says is settled by then.
+// or moved; both are safe, because what it says is settled by then. Snapshots that came with a dump of another cluster are left out by Load
+// (Record.Restored).
 package checkpoint

@@ -39,11 +39,11 @@ var ErrNoRecord = errors.New("the slot has no checkpoint")
 // Load reads the slot's record from the given schema; found is false when the slot has none. It fails with
 // [event.ErrNotMigrated] when the table is missing.
 //
-// A dump that is restored into another cluster brings the snapshots along, to which its ids of transactions have nothing to say: rows that
-// nobody has delivered would count as seen. The transaction that writes a record comes behind those of its snapshots, which are left out where it
-// does not. pg_upgrade keeps ids and rows as they are.
+// A dump that is restored into another cluster brings the snapshots along, but their transaction ids mean nothing there: rows that nobody has
+// delivered would count as seen. The transaction that writes a record comes behind those of its snapshots; where it does not, they are left out. pg_upgrade
+// keeps ids and rows as they are.
 func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found bool, err error) {
-	query := `SELECT ` + recordColumns + `, ` + restored + `
+	query := `SELECT ` + recordColumns + `, ` + restoredColumn + `
 		FROM ` + table(schema, "checkpoint") + ` WHERE slot = $1`
 	var restored bool
 	r, err = scan(db.QueryRow(ctx, query, slot), slot, &restored)
@@ -110,9 +110,9 @@ func leaseCTE(schema string) string {
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
 	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text`
 
-// restored tells whether a snapshot of the record ends behind the transaction that wrote the record: the last one before 2^31 from now whose id has
+// restoredColumn tells whether a snapshot of the record ends behind the transaction that wrote the record: the last one before 2^31 from now whose id has
 // the low half xmin.
-const restored = `coalesce(greatest(split_part(skipped_snapshot, ':', 2)::bigint, split_part(settled_snapshot, ':', 2)::bigint) >
+const restoredColumn = `coalesce(greatest(split_part(skipped_snapshot, ':', 2)::bigint, split_part(settled_snapshot, ':', 2)::bigint) >
 		(SELECT ahead - ((ahead - xmin::text::bigint) & 4294967295)
 		FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) + 2147483648 AS ahead) AS now), false)`
 

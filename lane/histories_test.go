@@ -130,7 +130,7 @@ func TestHistories(t *testing.T) {
 			w.deliver(2)
 		}},
 		{"15: the tail of events of unknown fate is to be read while they are parked", readBesidePark, 2, readWhileParking},
-		{"16: the table lane publishes two batches and dies before it settles them", unsettledBatch, 2 * maxBatch, publishTwice},
+		{"16: the table lane publishes two loads and dies before it settles them", unsettledBatch, 2 * maxBatch, publishTwice},
 		{"17: the table lane's batch is larger than the tail that is read after a crash", shallowTail, maxBatch, func(w *lanes, _ testing.TB) {
 			w.lane.Keys.HoldAll()
 			w.parkNext(maxBatch)

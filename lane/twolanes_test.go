@@ -46,7 +46,7 @@ const (
 	noFence                           // a late batch of a cut connection lands whenever it comes (history 13)
 	readFirst                         // the tail is read before the fence (history 14)
 	readBesidePark                    // the tail is read while a park is in flight (history 15)
-	unsettledBatch                    // a batch of the table lane is published before the one before is settled (history 16)
+	unsettledBatch                    // rows of a later load are published before those of the one before are settled (history 16)
 	lateWait                          // a key waits only when its park is durable (history 18)
 )
 

@@ -6,7 +6,7 @@ import (
 	"github.com/outboxd/outboxd/park"
 )
 
-// ahead is the next batch of a scan, loaded while the one before is published and settled. What becomes of its rows is decided when its
+// ahead is the next load of a scan, made while the rows before it are published and settled. What becomes of its rows is decided when its
 // turn comes. It is dropped when the scan goes on somewhere else, or when rows of it may have been delivered meanwhile: a tail was read, or
 // keys were loaded by themselves.
 type ahead struct {
@@ -17,7 +17,7 @@ type ahead struct {
 	wanted bool // its turn has come before it was loaded
 }
 
-// loadAhead begins to load what comes behind the scan's batch, where a clerk is free and no other destination waits for one.
+// loadAhead begins to load what comes behind the scan's rows, where a clerk is free and no other destination waits for one.
 func (c *core) loadAhead(d *destination) {
 	w := &d.table
 	if w.end || len(w.rows) == 0 || !c.pollers.free() || len(c.waiting) > c.cfg.Table.MaxConcurrent {
@@ -34,9 +34,9 @@ func (c *core) loadAhead(d *destination) {
 	}))
 }
 
-// scanTask loads a batch of the scan.
+// scanTask loads the scan's next rows, for one turn.
 func (c *core) scanTask(d *destination, a *ahead, then func()) *task {
-	size, bytes := c.cfg.largestBatch, int64(c.cfg.BatchBytes) // a backlog is drained at full speed: each settling waits for the disk
+	size, bytes := min(2*c.cfg.BatchMessages, c.cfg.largestBatch), int64(c.cfg.BatchBytes) // of two batches one is settled while the other is published
 	at := d.place()
 	return &task{
 		name: "load parked events", statement: statementLoad, at: at,

@@ -12,6 +12,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -146,8 +147,15 @@ func (s *session) raise(ctx context.Context) (err error) {
 	if s.tables, err = s.connect(ctx, tableLockTimeout); err != nil {
 		return err
 	}
-	s.lease, err = park.Raise(ctx, s.tables, s.relay.cfg.Schema, s.relay.cfg.WAL.Slot, s.relay.cfg.Holder)
-	return err
+	if s.lease, err = park.Raise(ctx, s.tables, s.relay.cfg.Schema, s.relay.cfg.WAL.Slot, s.relay.cfg.Holder); err != nil {
+		return err
+	}
+	for _, broker := range s.relay.cfg.Sinks {
+		if b, ok := broker.(sink.SessionSink); ok {
+			b.BeginSession()
+		}
+	}
+	return nil
 }
 
 // untilStop returns a context that also a stop ends: while a session opens there is nothing to drain.

@@ -85,7 +85,7 @@ func simRelay() *Relay {
 		MaxRetainedWAL: 3 * simTxBytes, MemoryBudget: 1 << 20, CheckpointInterval: 100 * time.Millisecond,
 		Outbox: outbox.Config{}.WithDefaults(), Log: zerolog.Nop(), Registry: prometheus.NewRegistry(),
 	}
-	cfg.largestBatch = cfg.BatchMessages + 1
+	cfg.largestBatch = cfg.BatchMessages + 1 // so that a turn of the table lane can be two batches
 	return New(cfg)
 }
 

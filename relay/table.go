@@ -40,7 +40,7 @@ const maxKeys = 10_000_000
 // keysAtOnce is how many keys one load looks for.
 const keysAtOnce = 256
 
-// tableWork is what the table lane does at a destination: one batch at a time is loaded, published and settled.
+// tableWork is what the table lane does at a destination: rows are loaded, published in batches and settled, before the next load has its turn.
 type tableWork struct {
 	busy   bool // loading, publishing or settling
 	loaded bool // rows are to be published
@@ -55,7 +55,7 @@ type tableWork struct {
 	next   park.Cursor     // ... the cursor behind everything that was looked at
 	cursor park.Cursor     // where the next scan goes on
 	rescan bool            // it begins anew when what is under way is settled
-	ahead  *ahead          // the batch behind rows; nil when it is not being loaded
+	ahead  *ahead          // the load behind rows; nil when there is none
 }
 
 // again lets the scan begin anew: rows have come to stand before its cursor.

@@ -22,7 +22,7 @@ type turn struct {
 	began     time.Time
 	ended     bool  // nothing more is published
 	tasks     int   // that settle, under way
-	err       error // why the rows that are left were not attempted, or are of unknown fate; nil: there are none, or the turn took too long
+	err       error // why the rows that are left were not attempted, or are of unknown fate; nil: there are none, or the turn ended between two batches
 }
 
 // The rest of the rows, behind a batch or a refusal, is published at once, in the same turn: behind so many refusals at most, and for so long, as others wait for a
@@ -65,8 +65,9 @@ func (c *core) lentPublished(j *job) {
 		w.turn.err = nil
 		if len(rest) > 0 {
 			d.sink.publishLent(c.cfg, d)
-			if len(w.turn.unsettled) > c.cfg.largestBatch/4 && c.pollers.free() {
-				c.settleLent(d, nil)
+			if c.settlesApart(w.turn.unsettled) && c.pollers.free() {
+				c.settleLent(d, w.turn.unsettled, nil)
+				w.turn.unsettled = nil
 			}
 			return
 		}
@@ -100,26 +101,28 @@ func (c *core) endTurn(d *destination) {
 	for _, f := range t.refused {
 		failures = append(failures, park.Failure{Ref: f.Ref(), Attempts: f.Attempts, Due: f.Due, Reason: f.Reason, State: f.State, Blocks: f.Blocks})
 	}
-	if n := len(t.unsettled); n > c.cfg.largestBatch/4 && c.pollers.spare() > 1 {
-		half := t.unsettled[n/2:]
-		t.unsettled = t.unsettled[:n/2]
-		c.settleLent(d, nil)
-		t.unsettled = half
+	refs := t.unsettled
+	t.unsettled = nil
+	if c.settlesApart(refs) && c.pollers.spare() > 1 {
+		half := len(refs) / 2
+		c.settleLent(d, refs[:half], nil)
+		refs = refs[half:]
 	}
 	switch {
-	case len(t.unsettled)+len(failures) > 0:
-		c.settleLent(d, failures)
+	case len(refs)+len(failures) > 0:
+		c.settleLent(d, refs, failures)
 	case t.tasks == 0:
 		c.lentSettled(d)
 	}
 }
 
-// settleLent settles what has landed and is not settled yet, then writes the failed attempts.
-func (c *core) settleLent(d *destination, failures []park.Failure) {
+// settlesApart tells whether so many events are worth a statement, and its wait for the disk, of their own.
+func (c *core) settlesApart(refs []event.Ref) bool { return len(refs) > c.cfg.largestBatch/4 }
+
+// settleLent settles events of the turn that have landed, then writes failed attempts.
+func (c *core) settleLent(d *destination, refs []event.Ref, failures []park.Failure) {
 	t := &d.table.turn
-	refs := t.unsettled
 	at, passed := d.place(), c.passed()
-	t.unsettled = nil
 	t.tasks++
 	c.pollers.giveFirst(&task{
 		name: "settle parked events", statement: statementDeliver, at: at,

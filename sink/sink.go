@@ -73,6 +73,13 @@ type Sink interface {
 	Close(ctx context.Context) error
 }
 
+// A SessionSink is a Sink that goes by what it has seen of a destination's writers, which holds only while this process is the active instance.
+type SessionSink interface {
+	// BeginSession says that others may have written to every destination since the session before. Other methods may be running for other
+	// slots.
+	BeginSession()
+}
+
 // A Partitioner is a Sink in which one name can stand for several destinations, each with its own order
 // and tail. Publish and Tail take the full names only.
 type Partitioner interface {

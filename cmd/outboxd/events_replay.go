@@ -194,11 +194,11 @@ func (a *app) printReplayed(output string, r replayReport, dryRun bool) error {
 func (r *replayReport) fault() error {
 	var unrouted, undelivered error
 	if r.Unrouted > 0 {
-		unrouted = fmt.Errorf("%s not replayed, because they have no destination: name one by --to; the first is %s: %s",
+		unrouted = fmt.Errorf("%s not replayed, because they have no destination: add a route, or name one for delivered events by --to; the first is %s: %s",
 			count(r.Unrouted, "event was", "events were"), r.FirstUnrouted, r.UnroutedReason)
 	}
 	if r.Undelivered > 0 {
-		undelivered = fmt.Errorf("%s not replayed to another destination, because not delivered yet: retry it, or replay it when it is SENT; the first is %s",
+		undelivered = fmt.Errorf("%s not replayed to another destination, because not delivered yet: wait until they are, or retry those that wait or are dead by events retry; the first is %s",
 			count(r.Undelivered, "event was", "events were"), r.FirstUndelivered)
 	}
 	return errors.Join(unrouted, undelivered)

@@ -277,7 +277,7 @@ func TestReplayElsewhereLeavesOutWhatIsNotDelivered(t *testing.T) {
 	}
 	first := o.insert("other", "1", 10)
 	_, errs := o.run(1, "events", "replay", first, "--to", "redis:copy")
-	if want := "1 event was not replayed to another destination, because not delivered yet: retry it, or replay it when it is SENT; the first is " + first; !strings.Contains(errs, want) {
+	if want := "1 event was not replayed to another destination, because not delivered yet: wait until they are, or retry those that wait or are dead by events retry; the first is " + first; !strings.Contains(errs, want) {
 		t.Errorf("got %s, want %s", errs, want)
 	}
 	if out, errs := o.run(1, "events", "replay", "--status", "any", "--tenant", "acme", "--yes", "--to", "redis:copy"); !strings.Contains(out, "parked for replay: 2 events, 2 deliveries") {

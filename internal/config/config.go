@@ -142,7 +142,7 @@ type SlotPolicy struct {
 
 // Poll is the delivery of parked events.
 type Poll struct {
-	BatchSize     int      `yaml:"batch_size" env:"BENTO_OUTBOX_BATCH_SIZE" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once; of a backlog of a whole destination 1000 are, and published by batch.max_messages."`
+	BatchSize     int      `yaml:"batch_size" env:"BENTO_OUTBOX_BATCH_SIZE" default:"200" min:"1" max:"1000" doc:"Parked events of one destination that are loaded at once; of a backlog of a whole destination two batches of batch.max_messages are, 1000 at most."`
 	MaxConcurrent int      `yaml:"max_concurrent" env:"BENTO_OUTBOX_MAX_CONCURRENT_PROJECTORS" default:"5" min:"1" max:"64" doc:"Destinations whose parked events are worked on at the same time; each takes a database connection."`
 	MaxAttempts   int      `yaml:"max_attempts" env:"BENTO_OUTBOX_MAX_RETRY_ATTEMPTS" default:"5" min:"1" max:"1000" doc:"Refusals of an event after which it is dead. A destination that is unavailable costs none."`
 	DeadAtOnce    bool     `yaml:"dead_at_once" default:"false" doc:"An event that the broker rejects as it is (too large, say) is dead at the first refusal."`

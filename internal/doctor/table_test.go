@@ -14,6 +14,8 @@ import (
 func TestColumnsThatDoNotServeAreFound(t *testing.T) {
 	r := setup(t)
 	r.want("columns", OK, "types that serve", "")
+	r.exec(`CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN occurrence AS moment; ALTER TABLE outbox ALTER COLUMN occurred_at TYPE occurrence`)
+	r.want("columns", OK, "types that serve", "")
 	r.exec(`ALTER TABLE outbox ALTER COLUMN occurred_at TYPE timestamp, ALTER COLUMN retry_count DROP DEFAULT, ALTER COLUMN retry_count TYPE text,
 		ALTER COLUMN event_metadata DROP DEFAULT, ALTER COLUMN event_metadata TYPE bytea USING NULL, ALTER COLUMN tenant_id DROP NOT NULL`)
 	findings := r.examine()

@@ -22,6 +22,7 @@ var shared struct {
 // instance is a server of any kind.
 type instance interface {
 	Close(context.Context) error
+	logTail() string
 	revive(context.Context) (ended string, err error)
 }
 
@@ -89,6 +90,9 @@ func own[S instance](t testing.TB, kind string, start func(context.Context) (S, 
 	s, err := start(context.Background()) // every start has a limit of its own
 	require(t, kind, err)
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of what %s logged:\n%s", kind, s.logTail())
+		}
 		if err := s.Close(context.Background()); err != nil {
 			t.Error(err)
 		}

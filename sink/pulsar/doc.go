@@ -22,8 +22,9 @@
 //   - nil means acknowledged by as many bookies as the namespace asks for. What a cluster loses afterwards is lost.
 //   - Tail sees what Pulsar still has. A topic without retention keeps only what some subscription has not acknowledged.
 //   - The broker goes on writing what it has received when the connection of who sent it breaks. Tail therefore waits until the end has
-//     stood still: 200 ms, or 2 s after a broker that hung. A batch that takes longer to be written lands behind the tail, a second time.
+//     stood still: 200 ms, or 2 s after a broker that hung; not at all where the last producer in this session was ours and ended cleanly. A batch that takes longer to be written lands behind the tail, a second time.
 //     (Seen with a broker that was stopped for 25 s and went on: its write to the ledger had timed out and was repeated.)
+//   - An event time before 1970 or after 2262 is left out, as Pulsar or its client cannot say it; the header has the text.
 //   - Topics with message deduplication, chunked messages and schemas other than bytes are not used. Non-persistent topics are refused.
 //   - More partitions later: keys move, and the order of a key holds only within each partition.
 //

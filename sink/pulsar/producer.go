@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -24,7 +25,6 @@ type producer struct {
 	markLost context.CancelCauseFunc
 
 	busy       bool          // a Publish uses it; guarded by Sink.mu
-	doubtful   bool          // an entry of it has an unknown fate; guarded by Sink.mu
 	largest    int64         // bytes of its largest entry, which the client keeps a buffer of; guarded by Sink.mu
 	recentness *list.Element // in producers.recent
 }
@@ -34,7 +34,7 @@ type producers struct {
 	open       map[string]*producer
 	recent     *list.List // of *producer, the one used last in front
 	closing    map[string]chan struct{}
-	settling   map[string]time.Duration // see demanded
+	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; absent: settledUnknown
 	retired    map[string]string        // name of the producer of each topic that was closed or refused last
 	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not
 	buffered   int64                    // sum of producer.largest
@@ -89,6 +89,14 @@ func (ps *producers) demand(topic string, d time.Duration) {
 	ps.settling[topic] = max(ps.demanded(topic), d)
 }
 
+// BeginSession lets the end of every topic stand still before it is read, also behind a clean end of our last producer: another instance may have
+// had the topic since, and been killed.
+func (s *Sink) BeginSession() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.producers.settling, func(_ string, d time.Duration) bool { return d == 0 })
+}
+
 // acquire returns the destination's producer for one Publish.
 func (s *Sink) acquire(destination string) (*producer, error) {
 	s.mu.Lock()
@@ -100,7 +108,7 @@ func (s *Sink) acquire(destination string) (*producer, error) {
 	case p == nil:
 		return nil, fmt.Errorf("publish to %s: %w", destination, ErrTailUnread)
 	case p.lost.Err() != nil:
-		s.retireLocked(p)
+		s.retireLocked(p, false)
 		return nil, fmt.Errorf("publish to %s: %w: %w", destination, ErrTailUnread, context.Cause(p.lost))
 	}
 	p.busy = true
@@ -126,7 +134,7 @@ func (s *Sink) evictLocked() {
 		e = e.Prev()
 		if !p.busy {
 			s.log.Debug().Str("topic", p.topic).Msg("close the producer that was idle longest")
-			s.retireLocked(p)
+			s.retireLocked(p, false)
 		}
 	}
 }
@@ -145,17 +153,15 @@ func (s *Sink) noteEntry(p *producer, size int64) {
 func (s *Sink) retireDoubtful(p *producer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.doubtful = true
-	s.retireLocked(p)
+	s.retireLocked(p, true)
 }
 
-// retireLocked closes the producer in the background: closing asks the broker, and waits for an answer.
-func (s *Sink) retireLocked(p *producer) {
+// retireLocked closes the producer in the background: closing asks the broker, and waits for an answer. doubtful says that an entry of it has an unknown fate.
+func (s *Sink) retireLocked(p *producer, doubtful bool) {
 	s.producers.remove(p)
 	s.producers.retired[p.topic] = p.Name()
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
-	doubtful := p.doubtful
 	s.background.Go(func() {
 		began := time.Now()
 		p.Close()
@@ -204,7 +210,7 @@ func settledAfter(underWay bool, closing time.Duration) time.Duration {
 func (s *Sink) retireOwn(ctx context.Context, topic string) error {
 	s.mu.Lock()
 	if p := s.producers.open[topic]; p != nil {
-		s.retireLocked(p)
+		s.retireLocked(p, false)
 	}
 	s.mu.Unlock()
 	return s.awaitClosing(ctx, topic)

@@ -223,7 +223,7 @@ func (s *Sink) Close(ctx context.Context) error {
 	}
 	s.closed = true
 	for _, p := range s.producers.all() {
-		s.retireLocked(p)
+		s.retireLocked(p, false)
 	}
 	c := s.client
 	s.mu.Unlock()

@@ -51,7 +51,7 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	defer s.mu.Unlock()
 	s.producers.add(p)
 	if err != nil {
-		s.retireLocked(p)
+		s.retireLocked(p, false)
 		return nil, err
 	}
 	s.evictLocked()

@@ -50,8 +50,8 @@ func (s *Sink) Close(context.Context) error {
 	return nil
 }
 
-// Probe asks the server for what it would refuse a batch for: the type of the key, the user's rights, memory, a replica. Without a fence
-// it makes a transaction that only reads. It sends an XADD with an id that no entry can have, which every server checks last.
+// Probe asks the server for what it would refuse a batch for: the type of the key, the user's rights, memory, a replica.
+// It sends an XADD with an id that no entry can have, which every server checks last. Without a fence it also runs a transaction that only reads.
 func (s *Sink) Probe(ctx context.Context, destination string) error {
 	ctx, done := s.begin(ctx)
 	defer done()
