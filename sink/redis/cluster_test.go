@@ -241,12 +241,16 @@ func (c *redisCluster) addReplica(t *testing.T, master int) *goredis.Client {
 	eventually(t, "the replica knows its master", func() bool {
 		return node.Do(t.Context(), "CLUSTER", "REPLICATE", c.ids[master]).Err() == nil
 	})
-	eventually(t, "every node knows it as a replica, and it is in step", func() bool { // else nobody votes for it
+	eventually(t, "every node knows it as a replica, it knows all of them, and is in step", func() bool { // else nobody votes for it
 		for _, other := range c.nodes {
 			known, err := other.ClusterNodes(t.Context()).Result()
 			if err != nil || !strings.Contains(known, " slave "+c.ids[master]) {
 				return false
 			}
+		}
+		known, err := node.ClusterNodes(t.Context()).Result()
+		if err != nil || strings.Count(known, " connected") != len(c.nodes)+1 {
+			return false
 		}
 		info, err := node.Info(t.Context(), "replication").Result()
 		return err == nil && strings.Contains(info, "master_link_status:up")
