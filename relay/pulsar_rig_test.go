@@ -100,24 +100,6 @@ func (r *pulsarRig) create(tenants ...string) {
 	}
 }
 
-// serves waits until anybody can read the topics of a broker that was killed, which it starts anew where it cannot recover a ledger ("error code:
-// -10"), as was seen once.
-func (r *pulsarRig) serves(topics ...string) {
-	r.t.Helper()
-	for starts := 0; ; starts++ {
-		err := r.readable(topics)
-		if err == nil {
-			return
-		}
-		if starts == 3 {
-			r.t.Fatalf("the broker does not serve its topics again: %v", err)
-		}
-		r.t.Logf("start the broker once more: %v", err)
-		r.broker.Stop()
-		r.broker.Start()
-	}
-}
-
 // readable waits until readers can be made of all the topics, or returns why one cannot.
 func (r *pulsarRig) readable(topics []string) error {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience/2)

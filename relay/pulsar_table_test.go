@@ -10,7 +10,7 @@ import (
 	"github.com/outboxd/outboxd/internal/testenv"
 )
 
-// The claims share one broker, whose last test kills it.
+// The claims share one broker.
 func TestTableLaneOnPulsar(t *testing.T) {
 	broker := testenv.NewPulsar(t, testenv.PulsarOptions{Settings: []string{"backlogQuotaCheckIntervalInSeconds=1"}})
 	for _, claim := range []struct {
@@ -25,10 +25,25 @@ func TestTableLaneOnPulsar(t *testing.T) {
 		{"TopicMadeAnewWithFewerPartitionsUnderARelay", fewerPartitionsLive},
 		{"ExceededQuotaIsParkedUntilItIsLifted", exceededQuota},
 		{"RefusedEventHoldsItsKeyAtItsPartition", refusedAtPartition},
-		{"BrokerKilledIsParkedAndDrained", brokerKilled},
 	} {
 		t.Run(claim.name, func(t *testing.T) { claim.shows(newPulsarRig(t, broker)) })
 	}
+}
+
+// A broker that is killed can lose a ledger of its own, which it then never reads again ("Digest mismatch", "Error while recovering ledger error code: -10"; seen
+// twice, with a broker that had deleted topics before): nothing can be delivered to that topic, and another broker has to show the claim.
+func TestKilledPulsarIsParkedForAndDrained(t *testing.T) {
+	for try := 1; try <= 3; try++ {
+		var lost error
+		if !t.Run(fmt.Sprintf("Broker%d", try), func(t *testing.T) {
+			if lost = brokerKilled(newPulsarRig(t, testenv.NewPulsar(t, testenv.PulsarOptions{}))); lost != nil {
+				t.Logf("the broker lost what it had acknowledged: %v", lost)
+			}
+		}) || lost == nil {
+			return
+		}
+	}
+	t.Error("no broker of three serves its topics again after it was killed")
 }
 
 const pulsarEvents = 1000
@@ -217,7 +232,8 @@ func refusedAtPartition(r *pulsarRig) {
 	r.settled()
 }
 
-func brokerKilled(r *pulsarRig) {
+// brokerKilled returns an error where the broker itself serves a topic no more.
+func brokerKilled(r *pulsarRig) error {
 	r.create("acme", "split", "new")
 	r.onTopic(http.MethodPut, "split", "/partitions", 2)
 	r.onTopic(http.MethodPut, "new", "/partitions", 2)
@@ -251,11 +267,14 @@ func brokerKilled(r *pulsarRig) {
 	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
 	r.retry()
 	r.broker.Start()
-	r.serves(r.topic("acme"), r.topic("split")+"-partition-0", r.topic("split")+"-partition-1", r.topic("new")+"-partition-0", r.topic("new")+"-partition-1")
+	if err := r.readable([]string{r.topic("acme"), r.topic("split") + "-partition-0", r.topic("split") + "-partition-1"}); err != nil {
+		return err
+	}
 	commit()
 	r.insert("new", 1000, 100, 7)
 	r.settled()
 	r.once("acme", 0, next, 7, r.read(r.topic("acme")))
 	r.once("split", 0, next, 7, r.partitions("split", 2)...)
 	r.once("new", 0, 1100, 7, r.partitions("new", 2)...)
+	return nil
 }
