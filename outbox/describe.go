@@ -132,17 +132,21 @@ func loadRelation(ctx context.Context, db Querier, config Config) (r relation, e
 	return r, err
 }
 
+// JoinBaseType goes into a FROM behind pg_attribute a: b is the row of pg_type of the column's type, behind all domains, and m.typmod its modifier.
+// Source: https://www.postgresql.org/docs/current/catalog-pg-type.html
+const JoinBaseType = `CROSS JOIN LATERAL (
+		WITH RECURSIVE m AS (SELECT a.atttypid AS oid, a.atttypmod AS typmod
+			UNION ALL SELECT d.typbasetype, d.typtypmod FROM m JOIN pg_catalog.pg_type d ON d.oid = m.oid AND d.typtype = 'd')
+		TABLE m
+	) m
+	JOIN pg_catalog.pg_type b ON b.oid = m.oid AND b.typtype <> 'd'`
+
 const columnsSQL = `SELECT a.attname, a.attnum, format('%I.%I', n.nspname, b.typname), format_type(a.atttypid, a.atttypmod),
 		CASE WHEN b.typname IN ('varchar', 'bpchar') AND m.typmod > 4 THEN m.typmod - 4 ELSE 0 END, format_type(b.oid, m.typmod),
 		ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid),
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
 	FROM pg_catalog.pg_attribute a
-	CROSS JOIN LATERAL (
-		WITH RECURSIVE m AS (SELECT a.atttypid AS oid, a.atttypmod AS typmod
-			UNION ALL SELECT d.typbasetype, d.typtypmod FROM m JOIN pg_catalog.pg_type d ON d.oid = m.oid AND d.typtype = 'd')
-		TABLE m
-	) m
-	JOIN pg_catalog.pg_type b ON b.oid = m.oid AND b.typtype <> 'd'
+	` + JoinBaseType + `
 	JOIN pg_catalog.pg_namespace n ON n.oid = b.typnamespace
 	WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped`
 

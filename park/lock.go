@@ -60,14 +60,10 @@ func TryLock(ctx context.Context, conn *pgx.Conn, schema, slot string) (taken bo
 }
 
 // Slots returns the names of all slots that a session was begun on with this schema, or [event.ErrNotMigrated].
-func Slots(ctx context.Context, conn *pgx.Conn, schema string) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT slot FROM `+table(schema, "lease")+` ORDER BY slot`)
+func Slots(ctx context.Context, conn *pgx.Conn, schema string) (slots []string, err error) {
+	err = query(ctx, conn, `SELECT slot FROM `+table(schema, "lease")+` ORDER BY slot`, func(c *cells) { slots = append(slots, string(c.bytes())) })
 	if err != nil {
-		return nil, fmt.Errorf("list the slots of schema %q: %w", schema, classify(err))
-	}
-	slots, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("list the slots of schema %q: %w", schema, classify(err))
+		return nil, fmt.Errorf("list the slots of schema %q: %w", schema, err)
 	}
 	return slots, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	client "github.com/apache/pulsar-client-go/pulsar"
 	clientlog "github.com/apache/pulsar-client-go/pulsar/log"
+	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -100,23 +101,16 @@ func (r *pulsarRig) create(tenants ...string) {
 	}
 }
 
-// readable waits until readers can be made of all the topics, or returns why one cannot.
+// readable waits until a reader can be made of each of the topics, or returns why one cannot.
 func (r *pulsarRig) readable(topics []string) error {
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience/2)
-	defer cancel()
 	for _, topic := range topics {
-		for {
-			reader, err := r.client.CreateReader(client.ReaderOptions{Topic: topic, StartMessageID: client.LatestMessageID()})
-			if err == nil {
-				reader.Close()
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("make a reader of %s: %w", topic, err)
-			case <-time.After(200 * time.Millisecond):
-			}
+		reader, err := backoff.Retry(r.t.Context(), func() (client.Reader, error) {
+			return r.client.CreateReader(client.ReaderOptions{Topic: topic, StartMessageID: client.LatestMessageID()})
+		}, backoff.WithMaxElapsedTime(patience/2))
+		if err != nil {
+			return fmt.Errorf("make a reader of %s: %w", topic, err)
 		}
+		reader.Close()
 	}
 	return nil
 }

@@ -56,11 +56,7 @@ type column struct {
 
 func checkColumns(ctx context.Context, d *database) ([]Finding, error) {
 	rows, err := d.conn.Query(ctx, `SELECT a.attname, format_type(b.oid, NULL), a.attnotnull OR t.typnotnull
-		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (
-			WITH RECURSIVE m AS (SELECT a.atttypid AS oid
-				UNION ALL SELECT d.typbasetype FROM m JOIN pg_type d ON d.oid = m.oid AND d.typtype = 'd')
-			TABLE m
-		) m JOIN pg_type b ON b.oid = m.oid AND b.typtype <> 'd'
+		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid `+outbox.JoinBaseType+`
 		WHERE a.attrelid = (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)
 			AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, d.WAL.Schema, d.WAL.Table)
 	if err != nil {

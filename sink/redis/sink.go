@@ -63,24 +63,24 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 	// The first command's READONLY makes the client connect anew, where a name may lead to another server by now.
 	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
 	length := pipe.XLen(ctx, destination)
-	var compare *redis.Cmd
-	var transaction []redis.Cmder
+	var refusal func(execErr error) error
 	if s.cfg.Unfenced {
-		transaction = []redis.Cmder{pipe.Do(ctx, argMulti), pipe.Do(ctx, "XLEN", destination), pipe.Do(ctx, argExec)}
+		cmds := []redis.Cmder{pipe.Do(ctx, argMulti), pipe.Do(ctx, "XLEN", destination), pipe.Do(ctx, argExec)}
+		refusal = func(execErr error) error {
+			one := &stream{count: 1}
+			one.readTransaction(cmds, execErr)
+			return one.err
+		}
 	} else {
-		compare = pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "0", 0, "never", "", 0)
+		compare := pipe.Do(ctx, "EVALSHA", appendScript.sha, 1, destination, "0", 0, "never", "", 0)
+		refusal = func(execErr error) error {
+			one := &portion{streams: []stream{{count: 1}}, sent: 1}
+			one.take(one.ends(compare, execErr))
+			return ignore(ignore(one.streams[0].err, "FENCED"), "NOSCRIPT")
+		}
 	}
 	_, execErr := pipe.Exec(ctx)
-	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"))
-	if s.cfg.Unfenced {
-		one := &stream{count: 1}
-		one.readTransaction(transaction, execErr)
-		err = firstError(err, one.err)
-	} else {
-		one := &portion{streams: []stream{{count: 1}}, sent: 1}
-		one.take(one.ends(compare, execErr))
-		err = firstError(err, ignore(ignore(one.streams[0].err, "FENCED"), "NOSCRIPT"))
-	}
+	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"), refusal(execErr))
 	if err == nil && add.Err() == nil {
 		err = execErr // the connection was refused: no command has a result
 	}
