@@ -75,14 +75,16 @@ type core struct {
 	keyBuf      []byte
 	tx          checkpoint.Tx
 
-	settleQueue []*entry
-	settleDue   time.Time
-	settleHeld  bool // what the last round named was not visible: not before settleDue
-	settling    bool
-	saveDue     time.Time
-	progress    bool // an event was settled since the last save
-	saveNow     bool
-	saved       event.LSN
+	settleQueue    []*entry
+	settleDue      time.Time
+	settleHeld     bool // what the last round named was not visible: not before settleDue
+	settling       bool
+	settlingBeside bool // by a clerk
+	settleMost     int  // rows in one statement
+	saveDue        time.Time
+	progress       bool // an event was settled since the last save
+	saveNow        bool
+	saved          event.LSN
 
 	received bool // the receiver has handed over its last
 	draining bool

@@ -157,7 +157,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		keep:    cfg.Outbox.OnSent == outbox.Keep, stopping: s.relay.stopping, stopReceiving: func() { close(draining) },
 		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
 		targetLimit: maxTargets,
-		saved:       s.record.Confirmed, saveDue: now,
+		saved:       s.record.Confirmed, saveDue: now, settleMost: settleMost,
 		table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),

@@ -14,11 +14,11 @@ import (
 const (
 	settleInterval = 50 * time.Millisecond // how long delivered events gather before their rows are settled
 	settleAtOnce   = 1000                  // so many are settled without waiting
-	settleMost     = 5000                  // in one statement
+	settleMost     = 5000                  // in one statement; when so many more have gathered meanwhile, a clerk settles them
 	settleTimeout  = time.Minute           // of a round, at least; a connection that is silent for longer is given up with its session
 )
 
-// settlement is one round of the settler: rows to settle, then a checkpoint to write. The core makes it, the settler gives it back.
+// settlement is one round of the settler: rows to settle, then a checkpoint to write. The core makes it, the settler gives it back. A clerk's has rows only.
 type settlement struct {
 	entries  []*entry
 	ids      [][]byte
@@ -89,16 +89,12 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 // requestSettlement gives the settler its next round when it is free and something is due.
 func (c *core) requestSettlement(now time.Time) {
 	if c.settling {
+		c.settleBeside()
 		return
 	}
 	r := &settlement{}
-	if n := len(c.settleQueue); n > 0 && (c.settleHurries() || !now.Before(c.settleDue)) {
-		n = min(n, settleMost)
-		r.entries = append(r.entries, c.settleQueue[:n]...)
-		c.settleQueue = append(c.settleQueue[:0], c.settleQueue[n:]...)
-		for _, e := range r.entries {
-			r.ids = append(r.ids, e.event.ID)
-		}
+	if len(c.settleQueue) > 0 && (c.settleHurries() || !now.Before(c.settleDue)) {
+		r.fill(c)
 	}
 	c.saveNow = c.saveNow && c.tracker.Safe() > c.saved
 	if c.wantsSave() && (c.draining || c.saveNow || !now.Before(c.saveDue)) {
@@ -113,6 +109,40 @@ func (c *core) requestSettlement(now time.Time) {
 	c.requests <- r
 }
 
+// fill takes what a statement settles at most.
+func (r *settlement) fill(c *core) {
+	n := min(len(c.settleQueue), c.settleMost)
+	r.entries = append(r.entries, c.settleQueue[:n]...)
+	c.settleQueue = append(c.settleQueue[:0], c.settleQueue[n:]...)
+	for _, e := range r.entries {
+		r.ids = append(r.ids, e.event.ID)
+	}
+}
+
+// settleBeside lets a clerk settle rows while the settler is busy, where as many have gathered as one statement takes: on a table with many indexes this
+// is most of the work, and one connection keeps a single core of the server busy. Nor do they wait for a row that is locked.
+func (c *core) settleBeside() {
+	if c.settlingBeside || c.settleHeld || len(c.settleQueue) < c.settleMost || !c.pollers.free() {
+		return
+	}
+	r := &settlement{}
+	r.fill(c)
+	c.settlingBeside = true
+	c.pollers.give(&task{
+		name: "settle rows", statement: statementSettle,
+		run: func(ctx context.Context, s store) (err error) {
+			started := time.Now()
+			r.snapshot, err = s.settle(ctx, r.ids)
+			r.took = time.Since(started)
+			return err
+		},
+		then: func() {
+			c.settlingBeside = false
+			c.rowsSettled(r)
+		},
+	})
+}
+
 // settleHurries tells whether the rows that gather are settled before they are due.
 func (c *core) settleHurries() bool {
 	return !c.settleHeld && (c.draining || len(c.settleQueue) >= settleAtOnce)
@@ -124,12 +154,27 @@ func (c *core) wantsSave() bool {
 	return safe > c.saved && (c.progress || c.saveNow || safe-c.saved >= idleSave)
 }
 
-// settlementDone takes a round's result. An event whose transaction the statement could not see yet is settled again.
+// settlementDone takes a round's result.
 func (c *core) settlementDone(r *settlement) error {
 	c.settling = false
 	if r.err != nil {
 		return r.err
 	}
+	c.rowsSettled(r)
+	if r.save > 0 {
+		c.saved = r.save
+		if c.rerouteDue {
+			c.rerouteDue = false
+			c.reroute()
+		}
+		c.finishDue, c.unfinished = c.finishDue || c.unfinished, false
+		c.confirm(r.save)
+	}
+	return nil
+}
+
+// rowsSettled ends the events whose transaction the statement could see. The others are settled again.
+func (c *core) rowsSettled(r *settlement) {
 	again := 0
 	for _, e := range r.entries {
 		if r.snapshot.Visible(e.event.Xid) {
@@ -146,14 +191,4 @@ func (c *core) settlementDone(r *settlement) error {
 	if len(r.entries) > 0 {
 		c.facts.settled(len(r.entries)-again, r.took)
 	}
-	if r.save > 0 {
-		c.saved = r.save
-		if c.rerouteDue {
-			c.rerouteDue = false
-			c.reroute()
-		}
-		c.finishDue, c.unfinished = c.finishDue || c.unfinished, false
-		c.confirm(r.save)
-	}
-	return nil
 }

@@ -64,6 +64,7 @@ func (w *world) start(process map[string]sink.Sink) {
 	confirmed := s.record.Confirmed
 	i.confirmed.Store(uint64(confirmed))
 	_, i.core = s.assemble(&i.confirmed)
+	i.core.settleMost = 2 // so that clerks settle as well
 	i.tx = slices.IndexFunc(w.db.log, func(tx *simTx) bool { return tx.end > confirmed })
 	if i.tx < 0 {
 		i.tx = len(w.db.log)
@@ -104,6 +105,7 @@ func (i *instance) ask() {
 // tidy brings what waits for work in an order that no map has made, so that a seed has one history.
 func (i *instance) tidy() {
 	byName := func(a, b *destination) int { return strings.Compare(a.name, b.name) }
+	slices.SortStableFunc(i.core.settleQueue, func(a, b *entry) int { return a.event.Position.Compare(b.event.Position) })
 	for _, s := range i.core.sinks {
 		for _, l := range []*line{&s.unread, &s.ready, &s.lent} {
 			slices.SortStableFunc(l.healthy, byName)

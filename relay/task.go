@@ -151,7 +151,7 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 		return struct{}{}, err
 	}
 	notify := func(err error, wait time.Duration) {
-		k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("the table lane is held up by the database")
+		k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("a task on the tables is held up by the database")
 	}
 	_, err = backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err

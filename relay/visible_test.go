@@ -194,6 +194,24 @@ func TestLockedRowHoldsUpConfirmingOnly(t *testing.T) {
 	r.sequence("acme:orders", 52)
 }
 
+func TestRowsAreSettledBesideAStatementThatIsHeldUp(t *testing.T) {
+	const events = 5000 // as many as one statement settles
+	r := newRig(t, "", "")
+	r.insert("acme", 0, 1, 1) // locked before anybody can settle it
+	lock := r.begin(`SELECT FROM outbox FOR UPDATE`)
+	r.start(nil)
+	r.eventually("a settlement waits for the lock", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'outboxd' AND datname = current_database()`) > 0
+	})
+	r.insert("acme", 1, events, 7)
+	end := r.logEnd()
+	r.eventually("the others are SENT", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == events })
+	r.commit(lock)
+	r.settled()
+	r.eventually("all is confirmed", func() bool { return r.confirmed(end) })
+	r.sequence("acme:orders", events+1)
+}
+
 func TestInterleavedTransactionsArriveInCommitOrder(t *testing.T) {
 	postgres := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"max_prepared_transactions = 10"}})
 	r := newRig(t, postgres.Database(t), "")
