@@ -150,3 +150,37 @@ func TestRowThatIsSkippedWhileAScanDeliversItBlocksNothing(t *testing.T) {
 		}
 	})
 }
+
+// An event is delivered from the table while the checkpoint passes it: it is noted as done only, and nothing may move the checkpoint again for long.
+func TestEventThatTheCheckpointPassesWhileItIsSettledIsRemovedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(simRelay(), nil, "")
+		tx := w.begin()
+		row := w.insert(tx, '1', "mail")
+		tx.visible = true
+		w.broker.topic("z").poison["1.1"] = 1
+		w.start(nil)
+		i := w.active()
+		i.receive(forEver)
+		i.ask()
+		for _, name := range []string{"tail", "check the term", "publish", "park events"} {
+			i.finishNamed(name)
+		}
+		w.pass(simSecond / 100)
+		for _, name := range []string{"load parked events", "publish"} {
+			i.finishNamed(name)
+		}
+		for w.db.record.Confirmed < tx.end {
+			w.pass(simSecond)
+			i.finishNamed("settle and save")
+		}
+		if !w.landed(row, simZ) || row.status == "SENT" {
+			t.Fatalf("it is %v, landed %v, when the checkpoint passes it", row.status, w.landed(row, simZ))
+		}
+		i.finishNamed("settle parked events")
+		i.finishNamed("remove delivered events")
+		if w.parkedAt(row, simZ) != nil || row.status != "SENT" {
+			t.Errorf("it is %v and parked: %+v", row.status, w.parkedAt(row, simZ))
+		}
+	})
+}

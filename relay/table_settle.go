@@ -117,7 +117,7 @@ func (c *core) endTurn(d *destination) {
 }
 
 // settlesApart tells whether so many events are worth a statement, and its wait for the disk, of their own.
-func (c *core) settlesApart(refs []event.Ref) bool { return len(refs) > c.cfg.largestBatch/4 }
+func (c *core) settlesApart(refs []event.Ref) bool { return len(refs) > max(1, c.cfg.largestBatch/4) }
 
 // settleLent settles events of the turn that have landed, then writes failed attempts.
 func (c *core) settleLent(d *destination, refs []event.Ref, failures []park.Failure) {
@@ -139,6 +139,7 @@ func (c *core) settleLent(d *destination, refs []event.Ref, failures []park.Fail
 			return s.fail(ctx, at, failures)
 		},
 		then: func() {
+			c.finishDue = c.finishDue || c.passed().After(passed) // the checkpoint has moved meanwhile, and may not move again
 			if t.tasks--; t.tasks == 0 && t.ended {
 				c.lentSettled(d)
 			}

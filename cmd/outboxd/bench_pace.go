@@ -79,7 +79,7 @@ func (b *bencher) paceOutboxd(ctx context.Context, name string, reader workload.
 	if err := check(ctx, child); err != nil {
 		return err
 	}
-	l.Tool, l.PeakMemory = name, bench.PeakMemory(int(child.pid.Load()))
+	l.Tool, l.Memory = name, bench.MemoryOf(int(child.pid.Load()))
 	b.result.Latencies, b.result.Load.Rows = append(b.result.Latencies, l), b.backlog.Rows
 	return nil
 }

@@ -141,7 +141,7 @@ func (b *bencher) watch(ctx context.Context, tool string, child *demoChild, from
 	}
 	pid := int(child.pid.Load())
 	run = bench.NewRun(tool, watched, b.o.payload)
-	run.PeakMemory = bench.PeakMemory(pid)
+	run.Memory = bench.MemoryOf(pid)
 	backends, err := bench.LookAtBackends(ctx, b.conn, b.schema)
 	if err != nil {
 		return run, err

@@ -86,7 +86,7 @@ func debezium(ctx context.Context, f *Field, name, heap string) (run Run, err er
 		Walsender: PerMillion(f.walsender(ctx, d.slot), run.Entries),
 		Broker:    PerMillion(Used(before, Known(d.broker.CPU(ctx))), run.Entries),
 	}
-	run.PeakMemory = PeakMemory(d.pid())
+	run.Memory = MemoryOf(d.pid())
 	return run, nil
 }
 

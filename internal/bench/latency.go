@@ -5,23 +5,21 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-
-	"github.com/outboxd/outboxd/internal/human"
 )
 
 // Latency is how long events took, from before COMMIT was sent (of the tool direct: the message) until a reader of the broker had the entry, in milliseconds.
 type Latency struct {
-	Tool       string  `json:"tool"`
-	Rate       float64 `json:"events_per_second"` // at which they were written
-	Events     int64   `json:"events"`
-	Seconds    float64 `json:"seconds"`
-	P50        float64 `json:"p50_ms"`
-	P90        float64 `json:"p90_ms"`
-	P99        float64 `json:"p99_ms"`
-	P999       float64 `json:"p99_9_ms"`
-	Max        float64 `json:"max_ms"`
-	Cores      float64 `json:"cores_of_tool,omitempty"` // processor time for each second
-	PeakMemory int64   `json:"peak_memory_bytes,omitempty"`
+	Tool    string  `json:"tool"`
+	Rate    float64 `json:"events_per_second"` // at which they were written
+	Events  int64   `json:"events"`
+	Seconds float64 `json:"seconds"`
+	P50     float64 `json:"p50_ms"`
+	P90     float64 `json:"p90_ms"`
+	P99     float64 `json:"p99_ms"`
+	P999    float64 `json:"p99_9_ms"`
+	Max     float64 `json:"max_ms"`
+	Cores   float64 `json:"cores_of_tool,omitempty"` // processor time for each second
+	Memory
 }
 
 // newHistogram takes microseconds up to ten minutes, with three digits.
@@ -45,12 +43,9 @@ func (l *Latency) String() string {
 
 // Taken is what the tool took of processors and memory as text, a dash where that is not known.
 func (l *Latency) Taken() (cores, memory string) {
-	cores, memory = "-", "-"
+	cores = "-"
 	if l.Cores > 0 {
 		cores = fmt.Sprintf("%.2f", l.Cores)
 	}
-	if l.PeakMemory > 0 {
-		memory = human.Bytes(l.PeakMemory)
-	}
-	return cores, memory
+	return cores, l.Text()
 }

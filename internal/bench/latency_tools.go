@@ -34,7 +34,7 @@ func raceDebezium(ctx context.Context, f *Field, p *Pace, name, heap string) (l 
 	if l, err = p.Run(ctx); err != nil {
 		return l, d.explain(err)
 	}
-	l.Tool, l.PeakMemory = name, PeakMemory(d.pid())
+	l.Tool, l.Memory = name, MemoryOf(d.pid())
 	return l, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outboxd/outboxd/internal/human"
 )
 
 // clockTick is the unit of /proc/PID/stat: Linux shows 100 of them a second to every program, whatever its own clock is.
@@ -28,21 +30,40 @@ func CPU(pid int) (time.Duration, bool) {
 	return time.Duration(u+s) * clockTick, badUser == nil && badSystem == nil
 }
 
-// PeakMemory is the most bytes of memory that a process of this machine has had at once (VmHWM); 0 where that is not known.
-func PeakMemory(pid int) int64 {
+// Memory is what a process of this machine holds, in bytes; zeros where that is not known.
+type Memory struct {
+	// PeakMemory is the most that it has had at once (VmHWM), FileMemory how much it has now of files that it has mapped (RssFile): its program first of
+	// all, which the kernel reads ahead, shares with others, and can drop at any time.
+	PeakMemory int64 `json:"peak_memory_bytes,omitempty"`
+	FileMemory int64 `json:"file_memory_bytes,omitempty"`
+}
+
+// MemoryOf reads what a process has of memory. See proc_pid_status(5).
+func MemoryOf(pid int) (m Memory) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0
+		return m
 	}
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-			if err == nil {
-				return kilobytes << 10
-			}
+		name, value, _ := strings.Cut(line, ":")
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch {
+		case err != nil:
+		case name == "VmHWM":
+			m.PeakMemory = kilobytes << 10
+		case name == "RssFile":
+			m.FileMemory = kilobytes << 10
 		}
 	}
-	return 0
+	return m
+}
+
+// Text is the peak, and how much of it are files: "72.5 MiB, 45.8 MiB of files"; a dash where it is not known.
+func (m Memory) Text() string {
+	if m.PeakMemory == 0 {
+		return "-"
+	}
+	return human.Bytes(m.PeakMemory) + ", " + human.Bytes(m.FileMemory) + " of files"
 }
 
 // isPostgres tells whether the process is a backend of PostgreSQL on this machine.

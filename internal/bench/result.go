@@ -118,9 +118,9 @@ type Run struct {
 	PerPublish float64 `json:"events_per_publish,omitempty"` // of outboxd
 	PerSettle  float64 `json:"rows_per_settling_statement,omitempty"`
 
-	CPU        CPUPerMillion `json:"cpu_seconds_per_million_events"`
-	PeakMemory int64         `json:"peak_memory_bytes,omitempty"`
-	Work       *Work         `json:"database,omitempty"`
+	CPU CPUPerMillion `json:"cpu_seconds_per_million_events"`
+	Memory
+	Work *Work `json:"database,omitempty"`
 }
 
 // CPUPerMillion is processor time, in seconds for a million events; nil where it is not known.

@@ -19,15 +19,15 @@ const Limit = "pg_recvlogical"
 // cells are a run's values; a dash is one that is not known.
 func (r *Result) cells(run *Run) []string {
 	const unknown = "-"
-	ratio, settled, memory, log, rows := unknown, unknown, unknown, unknown, unknown
+	speed, ratio, settled, log, rows := unknown, unknown, unknown, unknown, unknown
+	if run.StreamingPerSecond > 0 { // not all came at one look
+		speed = fmt.Sprintf("%.0f", run.StreamingPerSecond)
+	}
 	if limit := r.Run(Limit); limit != nil && limit != run {
 		ratio = fmt.Sprintf("%.2f", run.StreamingPerSecond/limit.StreamingPerSecond)
 	}
 	if run.Settled > 0 {
 		settled = fmt.Sprintf("%.1f", run.Settled)
-	}
-	if run.PeakMemory > 0 {
-		memory = human.Bytes(run.PeakMemory)
 	}
 	if w := run.Work; w != nil {
 		log, rows = human.Bytes(w.WAL), fmt.Sprint(w.Inserted+w.Updated+w.Deleted)
@@ -39,8 +39,8 @@ func (r *Result) cells(run *Run) []string {
 		return fmt.Sprintf("%.1f", *seconds)
 	}
 	return []string{
-		run.Tool, fmt.Sprintf("%.0f", run.StreamingPerSecond), ratio, fmt.Sprintf("%.1f", run.MegabytesPerSecond), fmt.Sprintf("%.2f", run.Start), settled, average(run.PerPublish), average(run.PerSettle),
-		cpu(run.CPU.Tool), cpu(run.CPU.Walsender), cpu(run.CPU.Backends), cpu(run.CPU.Broker), memory, log, rows,
+		run.Tool, speed, ratio, fmt.Sprintf("%.1f", run.MegabytesPerSecond), fmt.Sprintf("%.2f", run.Start), settled, average(run.PerPublish), average(run.PerSettle),
+		cpu(run.CPU.Tool), cpu(run.CPU.Walsender), cpu(run.CPU.Backends), cpu(run.CPU.Broker), run.Text(), log, rows,
 	}
 }
 
@@ -65,7 +65,7 @@ func (r *Result) Run(tool string) *Run {
 // headlines say what was measured, and where.
 func (r *Result) headlines() []string {
 	l, m := &r.Load, &r.Machine
-	load := fmt.Sprintf("%d rows of %d bytes in transactions of %d, %d keys, to %d destinations at sink %s; on_sent %s, indexes %s",
+	load := fmt.Sprintf("%d rows of %d bytes in transactions of %d, %d keys; destinations: %d, at sink %s; on_sent %s, indexes %s",
 		l.Rows, l.PayloadBytes, l.Transaction, l.Keys, l.Destinations, l.Sink, l.OnSent, l.Indexes)
 	if l.Waiting > 0 {
 		load += fmt.Sprintf("; %d other keys wait there", l.Waiting)

@@ -18,7 +18,7 @@ func drained(sink, onSent string, size int) bench.Result {
 		Machine: bench.Machine{Processor: "Abacus", Cores: 2, System: "linux", Versions: []string{"outboxd v1", "PostgreSQL 17"}, Settings: []string{"fsync = on"}},
 		Load:    bench.Load{Rows: 1000, Transaction: size, PayloadBytes: 480, Keys: 10, Sink: sink, OnSent: onSent, Indexes: "lean"},
 		Runs: []bench.Run{{
-			Tool: "outboxd", Entries: 1000, Seconds: 2, StreamingPerSecond: 900, CPU: bench.CPUPerMillion{Tool: took(5)}, PeakMemory: 50 << 20,
+			Tool: "outboxd", Entries: 1000, Seconds: 2, StreamingPerSecond: 900, CPU: bench.CPUPerMillion{Tool: took(5)}, Memory: bench.Memory{PeakMemory: 50 << 20, FileMemory: 40 << 20},
 			Work: &bench.Work{WAL: 100_000, Transactions: 10, Updated: 1000},
 		}},
 	}

@@ -63,7 +63,7 @@ func drains(b *strings.Builder, all []bench.Result, sink string) {
 		for i := range r.Runs {
 			run := &r.Runs[i]
 			row(b, fmt.Sprint(r.Load.Transaction), run.Tool, ratio(speed(run), speed(limit)), ratio(speed(run), speed(rival)), micros(run.CPU.Tool),
-				ratio(cpu(run), cpu(rival)), micros(run.CPU.Walsender), micros(run.CPU.Broker), bytes(run.PeakMemory))
+				ratio(cpu(run), cpu(rival)), micros(run.CPU.Walsender), micros(run.CPU.Broker), run.Text())
 		}
 	}
 }
@@ -149,7 +149,7 @@ func spills(b *strings.Builder, all []bench.Result) {
 	for _, r := range chosen {
 		run := r.Run(bench.Spilled)
 		row(b, r.Load.Sink, r.Load.OnSent, fmt.Sprint(r.Load.Rows), ratio(r.Spill.Ratio, 1), fmt.Sprintf("%.1f", run.Start), micros(run.CPU.Tool), micros(run.CPU.Backends), micros(run.CPU.Broker),
-			fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/float64(run.Entries)), bytes(run.PeakMemory))
+			fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/float64(run.Entries)), run.Text())
 	}
 }
 
@@ -208,11 +208,4 @@ func micros(seconds *float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.1f us", *seconds)
-}
-
-func bytes(n int64) string {
-	if n == 0 {
-		return "-"
-	}
-	return human.Bytes(n)
 }
