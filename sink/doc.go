@@ -1,6 +1,6 @@
 // Package sink is the contract between the lanes and the brokers: what a batch is, what its results mean,
 // and what each error makes the lane do. The brokers are the sub-packages redis, pulsar and stdout; sink/format makes
-// messages of events; sink/sinktest is the conformance suite that every broker passes against the real server.
+// messages of events; sink/sinktest is the conformance suite that every broker passes against the real server. How their connections are secured is [TLS].
 //
 // # Guarantees of every sink
 //

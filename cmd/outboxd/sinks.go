@@ -162,7 +162,7 @@ func publishTimeout(cfg *config.Config) time.Duration {
 
 func redisConfig(c *config.Redis) redis.Config {
 	return redis.Config{
-		URL: c.URL.Reveal(), Username: c.Username, Password: c.Password.Reveal(), PasswordFile: c.PasswordFile, TLS: redis.TLS(c.TLS),
+		URL: c.URL.Reveal(), Username: c.Username, Password: c.Password.Reveal(), PasswordFile: c.PasswordFile, TLS: sink.TLS(c.TLS),
 		Unfenced: !c.Fenced, MaxLen: c.MaxLen, MaxMessageBytes: int(c.MaxMessageBytes), Timeout: c.Timeout.Std(),
 	}
 }
@@ -171,7 +171,7 @@ func pulsarConfig(c *config.Pulsar, name func() string) pulsar.Config {
 	return pulsar.Config{
 		Name: name,
 		URL:  c.URL.Reveal(), Token: c.Token.Reveal(), TokenFile: c.TokenFile,
-		Username: c.Username, Password: c.Password.Reveal(), TLS: pulsar.TLS(c.TLS),
+		Username: c.Username, Password: c.Password.Reveal(), TLS: sink.TLS(c.TLS),
 		Compression: c.Compression, MaxProducers: c.MaxProducers, MaxMessageBytes: int64(c.MaxMessageBytes),
 		PendingBytes: int64(c.PendingBytes), AckStall: c.AckStall.Std(), Timeout: c.Timeout.Std(),
 		AdminURL: c.AdminURL.Reveal(), Create: c.Create,

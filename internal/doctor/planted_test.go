@@ -10,8 +10,8 @@ import (
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
-	"github.com/outboxd/outboxd/sink/redis"
 )
 
 // What the tests of judgement say of made-up values is found here where it is planted in real servers.
@@ -176,7 +176,7 @@ func TestCertificatesThatDoNotServeAreFound(t *testing.T) {
 		"tls-port " + port, "tls-cert-file " + certFile, "tls-key-file " + keyFile, "tls-ca-cert-file " + certFile, "tls-auth-clients no", "appendonly yes",
 	}})
 	secured := func(addr string) Sink {
-		return redisAt("rediss://"+addr, func(s *Sink) { s.Redis.TLS = redis.TLS{CAFile: certFile} })
+		return redisAt("rediss://"+addr, func(s *Sink) { s.Redis.TLS = sink.TLS{CAFile: certFile} })
 	}
 	plain := secured(server.Addr)
 	wantFinding(t, plain.examine(t.Context(), &Config{Timeout: 300 * time.Millisecond}, nil), "tls", Warning, "was not seen", "listens there with TLS")

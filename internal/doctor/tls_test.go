@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
-	"github.com/outboxd/outboxd/sink/redis"
 )
 
 // certificate writes NAME.crt and NAME.key of 127.0.0.1, signed by itself, which ends so long from now, into a folder that servers may enter.
@@ -133,7 +133,7 @@ func TestCertificatesOfRedisAreSeen(t *testing.T) {
 		testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
 			"tls-port " + port, "tls-cert-file " + certFile, "tls-key-file " + keyFile, "tls-ca-cert-file " + certFile, "tls-auth-clients no", "appendonly yes",
 		}})
-		findings := examineSink(t, redisAt("rediss://127.0.0.1:"+port, func(s *Sink) { s.Redis.TLS = redis.TLS{CAFile: certFile} }))
+		findings := examineSink(t, redisAt("rediss://127.0.0.1:"+port, func(s *Sink) { s.Redis.TLS = sink.TLS{CAFile: certFile} }))
 		wantFinding(t, findings, "tls", want.level, want.saw, "")
 		if got := worst(findings); got != want.level {
 			t.Errorf("a certificate with %s left: %s\n%s", left, got, text(findings))
@@ -145,7 +145,7 @@ func TestCertificatesOfPulsarAreSeen(t *testing.T) {
 	server := testenv.NewPulsar(t, testenv.PulsarOptions{TLS: true})
 	files := server.Certificates // for a day
 	s := Sink{Name: "pulsar", Pulsar: &pulsar.Config{
-		URL: server.TLSURL, AdminURL: server.AdminTLSURL, TLS: pulsar.TLS{CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey},
+		URL: server.TLSURL, AdminURL: server.AdminTLSURL, TLS: sink.TLS{CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey},
 	}}
 	findings := examineSink(t, s)
 	wantFinding(t, findings, "connection", OK, "Pulsar answers", "")

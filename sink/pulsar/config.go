@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/outboxd/outboxd/sink"
 )
 
 // Names of the compressions that Config.Compression takes.
@@ -47,7 +49,7 @@ type Config struct {
 	Password string
 
 	// TLS is used for pulsar+ssl:// and for https:// in AdminURL.
-	TLS TLS
+	TLS sink.TLS
 
 	// Compression is how batches are compressed: none, lz4, zstd or zlib. Default: none.
 	Compression string
@@ -79,15 +81,6 @@ type Config struct {
 	// Create makes tenants and namespaces that are missing, through AdminURL. Default: false, a missing one is an
 	// error that names the command which mends it.
 	Create bool
-}
-
-// TLS is how connections are secured.
-type TLS struct {
-	CAFile     string // PEM file of the authorities to trust; default: the system's
-	CertFile   string // PEM file of the client's certificate, read again at each connection; default: none
-	KeyFile    string // PEM file of its key
-	ServerName string // name that the server's certificate must bear; default: the host that is connected to
-	Insecure   bool   // accept any certificate, which protects against nobody
 }
 
 // WithDefaults returns c with every unset field at its default.
@@ -161,7 +154,7 @@ func (c Config) validateCredentials() error {
 		problems = append(problems, errors.New("tls.cert_file and tls.key_file must be set together"))
 	}
 	secured := strings.HasPrefix(c.URL, "pulsar+ssl://") || strings.HasPrefix(c.AdminURL, "https://")
-	if c.TLS != (TLS{}) && !secured {
+	if c.TLS != (sink.TLS{}) && !secured {
 		problems = append(problems, errors.New("tls is set but neither url begins with pulsar+ssl:// nor admin_url with https://"))
 	}
 	return errors.Join(problems...)

@@ -7,13 +7,14 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
 )
 
 func TestConfigNamesEveryProblem(t *testing.T) {
 	_, err := pulsar.New(pulsar.Config{
 		URL: "http://broker:8080", Token: "hush-hush", Username: "u", Compression: "brotli", MaxProducers: -1, PendingBytes: -1,
-		MaxMessageBytes: -1, AckStall: time.Minute, Timeout: time.Second, Create: true, TLS: pulsar.TLS{CertFile: "c.pem"},
+		MaxMessageBytes: -1, AckStall: time.Minute, Timeout: time.Second, Create: true, TLS: sink.TLS{CertFile: "c.pem"},
 	}, zerolog.Nop())
 	if err == nil {
 		t.Fatal("accepted")
@@ -43,8 +44,8 @@ func TestConfigRefusesCredentialsInURL(t *testing.T) {
 func TestMissingFilesAreFoundAtStart(t *testing.T) {
 	for _, c := range []pulsar.Config{
 		{TokenFile: "/nowhere/token"},
-		{TLS: pulsar.TLS{CAFile: "/nowhere/ca.pem"}},
-		{TLS: pulsar.TLS{CertFile: "/nowhere/c.pem", KeyFile: "/nowhere/k.pem"}},
+		{TLS: sink.TLS{CAFile: "/nowhere/ca.pem"}},
+		{TLS: sink.TLS{CertFile: "/nowhere/c.pem", KeyFile: "/nowhere/k.pem"}},
 	} {
 		c.URL = "pulsar+ssl://broker:6651"
 		if _, err := pulsar.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "/nowhere/") {

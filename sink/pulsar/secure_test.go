@@ -71,7 +71,7 @@ func intruder(s server) func(testing.TB) sinktest.Intruder {
 func testCredentials(t *testing.T, own *testenv.PulsarServer) {
 	s, secured := server{own.URL, own.AdminURL}, server{own.TLSURL, own.AdminTLSURL}
 	files, others := own.Certificates, testenv.NewCertificates(t)
-	certificates := pulsar.TLS{CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey}
+	certificates := sink.TLS{CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey}
 	tokenFile := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(tokenFile, []byte(token("admin", tokenKey)+"\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,9 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure sink pulsar: %w", err)
 	}
-	tlsConfig, err := cfg.TLS.tlsConfig()
+	// The client's own fields are not used: they check the certificate of each broker against the host of the service URL, which is wrong as soon
+	// as there are two brokers. Without a ServerName, crypto/tls takes the host that is dialled.
+	tlsConfig, err := cfg.TLS.Config()
 	if err != nil {
 		return nil, fmt.Errorf("configure sink pulsar: %w", err)
 	}

@@ -34,7 +34,7 @@ func open(cfg Config) (*client, error) {
 	}
 	conns := &connections{open: make(map[*conn]struct{}), dialer: net.Dialer{Timeout: cfg.Timeout}}
 	if a.tls {
-		if conns.tls, err = cfg.TLS.load(); err != nil {
+		if conns.tls, err = cfg.TLS.Config(); err != nil {
 			return nil, err
 		}
 	}

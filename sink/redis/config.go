@@ -41,7 +41,7 @@ type Config struct {
 	PasswordFile string
 
 	// TLS applies to rediss, rediss+sentinel and rediss+cluster.
-	TLS TLS
+	TLS sink.TLS
 
 	// Unfenced appends by MULTI/EXEC instead of a script that compares the end of the stream. It costs the server a third less,
 	// but a late batch of a cut connection or a cut-off instance may land behind what was read as the end.
@@ -88,7 +88,7 @@ func (c Config) Validate() error {
 	if err != nil {
 		problems = append(problems, err)
 	}
-	if c.TLS != (TLS{}) && err == nil && !a.tls {
+	if c.TLS != (sink.TLS{}) && err == nil && !a.tls {
 		add("tls is set but the URL does not ask for it: use rediss, rediss+sentinel or rediss+cluster")
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {

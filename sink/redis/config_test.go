@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/redis"
 )
 
@@ -55,7 +56,7 @@ func TestURLsThatAreRefused(t *testing.T) {
 
 func TestValidateNamesEveryProblem(t *testing.T) {
 	cfg := redis.Config{
-		URL: "ftp://h", TLS: redis.TLS{CertFile: "c.pem"}, MaxLen: 10, MaxMessageBytes: 1 << 40, Timeout: time.Microsecond,
+		URL: "ftp://h", TLS: sink.TLS{CertFile: "c.pem"}, MaxLen: 10, MaxMessageBytes: 1 << 40, Timeout: time.Microsecond,
 		MaxStreams: -1, PoolSize: -1,
 	}
 	err := cfg.Validate()
@@ -67,7 +68,7 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 			t.Errorf("no %q in: %v", problem, err)
 		}
 	}
-	if err := (redis.Config{URL: "redis://h", TLS: redis.TLS{Insecure: true}}).WithDefaults().Validate(); err == nil {
+	if err := (redis.Config{URL: "redis://h", TLS: sink.TLS{Insecure: true}}).WithDefaults().Validate(); err == nil {
 		t.Error("TLS settings without TLS were accepted")
 	}
 	if _, err := redis.New(redis.Config{URL: "redis://h", MaxLen: -1}); err == nil {

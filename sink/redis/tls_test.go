@@ -24,7 +24,7 @@ func secured(t *testing.T, pems *testenv.Certificates, certificate string) strin
 func TestTLSWithClientCertificate(t *testing.T) {
 	pems, others := testenv.NewCertificates(t), testenv.NewCertificates(t)
 	url, expired := secured(t, pems, pems.ServerCert), secured(t, pems, pems.ExpiredCert)
-	good := redis.TLS{CAFile: pems.CA, CertFile: pems.ClientCert, KeyFile: pems.ClientKey}
+	good := sink.TLS{CAFile: pems.CA, CertFile: pems.ClientCert, KeyFile: pems.ClientKey}
 
 	s, stream := opened(t, redis.Config{URL: url, TLS: good}), newStream(t)
 	mustTail(t, s, stream)
@@ -36,15 +36,15 @@ func TestTLSWithClientCertificate(t *testing.T) {
 
 	for name, c := range map[string]struct {
 		url    string
-		change func(*redis.TLS)
+		change func(*sink.TLS)
 		says   string
 	}{
-		"unknown authority":      {url, func(c *redis.TLS) { c.CAFile = "" }, "unknown authority"},
-		"another authority":      {url, func(c *redis.TLS) { c.CAFile = others.CA }, "unknown authority"},
-		"another name":           {url, func(c *redis.TLS) { c.ServerName = "redis.test" }, "redis.test"},
-		"expired":                {expired, func(*redis.TLS) {}, "expired"},
-		"no client certificate":  {url, func(c *redis.TLS) { c.CertFile, c.KeyFile = "", "" }, ""},
-		"a client of another CA": {url, func(c *redis.TLS) { c.CertFile, c.KeyFile = others.ClientCert, others.ClientKey }, ""},
+		"unknown authority":      {url, func(c *sink.TLS) { c.CAFile = "" }, "unknown authority"},
+		"another authority":      {url, func(c *sink.TLS) { c.CAFile = others.CA }, "unknown authority"},
+		"another name":           {url, func(c *sink.TLS) { c.ServerName = "redis.test" }, "redis.test"},
+		"expired":                {expired, func(*sink.TLS) {}, "expired"},
+		"no client certificate":  {url, func(c *sink.TLS) { c.CertFile, c.KeyFile = "", "" }, ""},
+		"a client of another CA": {url, func(c *sink.TLS) { c.CertFile, c.KeyFile = others.ClientCert, others.ClientKey }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := redis.Config{URL: c.url, TLS: good}
@@ -56,7 +56,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 		})
 	}
 	for _, url := range []string{url, expired} {
-		mustTail(t, opened(t, redis.Config{URL: url, TLS: redis.TLS{Insecure: true, CertFile: good.CertFile, KeyFile: good.KeyFile}}), stream)
+		mustTail(t, opened(t, redis.Config{URL: url, TLS: sink.TLS{Insecure: true, CertFile: good.CertFile, KeyFile: good.KeyFile}}), stream)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 func TestRenewedClientCertificateIsUsedAtTheNextConnection(t *testing.T) {
 	pems, others := testenv.NewCertificates(t), testenv.NewCertificates(t)
 	dir := t.TempDir()
-	used := redis.TLS{CAFile: pems.CA, CertFile: filepath.Join(dir, "client.pem"), KeyFile: filepath.Join(dir, "client.key")}
+	used := sink.TLS{CAFile: pems.CA, CertFile: filepath.Join(dir, "client.pem"), KeyFile: filepath.Join(dir, "client.key")}
 	write := func(from *testenv.Certificates) {
 		t.Helper()
 		for file, source := range map[string]string{used.CertFile: from.ClientCert, used.KeyFile: from.ClientKey} {
@@ -92,7 +92,7 @@ func TestUnreadableTLSFilesAreNamed(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []redis.TLS{{CAFile: "/nowhere/ca.pem"}, {CAFile: empty}, {CertFile: "/nowhere/c.pem", KeyFile: "/nowhere/k.pem"}} {
+	for _, c := range []sink.TLS{{CAFile: "/nowhere/ca.pem"}, {CAFile: empty}, {CertFile: "/nowhere/c.pem", KeyFile: "/nowhere/k.pem"}} {
 		_, err := redis.New(redis.Config{URL: "rediss://localhost", TLS: c})
 		if err == nil || !strings.Contains(err.Error(), ".pem") {
 			t.Errorf("%+v: %v", c, err)
