@@ -96,3 +96,21 @@ func ReadSnapshot(ctx context.Context, db Querier) (text string, err error) {
 	}
 	return text, nil
 }
+
+// Latest returns the latest of the text forms of snapshots of one server, which sees what any of them does; "" stands for none.
+func Latest(texts ...string) (latest string, err error) {
+	var last Snapshot
+	for _, text := range texts {
+		if text == "" {
+			continue
+		}
+		s, err := ParseSnapshot(text)
+		if err != nil {
+			return "", err
+		}
+		if latest == "" || s.xmax > last.xmax || s.xmax == last.xmax && len(s.active) < len(last.active) {
+			latest, last = text, s
+		}
+	}
+	return latest, nil
+}

@@ -178,3 +178,20 @@ func TestXminFromTheFutureIsThatOfAFrozenRow(t *testing.T) {
 		}
 	}
 }
+
+func TestLatestSnapshotSeesWhatAllDo(t *testing.T) {
+	for want, texts := range map[string][]string{
+		"":         {"", ""},
+		"5:9:6":    {"5:9:6", "", "3:4:"},
+		"10:10:":   {"5:9:6", "10:10:"},
+		"7:9:":     {"5:9:6,7", "7:9:"},
+		"20:25:21": {"20:25:21", "18:25:18,21"},
+	} {
+		if got, err := Latest(texts...); err != nil || got != want {
+			t.Errorf("of %q it is %q, %v, want %q", texts, got, err, want)
+		}
+	}
+	if _, err := Latest("1:2:", "nonsense"); err == nil {
+		t.Error("nonsense is taken for a snapshot")
+	}
+}

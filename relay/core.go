@@ -13,7 +13,7 @@ import (
 )
 
 // core is the one goroutine that owns the tracker, the destinations and the memory of a session. It never blocks on
-// a broker or the database: publishers and the settler work beside it and report to its channels.
+// a broker or the database: publishers, the settler and the clerks work beside it and report to its channels.
 type core struct {
 	cfg     *Config
 	facts   *facts
@@ -29,7 +29,7 @@ type core struct {
 	requests      chan *settlement
 	settled       chan *settlement
 	parker        *desk // parks
-	pollers       *desk // loads and settles what is parked
+	pollers       *desk // all other tasks: loads, settling, sweeps
 	tasks         chan *task
 	nudge         chan struct{} // a person's command has changed what is parked
 	confirm       func(event.LSN)
@@ -77,9 +77,9 @@ type core struct {
 
 	settleQueue    []*entry
 	settleDue      time.Time
-	settleHeld     bool // what the last round named was not visible: not before settleDue
+	settleHeld     bool // some of what the last answer named was not visible: not before settleDue
 	settling       bool
-	settlingBeside bool // by a clerk
+	settlingBeside bool // a clerk settles, too
 	settleMost     int  // rows in one statement
 	saveDue        time.Time
 	progress       bool // an event was settled since the last save
@@ -160,6 +160,8 @@ func (c *core) publishFacts() {
 func (c *core) receive(h *handover, ok bool) {
 	if !ok {
 		c.in, c.received = nil, true
+		c.progress = c.progress || c.cfg.Until > 0 // how far it came is recorded, also where no event passed
+		c.drain(c.cfg.ShutdownTimeout)
 		return
 	}
 	if h.chunk != nil && h.chunk.refs == 0 {

@@ -25,10 +25,10 @@
 // The core is the only goroutine that touches the tracker, the destinations (package lane), the waiting keys and the chunks; it never blocks. It
 // owns both lanes, so that who may publish at a destination is a field and not a lock.
 // A publisher runs one call of a sink at a time, the settler one statement, a clerk one task on a connection of its own: one clerk parks, the
-// others (poll.max_concurrent and one more) load and settle what is parked, sweep, measure, and settle rows of the log lane while the settler has
-// more than it can do. No lock and no channel operation
-// is spent on a single event: all is handed on in batches that grow with the load. Only a backlog is waited with, for 10 ms or 64 KiB of log,
-// so that its batches are large; an event that was committed just now never is.
+// others (poll.max_concurrent and one more) load and settle what is parked, sweep, measure, and settle rows of the log lane when 5,000 have
+// gathered while the settler is busy. No lock and no channel operation is spent on a single event: all is handed on in batches that grow with
+// the load. Only a backlog is waited with, for 10 ms or 64 KiB of log, so that its batches are large; an event that was committed just now
+// never is.
 //
 // # Guarantees
 //

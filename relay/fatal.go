@@ -23,7 +23,7 @@ func fatal(err error) bool {
 			return true
 		}
 	}
-	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrSlotLost, event.ErrNotMigrated} {
+	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrSlotLost, ErrOtherActive, event.ErrNotMigrated} {
 		if errors.Is(err, one) {
 			return true
 		}

@@ -82,6 +82,9 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 	if err != nil || alone {
 		return err
 	}
+	if cfg.Until > 0 {
+		return ErrOtherActive
+	}
 	if s.relay.facts.currentState() != StateStandby {
 		cfg.Log.Info().Msg("another instance is active; standing by")
 	}
@@ -200,7 +203,7 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 	return conn, nil
 }
 
-// connectClerk opens a connection of the table lane.
+// connectClerk opens a clerk's connection.
 func (s *session) connectClerk(ctx context.Context) (*pgx.Conn, error) {
 	conn, err := s.connect(ctx, tableLockTimeout)
 	if err != nil {

@@ -36,6 +36,7 @@ type receiver struct {
 	interval    time.Duration // between two status updates
 	freshStatus []byte        // the status that marks a fresh row; nil when the table has none
 
+	until     event.LSN       // nothing is received that was committed here or later; 0: everything is
 	confirmed *atomic.Uint64  // what the core allows to be confirmed
 	draining  <-chan struct{} // closed: receive no more than the open transaction, keep the status flowing
 
@@ -81,6 +82,9 @@ func (r *receiver) run(ctx context.Context) error {
 	}
 	return r.lastStatus()
 }
+
+// reached tells whether everything that was to be received is: the log has come to lsn.
+func (r *receiver) reached(lsn event.LSN) bool { return r.until > 0 && lsn >= r.until }
 
 // errEnd says that no more is to be received: what is here is handed over, and the connection kept alive.
 var errEnd = errors.New("no more is to be received")
@@ -168,6 +172,9 @@ func (r *receiver) take(ctx context.Context, m wal.Message) error {
 			r.nextStatus = time.Time{}
 			r.pending.replyNow = true
 		}
+		if r.reached(m.WALEnd) && !r.inTx {
+			return errEnd
+		}
 		return nil
 	case wal.Data:
 		err := r.data(ctx, m.Data)
@@ -190,6 +197,10 @@ func (r *receiver) data(ctx context.Context, data []byte) error {
 	}
 	switch r.message.Kind {
 	case decode.Begin:
+		if r.reached(r.message.CommitLSN) {
+			r.keepalive(r.message.CommitLSN) // confirmed, it still leaves the transaction to who comes next
+			return errEnd
+		}
 		r.inTx, r.marked = true, false
 		r.commitTime = r.message.CommitTime
 	case decode.Commit:

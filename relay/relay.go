@@ -55,6 +55,10 @@ type Config struct {
 	StopWhenLost   bool  // a lost slot ends Run, instead of being made anew from the table
 	SkipBacklog    bool  // rows older than the first slot are left alone
 
+	// Until ends Run when everything that was committed before this position is disposed of, recorded and confirmed, and nothing that was committed at it
+	// or later was published. Run then waits for no other instance. 0: it does not end.
+	Until event.LSN
+
 	MemoryBudget       int64 // bytes of events in flight
 	StatusInterval     time.Duration
 	CheckpointInterval time.Duration
@@ -97,8 +101,11 @@ func (e *UnfinishedError) Error() string {
 	return fmt.Sprintf("%d transactions were not delivered before the shutdown timeout", e.Transactions)
 }
 
-// errStopped ends a session because Run was asked to stop.
+// errStopped ends a session because Run was asked to stop, or has come to Config.Until.
 var errStopped = errors.New("stopped")
+
+// ErrOtherActive says that another instance is active where Run does not wait for it.
+var ErrOtherActive = errors.New("another instance is active: stop all of them, the standbys too")
 
 // Relay streams the outbox to the sinks through both lanes, one session after the other.
 type Relay struct {
@@ -134,7 +141,8 @@ const (
 
 // Run streams until Stop (nil, or *UnfinishedError when the time was too short), until ctx ends (its cause; what is in flight is cut off), or until
 // it finds what only a person can mend: a failed check (*wal.CheckError), a lost slot, a replaced server. Everything else ends a session, and the
-// next one starts after a wait: broken connections, restarts of the server, what cannot be decoded.
+// next one starts after a wait: broken connections, restarts of the server, what cannot be decoded. With Config.Until it ends as if Stop had been called
+// there, or with ErrOtherActive.
 func (r *Relay) Run(ctx context.Context) error {
 	waits := backoff.NewExponentialBackOff()
 	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax
@@ -149,6 +157,8 @@ func (r *Relay) Run(ctx context.Context) error {
 			return r.stopError(err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case ended(err):
+			return r.stopError(err)
 		case isLost(err) && r.recovers():
 			r.lost = err
 			r.cfg.Log.Error().Err(err).Msg("the log since the checkpoint is lost; a new slot is made, and the rows that are still due are taken from the table")
@@ -183,6 +193,12 @@ func (r *Relay) isStopping() bool {
 	default:
 		return false
 	}
+}
+
+// ended tells whether a session has come to an end of its own.
+func ended(err error) bool {
+	_, unfinished := errors.AsType[*UnfinishedError](err)
+	return unfinished || errors.Is(err, errStopped)
 }
 
 // stopError is what remains to be said of a session that ended while Run was asked to stop.

@@ -92,6 +92,7 @@ func (c *core) tailRead(j *job) {
 			c.facts.count(at.Sink, resultFound, found) // of whichever tenant
 			c.facts.parkedSince.Add(-int64(found))
 			d.doubt, d.landedAfter, c.unfinished = false, event.Position{}, true
+			c.finishDue = c.finishDue || found > 0 // the checkpoint may have passed them long ago
 			c.discard(d)
 			c.tailKnown(d, highest)
 		},

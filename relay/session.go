@@ -145,6 +145,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 	r := &receiver{
 		stream: s.stream, decoder: decode.New(cfg.WAL.Schema, cfg.WAL.Table, cfg.Columns), budget: budget,
 		out: handed, idle: idle, chunks: chunks, facts: facts, interval: cfg.StatusInterval, freshStatus: s.freshStatus(),
+		until:     cfg.Until,
 		confirmed: confirmed, draining: draining,
 	}
 	c := &core{

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -44,9 +45,7 @@ func (s *settler) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case r := <-s.requests:
-			started := time.Now()
 			r.err = s.settle(ctx, r)
-			r.took = time.Since(started)
 			s.done <- r // has room for the only one
 		}
 	}
@@ -74,7 +73,7 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 	defer cancel()
 	if len(r.ids) > 0 {
 		done := s.queries.begin(statementSettle)
-		r.snapshot, err = s.store.settle(ctx, r.ids)
+		err = r.settle(ctx, s.store)
 		if done(); err != nil {
 			return err
 		}
@@ -86,7 +85,15 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 	return s.store.save(ctx, r.save)
 }
 
-// requestSettlement gives the settler its next round when it is free and something is due.
+// settle settles the rows by one statement.
+func (r *settlement) settle(ctx context.Context, s store) (err error) {
+	started := time.Now()
+	r.snapshot, err = s.settle(ctx, r.ids)
+	r.took = time.Since(started)
+	return err
+}
+
+// requestSettlement gives the settler its next round when it is free and something is due; while it is busy, a clerk may help.
 func (c *core) requestSettlement(now time.Time) {
 	if c.settling {
 		c.settleBeside()
@@ -94,7 +101,7 @@ func (c *core) requestSettlement(now time.Time) {
 	}
 	r := &settlement{}
 	if len(c.settleQueue) > 0 && (c.settleHurries() || !now.Before(c.settleDue)) {
-		r.fill(c)
+		c.takeRows(r)
 	}
 	c.saveNow = c.saveNow && c.tracker.Safe() > c.saved
 	if c.wantsSave() && (c.draining || c.saveNow || !now.Before(c.saveDue)) {
@@ -107,35 +114,32 @@ func (c *core) requestSettlement(now time.Time) {
 	}
 	c.settling = true
 	c.requests <- r
+	c.settleBeside()
 }
 
-// fill takes what a statement settles at most.
-func (r *settlement) fill(c *core) {
+// takeRows moves as many rows from the queue to r as one statement settles.
+func (c *core) takeRows(r *settlement) {
 	n := min(len(c.settleQueue), c.settleMost)
 	r.entries = append(r.entries, c.settleQueue[:n]...)
-	c.settleQueue = append(c.settleQueue[:0], c.settleQueue[n:]...)
+	c.settleQueue = slices.Delete(c.settleQueue, 0, n)
+	c.settleHeld = false // they are named again; the answer tells
 	for _, e := range r.entries {
 		r.ids = append(r.ids, e.event.ID)
 	}
 }
 
 // settleBeside lets a clerk settle rows while the settler is busy, where as many have gathered as one statement takes: on a table with many indexes this
-// is most of the work, and one connection keeps a single core of the server busy. Nor do they wait for a row that is locked.
+// is most of the work, and one connection keeps a single core of the server busy. Nor do they wait for a locked row, unless it is one of them.
 func (c *core) settleBeside() {
-	if c.settlingBeside || c.settleHeld || len(c.settleQueue) < c.settleMost || !c.pollers.free() {
+	if c.settlingBeside || c.settleHeld || len(c.settleQueue) < c.settleMost || c.pollers.spare() < 2 { // one is left for the table lane
 		return
 	}
 	r := &settlement{}
-	r.fill(c)
+	c.takeRows(r)
 	c.settlingBeside = true
 	c.pollers.give(&task{
 		name: "settle rows", statement: statementSettle,
-		run: func(ctx context.Context, s store) (err error) {
-			started := time.Now()
-			r.snapshot, err = s.settle(ctx, r.ids)
-			r.took = time.Since(started)
-			return err
-		},
+		run: r.settle,
 		then: func() {
 			c.settlingBeside = false
 			c.rowsSettled(r)
@@ -160,7 +164,9 @@ func (c *core) settlementDone(r *settlement) error {
 	if r.err != nil {
 		return r.err
 	}
-	c.rowsSettled(r)
+	if len(r.entries) > 0 {
+		c.rowsSettled(r)
+	}
 	if r.save > 0 {
 		c.saved = r.save
 		if c.rerouteDue {
@@ -188,7 +194,5 @@ func (c *core) rowsSettled(r *settlement) {
 	if len(c.settleQueue) > 0 {
 		c.settleDue = time.Now().Add(settleInterval)
 	}
-	if len(r.entries) > 0 {
-		c.facts.settled(len(r.entries)-again, r.took)
-	}
+	c.facts.settled(len(r.entries)-again, r.took)
 }

@@ -151,7 +151,8 @@ func TestRowThatIsSkippedWhileAScanDeliversItBlocksNothing(t *testing.T) {
 	})
 }
 
-// An event is delivered from the table while the checkpoint passes it: it is noted as done only, and nothing may move the checkpoint again for long.
+// The checkpoint passes an event while the table lane settles it. The statement knows the older checkpoint and notes it as done only; the next checkpoint
+// may be long in coming.
 func TestEventThatTheCheckpointPassesWhileItIsSettledIsRemovedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(simRelay(), nil, "")
@@ -170,11 +171,11 @@ func TestEventThatTheCheckpointPassesWhileItIsSettledIsRemovedAtOnce(t *testing.
 		for _, name := range []string{"load parked events", "publish"} {
 			i.finishNamed(name)
 		}
-		for w.db.record.Confirmed < tx.end {
+		for range 5 {
 			w.pass(simSecond)
 			i.finishNamed("settle and save")
 		}
-		if !w.landed(row, simZ) || row.status == "SENT" {
+		if w.db.record.Confirmed < tx.end || !w.landed(row, simZ) || row.status == "SENT" {
 			t.Fatalf("it is %v, landed %v, when the checkpoint passes it", row.status, w.landed(row, simZ))
 		}
 		i.finishNamed("settle parked events")
@@ -182,5 +183,34 @@ func TestEventThatTheCheckpointPassesWhileItIsSettledIsRemovedAtOnce(t *testing.
 		if w.parkedAt(row, simZ) != nil || row.status != "SENT" {
 			t.Errorf("it is %v and parked: %+v", row.status, w.parkedAt(row, simZ))
 		}
+	})
+}
+
+// The settler is busy, and as many rows have gathered as one statement settles.
+func TestClerkSettlesWhileTheSettlerIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(simRelay(), nil, "")
+		tx := w.begin()
+		var rows []*simRow
+		for _, key := range []byte("1234") {
+			rows = append(rows, w.insert(tx, key, "mail"))
+		}
+		tx.visible = true
+		w.start(nil)
+		i := w.active()
+		i.receive(forEver)
+		i.ask()
+		for _, name := range []string{"tail", "check the term", "publish"} {
+			i.finishNamed(name)
+		}
+		i.finishNamed("publish")
+		w.pass(simSecond)
+		i.finishNamed("settle rows")
+		for n, want := range []string{"NEW", "NEW", "SENT", "SENT"} {
+			if rows[n].status != want {
+				t.Errorf("row %d is %s while the settler is busy, want %s", n+1, rows[n].status, want)
+			}
+		}
+		w.conclude()
 	})
 }

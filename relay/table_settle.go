@@ -116,7 +116,7 @@ func (c *core) endTurn(d *destination) {
 	}
 }
 
-// settlesApart tells whether so many events are worth a statement, and its wait for the disk, of their own.
+// settlesApart tells whether so many events are worth a statement, and its wait for the disk, of their own: two at least, so that half of them are some.
 func (c *core) settlesApart(refs []event.Ref) bool { return len(refs) > max(1, c.cfg.largestBatch/4) }
 
 // settleLent settles events of the turn that have landed, then writes failed attempts.
@@ -139,7 +139,10 @@ func (c *core) settleLent(d *destination, refs []event.Ref, failures []park.Fail
 			return s.fail(ctx, at, failures)
 		},
 		then: func() {
-			c.finishDue = c.finishDue || c.passed().After(passed) // the checkpoint has moved meanwhile, and may not move again
+			c.unfinished = true
+			if c.passed().After(passed) {
+				c.finishDue = true // the statement knew an older checkpoint, and the next one may be long in coming
+			}
 			if t.tasks--; t.tasks == 0 && t.ended {
 				c.lentSettled(d)
 			}
@@ -160,7 +163,6 @@ func deliver(ctx context.Context, s store, at park.Destination, passed event.Pos
 func (c *core) lentSettled(d *destination) {
 	w := &d.table
 	err := w.turn.err
-	c.unfinished = true
 	c.facts.parkedSince.Add(-int64(w.turn.landed))
 	for i := range w.turn.refused {
 		f := &w.turn.refused[i]

@@ -170,7 +170,7 @@ func (k *clerk) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := k.conn.Close(ctx); err != nil {
-		k.log.Debug().Err(err).Str("connection", "table lane").Msg("closed in disorder")
+		k.log.Debug().Err(err).Str("connection", "clerk").Msg("closed in disorder")
 	}
 }
 

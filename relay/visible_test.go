@@ -166,6 +166,12 @@ func TestRowDeletedInItsTransactionIsConfirmedBesideALongOne(t *testing.T) {
 	}
 }
 
+// waitsForLock tells whether outboxd waits for a lock.
+func (r *rig) waitsForLock() bool {
+	r.t.Helper()
+	return r.count(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'outboxd' AND datname = current_database()`) > 0
+}
+
 func TestLockedRowHoldsUpConfirmingOnly(t *testing.T) {
 	r := newRig(t, "", "")
 	r.insert("acme", 0, 1, 1) // locked before anybody can settle it
@@ -174,10 +180,7 @@ func TestLockedRowHoldsUpConfirmingOnly(t *testing.T) {
 	r.insert("acme", 1, 50, 3)
 	end := r.logEnd()
 	r.eventually("events flow on", func() bool { return r.length("acme:orders") == 51 })
-	locked := func() bool {
-		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'outboxd' AND datname = current_database()`) > 0
-	}
-	r.eventually("a settlement waits for the lock", locked)
+	r.eventually("a settlement waits for the lock", r.waitsForLock)
 	if r.confirmed(end) {
 		t.Error("the slot is confirmed past an event whose row is not settled")
 	}
@@ -195,17 +198,18 @@ func TestLockedRowHoldsUpConfirmingOnly(t *testing.T) {
 }
 
 func TestRowsAreSettledBesideAStatementThatIsHeldUp(t *testing.T) {
-	const events = 5000 // as many as one statement settles
+	const events = 5000 // as many as one statement settles: fewer would wait for the settler
 	r := newRig(t, "", "")
 	r.insert("acme", 0, 1, 1) // locked before anybody can settle it
 	lock := r.begin(`SELECT FROM outbox FOR UPDATE`)
 	r.start(nil)
-	r.eventually("a settlement waits for the lock", func() bool {
-		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'outboxd' AND datname = current_database()`) > 0
-	})
+	r.eventually("a settlement waits for the lock", r.waitsForLock)
 	r.insert("acme", 1, events, 7)
 	end := r.logEnd()
 	r.eventually("the others are SENT", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == events })
+	if r.confirmed(end) {
+		t.Error("the slot is confirmed past an event whose row is locked")
+	}
 	r.commit(lock)
 	r.settled()
 	r.eventually("all is confirmed", func() bool { return r.confirmed(end) })

@@ -81,6 +81,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newConfigCommand(a),
 		newDoctorCommand(a),
 		newSlotCommand(a),
+		newReshardCommand(a),
 		newEventsCommand(a),
 		newCleanupCommand(a),
 		newHealthcheckCommand(a),

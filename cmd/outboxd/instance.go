@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/monitor"
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/wal"
 )
 
 // instance is all that delivers one shard of the table, or the whole of one that is not split: nothing of it is another one's.
@@ -31,6 +34,9 @@ type instanceOptions struct {
 	registry            *prometheus.Registry
 	out                 io.Writer
 	log                 zerolog.Logger
+
+	until  event.LSN // where they end; 0: they do not
+	beside string    // the layout whose slots are made meanwhile
 }
 
 // openInstance opens the sinks and makes the relay of one shard. The log and the metrics say which one it is, where there are several.
@@ -61,7 +67,8 @@ func openInstance(ctx context.Context, cfg *config.Config, o instanceOptions) (i
 	if err != nil {
 		return i, err
 	}
-	parts.Log, parts.Registry, parts.SkipBacklog = i.log, registry, o.skipBacklog
+	parts.Log, parts.Registry, parts.SkipBacklog, parts.Until = i.log, registry, o.skipBacklog, o.until
+	parts.WAL.Others = slices.DeleteFunc(parts.WAL.Others, func(n wal.Names) bool { return n.Layout == o.beside })
 	i.relay = relay.New(parts)
 	i.stop = sync.OnceFunc(i.relay.Stop)
 	health, stopMonitor := startMonitor(ctx, cfg, i.relay, i.log)

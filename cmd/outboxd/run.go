@@ -74,7 +74,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 		out = zerolog.SyncWriter(out) // sinks of several shards write to it
 	}
 	for _, part := range parts {
-		i, err := openInstance(working, part, instanceOptions{create, skipBacklog, registry, out, log})
+		i, err := openInstance(working, part, instanceOptions{create: create, skipBacklog: skipBacklog, registry: registry, out: out, log: log})
 		if err != nil {
 			return err
 		}

@@ -101,9 +101,15 @@ func (s *sharded) load(n int64) (stop func()) {
 		running.Wait()
 	})
 	s.Cleanup(stop)
+	s.written(n)
+	return stop
+}
+
+// written waits until the application has written n more events.
+func (s *sharded) written(n int64) {
+	s.Helper()
 	before := s.producer.Totals().Committed
 	eventually(s.T, "the application has written", func() bool { return s.producer.Totals().Committed >= before+n })
-	return stop
 }
 
 func (s *sharded) count(sql string, args ...any) (n int) {

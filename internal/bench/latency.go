@@ -47,5 +47,5 @@ func (l *Latency) Taken() (cores, memory string) {
 	if l.Cores > 0 {
 		cores = fmt.Sprintf("%.2f", l.Cores)
 	}
-	return cores, l.Text()
+	return cores, l.MemoryText()
 }

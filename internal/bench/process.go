@@ -30,11 +30,11 @@ func CPU(pid int) (time.Duration, bool) {
 	return time.Duration(u+s) * clockTick, badUser == nil && badSystem == nil
 }
 
-// Memory is what a process of this machine holds, in bytes; zeros where that is not known.
+// Memory is what a process of this machine holds, in bytes; 0 where that is not known.
 type Memory struct {
-	// PeakMemory is the most that it has had at once (VmHWM), FileMemory how much it has now of files that it has mapped (RssFile): its program first of
-	// all, which the kernel reads ahead, shares with others, and can drop at any time.
-	PeakMemory int64 `json:"peak_memory_bytes,omitempty"`
+	PeakMemory int64 `json:"peak_memory_bytes,omitempty"` // the most that it has had at once (VmHWM)
+	// FileMemory is what it holds now of files that it has mapped (RssFile): its program first of all, which the kernel reads ahead, shares with
+	// others, and can drop at any time.
 	FileMemory int64 `json:"file_memory_bytes,omitempty"`
 }
 
@@ -45,25 +45,35 @@ func MemoryOf(pid int) (m Memory) {
 		return m
 	}
 	for line := range strings.Lines(string(text)) {
-		name, value, _ := strings.Cut(line, ":")
-		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-		switch {
-		case err != nil:
-		case name == "VmHWM":
-			m.PeakMemory = kilobytes << 10
-		case name == "RssFile":
-			m.FileMemory = kilobytes << 10
+		switch name, value, _ := strings.Cut(line, ":"); name {
+		case "VmHWM":
+			m.PeakMemory = kilobytes(value)
+		case "RssFile":
+			m.FileMemory = kilobytes(value)
 		}
 	}
 	return m
 }
 
-// Text is the peak, and how much of it are files: "72.5 MiB, 45.8 MiB of files"; a dash where it is not known.
-func (m Memory) Text() string {
-	if m.PeakMemory == 0 {
-		return "-"
+// kilobytes reads "  123 kB"; 0 where it says something else.
+func kilobytes(value string) int64 {
+	n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+	if err != nil {
+		return 0
 	}
-	return human.Bytes(m.PeakMemory) + ", " + human.Bytes(m.FileMemory) + " of files"
+	return n << 10
+}
+
+// MemoryText is the peak, and what files have of memory: "72.5 MiB, files 45.8 MiB"; a dash where it is not known.
+func (m Memory) MemoryText() string {
+	text := human.Bytes(m.PeakMemory)
+	switch {
+	case m.PeakMemory == 0:
+		return "-"
+	case m.FileMemory > 0:
+		text += ", files " + human.Bytes(m.FileMemory)
+	}
+	return text
 }
 
 // isPostgres tells whether the process is a backend of PostgreSQL on this machine.

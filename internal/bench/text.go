@@ -10,7 +10,7 @@ import (
 
 // columns are those of a table of runs.
 var columns = []string{
-	"tool", "events/s", "of the limit", "payload MB/s", "start s", "settled s", "events per publish", "rows per statement", "CPU s/M: tool", "walsender", "other backends", "broker", "peak memory", "log written", "rows written",
+	"tool", "events/s", "of the limit", "payload MB/s", "start s", "settled s", "events per publish", "rows per statement", "CPU s/M: tool", "walsender", "other backends", "broker", "peak memory, files", "log written", "rows written",
 }
 
 // Limit is the name of the tool that all others are compared with: it reads the log and does nothing else.
@@ -20,11 +20,11 @@ const Limit = "pg_recvlogical"
 func (r *Result) cells(run *Run) []string {
 	const unknown = "-"
 	speed, ratio, settled, log, rows := unknown, unknown, unknown, unknown, unknown
-	if run.StreamingPerSecond > 0 { // not all came at one look
+	if run.StreamingPerSecond > 0 { // 0: all came at one look
 		speed = fmt.Sprintf("%.0f", run.StreamingPerSecond)
-	}
-	if limit := r.Run(Limit); limit != nil && limit != run {
-		ratio = fmt.Sprintf("%.2f", run.StreamingPerSecond/limit.StreamingPerSecond)
+		if limit := r.Run(Limit); limit != nil && limit != run && limit.StreamingPerSecond > 0 {
+			ratio = fmt.Sprintf("%.2f", run.StreamingPerSecond/limit.StreamingPerSecond)
+		}
 	}
 	if run.Settled > 0 {
 		settled = fmt.Sprintf("%.1f", run.Settled)
@@ -40,7 +40,7 @@ func (r *Result) cells(run *Run) []string {
 	}
 	return []string{
 		run.Tool, speed, ratio, fmt.Sprintf("%.1f", run.MegabytesPerSecond), fmt.Sprintf("%.2f", run.Start), settled, average(run.PerPublish), average(run.PerSettle),
-		cpu(run.CPU.Tool), cpu(run.CPU.Walsender), cpu(run.CPU.Backends), cpu(run.CPU.Broker), run.Text(), log, rows,
+		cpu(run.CPU.Tool), cpu(run.CPU.Walsender), cpu(run.CPU.Backends), cpu(run.CPU.Broker), run.MemoryText(), log, rows,
 	}
 }
 
@@ -138,7 +138,7 @@ func (r *Result) Markdown() string {
 		}
 	}
 	if len(r.Latencies) > 0 {
-		fmt.Fprintf(&b, "\n| tool | events/s | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | cores of the tool | peak memory |\n|%s\n", strings.Repeat("---|", 9))
+		fmt.Fprintf(&b, "\n| tool | events/s | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | cores of the tool | peak memory, files |\n|%s\n", strings.Repeat("---|", 9))
 	}
 	for i := range r.Latencies {
 		l := &r.Latencies[i]

@@ -1,6 +1,12 @@
 package config
 
-import "github.com/outboxd/outboxd/shard"
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"github.com/outboxd/outboxd/shard"
+)
 
 // Shard is the part of the table that the configuration is for; of one that is for all shards, the first.
 func (c *Config) Shard() shard.Shard {
@@ -42,24 +48,49 @@ func (d *Database) ShardColumns() shard.Columns {
 	return shard.Columns{ID: c.ID, TenantID: c.TenantID, AggregateType: c.AggregateType, AggregateID: c.AggregateID, DefaultTenant: d.DefaultTenant}
 }
 
-func (l *loader) checkShards(cfg *Config) {
-	s := cfg.Shard()
-	if n := cfg.Shards.Number; n >= s.Count {
-		l.wrong("shards.number", "there is no shard %d with shards.count: %d: they are counted from 0", n, s.Count)
+// Resharded returns the configuration that splits the same table in another way, for its names and its shares alone: routes are not looked at. by may be
+// empty where count is 1.
+func (c *Config) Resharded(count int, by string) (*Config, error) {
+	if c.whole != nil || c.Shards.Number >= 0 && c.Shard().Split() {
+		return nil, errors.New("shards.number is for one shard: all of them are resharded together")
 	}
+	next := *c
+	next.Shards = Shards{Count: count, By: cmp.Or(by, c.Shards.By), Number: -1}
+	s, now := next.Shard(), c.Shard()
+	switch {
+	case count < 1 || count > shard.Most:
+		return nil, fmt.Errorf("%d shards: want 1 to %d", count, shard.Most)
+	case s.Layout() == now.Layout():
+		return nil, fmt.Errorf("the table is split so: %s", s.Layout())
+	}
+	var faults []error
+	next.eachShardFault(func(path, problem string) { faults = append(faults, fmt.Errorf("%s: %s", path, problem)) })
+	return &next, errors.Join(faults...)
+}
+
+func (l *loader) checkShards(cfg *Config) {
+	if n := cfg.Shards.Number; n >= cfg.Shard().Count {
+		l.wrong("shards.number", "there is no shard %d with shards.count: %d: they are counted from 0", n, cfg.Shard().Count)
+	}
+	cfg.eachShardFault(func(path, problem string) { l.wrong(path, "%s", problem) })
+}
+
+// eachShardFault tells why the table cannot be split so, by the setting that says it.
+func (c *Config) eachShardFault(tell func(path, problem string)) {
+	s := c.Shard()
 	if !s.Split() {
 		return
 	}
 	for _, name := range []struct{ path, base string }{
-		{"database.slot", cfg.Database.Slot},
-		{"database.publication", cfg.Database.Publication},
-		{"database.schema", cfg.Database.Schema},
+		{"database.slot", c.Database.Slot},
+		{"database.publication", c.Database.Publication},
+		{"database.schema", c.Database.Schema},
 	} {
 		if longest := s.LongestName(name.base); len(longest) > 63 {
-			l.wrong(name.path, "%q becomes %q with shards.count: %d, which is longer than PostgreSQL's 63 bytes: choose a shorter one", name.base, longest, s.Count)
+			tell(name.path, fmt.Sprintf("%q becomes %q with shards.count: %d, which is longer than PostgreSQL's 63 bytes: choose a shorter one", name.base, longest, s.Count))
 		}
 	}
-	if s.By == shard.Tenant && cfg.Database.Columns.TenantID == "" {
-		l.wrong("shards.by", "the table has no column of the tenant (database.columns.tenant_id), so all rows are of one: set it to key")
+	if s.By == shard.Tenant && c.Database.Columns.TenantID == "" {
+		tell("shards.by", "the table has no column of the tenant (database.columns.tenant_id), so all rows are of one: set it to key")
 	}
 }

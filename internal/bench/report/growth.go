@@ -61,7 +61,7 @@ func growth(results, charts string) (string, error) {
 // write appends the table of the axis and draws its chart.
 func (a *axis) write(b *strings.Builder, all []bench.Result, charts string) error {
 	b.WriteString("\n")
-	header(b, a.title, "rows", a.unit+", of the first line's", "CPU per event: outboxd", "walsender", "broker", "events per publish", "peak memory", "s to the first entry")
+	header(b, a.title, "rows", a.unit+", of the first line's", "CPU per event: outboxd", "walsender", "broker", "events per publish", "peak memory, files", "s to the first entry")
 	var points plotter.XYs
 	first := all[0].Run("outboxd")
 	for i := range all {
@@ -70,7 +70,7 @@ func (a *axis) write(b *strings.Builder, all []bench.Result, charts string) erro
 			return fmt.Errorf("a result of %s has no run of outboxd", a.name)
 		}
 		row(b, fmt.Sprint(a.of(l)), fmt.Sprint(l.Rows), ratio(a.speed(run), a.speed(first)), micros(run.CPU.Tool), micros(run.CPU.Walsender), micros(run.CPU.Broker),
-			fmt.Sprintf("%.0f", run.PerPublish), run.Text(), fmt.Sprintf("%.1f", run.Start))
+			fmt.Sprintf("%.0f", run.PerPublish), run.MemoryText(), fmt.Sprintf("%.1f", run.Start))
 		points = append(points, plotter.XY{X: float64(max(1, a.of(l))), // the axis is logarithmic and has no place for 0
 			Y: a.speed(run) / a.speed(first)})
 	}

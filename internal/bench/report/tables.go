@@ -57,13 +57,13 @@ func drains(b *strings.Builder, all []bench.Result, sink string) {
 		return
 	}
 	fmt.Fprintf(b, "\n### A backlog to %s, `on_sent: keep`\n\n", strings.ToUpper(sink[:1])+sink[1:])
-	header(b, "rows in a transaction", "tool", "speed, of pg_recvlogical", "speed, of Debezium Server", "CPU per event: tool", "of Debezium Server", "its walsender", "broker", "peak memory")
+	header(b, "rows in a transaction", "tool", "speed, of pg_recvlogical", "speed, of Debezium Server", "CPU per event: tool", "of Debezium Server", "its walsender", "broker", "peak memory, files")
 	for _, r := range chosen {
 		limit, rival := r.Run(bench.Limit), r.Run(debezium)
 		for i := range r.Runs {
 			run := &r.Runs[i]
 			row(b, fmt.Sprint(r.Load.Transaction), run.Tool, ratio(speed(run), speed(limit)), ratio(speed(run), speed(rival)), micros(run.CPU.Tool),
-				ratio(cpu(run), cpu(rival)), micros(run.CPU.Walsender), micros(run.CPU.Broker), run.Text())
+				ratio(cpu(run), cpu(rival)), micros(run.CPU.Walsender), micros(run.CPU.Broker), run.MemoryText())
 		}
 	}
 }
@@ -109,7 +109,7 @@ func paces(b *strings.Builder, all []bench.Result) {
 		return
 	}
 	b.WriteString("\n### From COMMIT to a reader of the broker\n\n")
-	header(b, "sink", "on_sent", "destinations", "tool", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of the tool", "peak memory")
+	header(b, "sink", "on_sent", "destinations", "tool", "events/s", "rows in a transaction", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "cores of the tool", "peak memory, files")
 	for _, r := range chosen {
 		for i := range r.Latencies {
 			l := &r.Latencies[i]
@@ -145,11 +145,11 @@ func spills(b *strings.Builder, all []bench.Result) {
 		return
 	}
 	b.WriteString("\n### A backlog that was spilled while the broker was away\n\n")
-	header(b, "sink", "on_sent", "rows", "drained at, of the speed from the log", "s from the broker's return to the first entry", "CPU per event: outboxd", "the database's other backends", "broker", "rows written per event", "peak memory")
+	header(b, "sink", "on_sent", "rows", "drained at, of the speed from the log", "s from the broker's return to the first entry", "CPU per event: outboxd", "the database's other backends", "broker", "rows written per event", "peak memory, files")
 	for _, r := range chosen {
 		run := r.Run(bench.Spilled)
 		row(b, r.Load.Sink, r.Load.OnSent, fmt.Sprint(r.Load.Rows), ratio(r.Spill.Ratio, 1), fmt.Sprintf("%.1f", run.Start), micros(run.CPU.Tool), micros(run.CPU.Backends), micros(run.CPU.Broker),
-			fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/float64(run.Entries)), run.Text())
+			fmt.Sprintf("%.2f", float64(run.Work.Inserted+run.Work.Updated+run.Work.Deleted)/float64(run.Entries)), run.MemoryText())
 	}
 }
 
