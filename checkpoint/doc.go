@@ -11,7 +11,8 @@
 //     lose the next one where two commits are adjacent.
 //   - It never goes back, and neither does the record.
 //   - An epoch is used once, and so is the one before it, which is that of adopted rows.
-//   - Slot, epoch and what is to be adopted are recorded by one statement: no slot begins without its adoption.
+//   - Slot, epoch and what is to be adopted are recorded by one statement: no slot begins without its adoption, but one that begins where
+//     another layout of shards has delivered to.
 //   - A record that a session saves after a later one raised the term changes nothing.
 //
 // # What happens on a failure

@@ -160,8 +160,11 @@ func (c *core) publishFacts() {
 func (c *core) receive(h *handover, ok bool) {
 	if !ok {
 		c.in, c.received = nil, true
-		c.progress = c.progress || c.cfg.Until > 0 // how far it came is recorded, also where no event passed
-		c.drain(c.cfg.ShutdownTimeout)
+		if c.cfg.Until > 0 && c.stopped == nil {
+			c.progress = true                      // how far it came is recorded, also where no event passed
+			c.unfinished, c.finishDue = true, true // what is delivered or skipped leaves the table lane, behind the last checkpoint too
+			c.drain(untilDrain)
+		}
 		return
 	}
 	if h.chunk != nil && h.chunk.refs == 0 {

@@ -45,6 +45,7 @@
 //     batch for each destination at which rows are due, and the keys that wait, of which a session remembers ten million at its start.
 //   - Every session raises the term, after it has the lock. What a cut-off session still writes changes nothing.
 //   - Rows that are older than the slot are parked before the session streams, so that they come before what the log carries.
+//   - With Config.Until nothing that was committed there or later is published, and everything before it is recorded and confirmed when Run returns nil.
 //
 // # What happens on a failure
 //

@@ -19,13 +19,20 @@ func (c *core) halt(cause error) {
 // stopDrain is how long the rest may take when an event has stopped the stream.
 const stopDrain = 5 * time.Second
 
-// drain begins the end of the session: nothing more is received, and what is here has until the timeout.
+// untilDrain is how long the rest may take at Config.Until, where nobody has asked for a stop.
+const untilDrain = 10 * time.Minute
+
+// drain begins the end of the session: nothing more is received, and what is here has until the timeout. A stop behind Config.Until makes that shorter.
 func (c *core) drain(timeout time.Duration) {
+	by := time.Now().Add(timeout)
 	if c.draining {
+		if c.cfg.Until > 0 && by.Before(c.drainBy) {
+			c.drainBy = by
+		}
 		return
 	}
 	c.draining = true
-	c.drainBy = time.Now().Add(timeout)
+	c.drainBy = by
 	c.stopReceiving()
 	for _, s := range c.sinks {
 		s.draining = true

@@ -82,7 +82,7 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 	if err != nil || alone {
 		return err
 	}
-	if cfg.Until > 0 {
+	if cfg.Until > 0 && s.relay.facts.sessions.Load() == 0 { // later it is our own session before, which the server has not ended yet
 		return ErrOtherActive
 	}
 	if s.relay.facts.currentState() != StateStandby {

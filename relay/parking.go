@@ -109,7 +109,7 @@ func (c *core) parkRow(d *destination, e *entry, doubt bool) park.Row {
 // refuse notes a refusal of the event on its row: when it is tried again, or that it is dead.
 func (c *core) refuse(row *park.Row, err error) {
 	t := &c.cfg.Table
-	row.Due = time.Now().Add(t.backoff(row.Attempts))
+	row.Due = t.due(time.Now(), row.Attempts)
 	row.Attempts++
 	row.Reason = err.Error()
 	if row.Attempts >= t.MaxAttempts || t.DeadAtOnce && sink.ClassOf(err) == sink.Rejected {

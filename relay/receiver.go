@@ -83,7 +83,7 @@ func (r *receiver) run(ctx context.Context) error {
 	return r.lastStatus()
 }
 
-// reached tells whether everything that was to be received is: the log has come to lsn.
+// reached tells whether what comes at lsn or behind it is no longer to be received.
 func (r *receiver) reached(lsn event.LSN) bool { return r.until > 0 && lsn >= r.until }
 
 // errEnd says that no more is to be received: what is here is handed over, and the connection kept alive.
@@ -198,7 +198,7 @@ func (r *receiver) data(ctx context.Context, data []byte) error {
 	switch r.message.Kind {
 	case decode.Begin:
 		if r.reached(r.message.CommitLSN) {
-			r.keepalive(r.message.CommitLSN) // confirmed, it still leaves the transaction to who comes next
+			r.keepalive(r.message.CommitLSN) // confirming this leaves the transaction to whoever comes next
 			return errEnd
 		}
 		r.inTx, r.marked = true, false

@@ -201,7 +201,7 @@ func ended(err error) bool {
 	return unfinished || errors.Is(err, errStopped)
 }
 
-// stopError is what remains to be said of a session that ended while Run was asked to stop.
+// stopError is what remains to be said of a session that ended as it was to: by Stop, or at Config.Until.
 func (r *Relay) stopError(err error) error {
 	if errors.Is(err, errStopped) {
 		return nil

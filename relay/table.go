@@ -28,10 +28,12 @@ type TableConfig struct {
 // jitter is how much of a wait is left to chance.
 const jitter = 0.2
 
-// backoff is how long an event waits that was refused so many times before: base * multiplier^attempts.
-func (t *TableConfig) backoff(attempts int) time.Duration {
+// due is when an event is tried again that was refused so many times before: after base * multiplier^attempts, at the next full tenth of base, or half
+// second. So those that are due at about the same time are tried at once, and take one load and one statement.
+func (t *TableConfig) due(now time.Time, attempts int) time.Time {
 	wait := float64(t.BackoffBase) * math.Pow(t.Multiplier, float64(min(attempts, t.MaxExponent)))
-	return time.Duration(wait * (1 + jitter*(2*rand.Float64()-1)))
+	together := min(t.BackoffBase/10, time.Second/2)
+	return now.Add(time.Duration(wait * (1 + jitter*(2*rand.Float64()-1)))).Truncate(together).Add(together)
 }
 
 // maxKeys is the default of MaxKeys.

@@ -46,7 +46,7 @@ func (t TLS) Config() (*tls.Config, error) {
 func (t TLS) Certificate() (*tls.Certificate, error) {
 	c, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("read tls.cert_file and tls.key_file: %w", err)
+		return nil, fmt.Errorf("read tls.cert_file %s and tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
 	}
 	return &c, nil
 }

@@ -84,7 +84,7 @@ func (v *verifier) checkOtherSlots(ctx context.Context) error {
 	}
 	for _, slot := range found {
 		v.fail(CheckLayout, fmt.Sprintf("slot %q is there, of another layout of this table (%s), whose instances deliver the same rows", slot, layouts[slot]),
-			"run with that layout; or leave it as docs/scaling.md says, after which its slots are gone")
+			"run with that layout; or leave it by outboxd reshard, as docs/scaling.md says; where outboxd reshard was interrupted, run it again")
 	}
 	return nil
 }

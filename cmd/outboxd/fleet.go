@@ -6,11 +6,24 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/relay"
 )
 
 // fleet are the instances of one process: one for each shard that it is for. It never changes while they run.
 type fleet []*instance
+
+// openFleet opens an instance for each part. Beside an error it returns those that are open.
+func openFleet(ctx context.Context, parts []*config.Config, o instanceOptions) (f fleet, err error) {
+	for _, part := range parts {
+		i, err := openInstance(ctx, part, o)
+		if err != nil {
+			return f, err
+		}
+		f = append(f, i)
+	}
+	return f, nil
+}
 
 // run runs all of them until they have stopped. One that ends with an error, which only a person can mend, stops the others too.
 func (f fleet) run(ctx context.Context) error {

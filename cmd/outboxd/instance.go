@@ -36,7 +36,7 @@ type instanceOptions struct {
 	log                 zerolog.Logger
 
 	until  event.LSN // where they end; 0: they do not
-	beside string    // the layout whose slots are made meanwhile
+	beside string    // a layout whose slots may be there beside theirs
 }
 
 // openInstance opens the sinks and makes the relay of one shard. The log and the metrics say which one it is, where there are several.

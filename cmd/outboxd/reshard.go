@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,10 +22,13 @@ Stop all instances first, the standbys too, and leave the configuration as it is
   4. drops the old slots.
 
 Then set shards.count and shards.by (and routes that keep the new shards apart) and start outboxd. What is committed meanwhile
-waits in the log. Where the command fails before step 3 the slots it has made are removed, and the old layout can go on; where it was
-killed, run it again. It refuses to begin, and gives up before step 3, while events are parked or dead.
+waits in the log. There is no /readyz meanwhile, and there are no metrics.
 
-Schemas and publications of the old layout stay. "outboxd migrate down" with the old configuration, and DROP PUBLICATION, remove them.`
+Where it fails, or is stopped by SIGINT or SIGTERM, before step 3, the slots it has made are removed, and the old layout can go on.
+Where it was killed, run it again. It does not begin, and gives up before step 3, while events are parked or dead.
+
+Schemas and publications of the old layout stay. "outboxd migrate down" with the old configuration, and DROP PUBLICATION, remove them;
+the first has to be before you go back to that layout.`
 
 func newReshardCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -36,8 +40,9 @@ func newReshardCommand(a *app) *cobra.Command {
   outboxd reshard --config outboxd.yaml --count 1`,
 		Args: noArguments,
 	}
-	count := cmd.Flags().Int("count", 0, "`NUMBER` of shards to come, 1 to 16; 1: the table is not split")
-	by := choiceFlag(cmd, "by", "", "what decides to which shard a row belongs (default as it is)", string(shard.Tenant), string(shard.Key))
+	count := cmd.Flags().Int("count", 0, fmt.Sprintf("`NUMBER` of shards to come, 1 to %d; 1: the table is not split", shard.Most))
+	by := choiceFlag(cmd, "by", "", "what decides to which shard a row belongs; as it is, where this is not given", string(shard.Tenant), string(shard.Key))
+	by.value, cmd.Flags().Lookup("by").DefValue = "", ""
 	yes := cmd.Flags().Bool("yes", false, "do not ask")
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -48,62 +53,77 @@ func newReshardCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		decides := ""
-		if cmd.Flags().Changed("by") {
-			decides = by.value
-		}
-		next, err := cfg.Resharded(*count, decides)
-		if err != nil {
-			return fmt.Errorf("reshard: %w", err)
-		}
-		if !*yes {
-			question := fmt.Sprintf("this takes the table from %s to %s", cfg.Shard().Layout(), next.Shard().Layout())
-			if err := a.confirm(question, cfg.Database.Slot); err != nil {
-				return err
-			}
-		}
-		r, err := a.reshard(cmd.Context(), cfg, next)
+		next, err := cfg.Resharded(*count, by.value)
 		if err != nil {
 			return err
 		}
-		return a.printResharded(output.value, r)
+		if !*yes {
+			question := fmt.Sprintf("this takes %s from (%s) to (%s) and drops the old slots", cfg.Database.Table, cfg.Shard().Layout(), next.Shard().Layout())
+			if err := a.confirm(question, cfg.Database.Table); err != nil {
+				return err
+			}
+		}
+		report, err := a.reshard(cmd.Context(), cfg, next)
+		if err != nil {
+			return err
+		}
+		if output.value == "json" {
+			return a.printJSON(report)
+		}
+		return a.printResharded(report, next)
 	}
 	return cmd
 }
 
-// resharded is what a resharding has done.
-type resharded struct {
-	Layout   string   `json:"layout"`
-	Position string   `json:"position"` // where the old layout ended and the new one begins
+// reshardReport is what a resharding has done.
+type reshardReport struct {
+	Count    int      `json:"count"`
+	By       string   `json:"by"`
+	Position string   `json:"position,omitempty"` // where the new layout begins; "" where an earlier run has recorded it
 	Slots    []string `json:"slots"`
-	Dropped  []string `json:"dropped"`
-	Left     []string `json:"left"` // schemas of the old layout
+
+	DroppedSlots     []string `json:"dropped_slots"`
+	LeftSchemas      []string `json:"left_schemas"`
+	LeftPublications []string `json:"left_publications"`
 }
 
-func (a *app) reshard(ctx context.Context, cfg, next *config.Config) (done resharded, err error) {
-	conn, err := connect(ctx, cfg, nil)
-	if err != nil {
-		return done, noConnection(ctx, err)
+func (a *app) reshard(ctx context.Context, cfg, next *config.Config) (report reshardReport, err error) {
+	r := &resharding{out: a.out, log: a.newLogger(cfg.Log), cfg: cfg, old: cfg.Split(), next: next.Split()}
+	for _, w := range a.warnings {
+		r.log.Warn().Stringer("source", w.Source).Str("setting", w.Setting).Str("problem", w.Text).Msg("a setting has no effect")
 	}
-	r := &resharding{app: a, log: a.newLogger(cfg.Log), conn: conn, cfg: cfg, old: cfg.Split(), next: next.Split()}
+	if r.conn, err = r.connect(ctx); err != nil {
+		return report, noConnection(ctx, err)
+	}
 	defer func() { err = errors.Join(err, closeConn(ctx, r.conn)) }()
+	report = reshardReport{Count: next.Shards.Count, By: next.Shards.By}
 	position, err := r.run(ctx)
 	if err != nil {
-		return done, err
+		return report, err
 	}
-	done = resharded{Layout: next.Shard().Layout(), Position: position.String()}
+	if position > 0 {
+		report.Position = position.String()
+	}
 	for _, part := range r.next {
-		done.Slots = append(done.Slots, part.Database.Slot)
+		report.Slots = append(report.Slots, part.Database.Slot)
 	}
 	for _, part := range r.old {
-		done.Dropped, done.Left = append(done.Dropped, part.Database.Slot), append(done.Left, part.Database.Schema)
+		d := &part.Database
+		report.DroppedSlots = append(report.DroppedSlots, d.Slot)
+		report.LeftSchemas = append(report.LeftSchemas, d.Schema)
+		report.LeftPublications = append(report.LeftPublications, d.Publication)
 	}
-	return done, nil
+	return report, nil
 }
 
-func (a *app) printResharded(output string, r resharded) error {
-	if output == "json" {
-		return a.printJSON(r)
+func (a *app) printResharded(r reshardReport, next *config.Config) error {
+	at, routes := "", ""
+	if r.Position != "" {
+		at = " at " + r.Position
 	}
-	return a.print("the new layout begins at %s: set %s, and start outboxd\n", r.Position, r.Layout)
+	if next.Shard().Split() && next.Shard().By == shard.Key {
+		routes = ", with {shard} in each destination"
+	}
+	return a.print("the new layout begins%s; dropped slots: %s\nnow set %s%s, and start outboxd\nleft of the old layout: schemas %s; publications %s\n",
+		at, strings.Join(r.DroppedSlots, ", "), next.Shard().Layout(), routes, strings.Join(r.LeftSchemas, ", "), strings.Join(r.LeftPublications, ", "))
 }

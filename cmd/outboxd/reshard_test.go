@@ -1,12 +1,19 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/workload"
 	"github.com/outboxd/outboxd/shard"
 )
 
@@ -25,7 +32,7 @@ func (s *sharded) allStream(count int) bool {
 }
 
 func (s *sharded) slotsOf(count int) int {
-	return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE $1`, strings.ReplaceAll(s.slot, "_", `\_`)+fmt.Sprintf(`\_%dt\_%%`, count))
+	return s.count(`SELECT count(*) FROM pg_replication_slots WHERE starts_with(slot_name, $1)`, fmt.Sprintf("%s_%dt_", s.slot, count))
 }
 
 // refuses runs a command that must fail and say why.
@@ -97,7 +104,7 @@ func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
 	command := s.layout(3)
 	command.refuses("another instance is active: stop all of them, the standbys too", "reshard", "--count", "2", "--yes")
-	command.refuses("the table is split so: shards.count: 3, shards.by: tenant", "reshard", "--count", "3", "--yes")
+	command.refuses("the configuration says shards.count: 3, shards.by: tenant already", "reshard", "--count", "3", "--yes")
 	command.refuses("17 shards: want 1 to 16", "reshard", "--count", "17", "--yes")
 	command.refuses("--count is missing", "reshard", "--yes")
 	command.refuses("confirm with --yes", "reshard", "--count", "2")
@@ -108,20 +115,29 @@ func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 
 	other := s.layout(4)
 	other.run("migrate", "up")
-	other.refuses("has delivered nothing", "reshard", "--count", "2", "--yes")
+	other.refuses("has no checkpoint: reshard goes by the layout until now, which is shards.count: 4, shards.by: tenant by the configuration", "reshard", "--count", "2", "--yes")
 
 	if _, err := s.conn.Exec(t.Context(), `INSERT INTO outboxd_3t_1.parked (slot, id, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes)
 		VALUES ($1, 'x', 'redis', 'd', 'd', 'dead', 1, '0/1', 1, 1, 1)`, s.slot+"_3t_1"); err != nil {
 		t.Fatal(err)
 	}
-	command.refuses(`1 events are parked in schema "outboxd_3t_1"`, "reshard", "--count", "2", "--yes")
+	command.refuses(`deliveries are parked in schema "outboxd_3t_1": 1: run outboxd with shards.count: 3, shards.by: tenant until outboxd events list --set shards.number=1 is empty`, "reshard", "--count", "2", "--yes")
 	if n := s.slotsOf(2); n != 0 {
 		t.Errorf("%d slots of a layout that was refused are left", n)
 	}
 	if _, err := s.conn.Exec(t.Context(), `DELETE FROM outboxd_3t_1.parked`); err != nil {
 		t.Fatal(err)
 	}
-	command.run("reshard", "--count", "2", "--yes", "--output", "json")
+	said := command.log.Len()
+	command.run("reshard", "--count", "2", "--yes")
+	for _, want := range []string{
+		"the new layout begins at 0/", "dropped slots: " + s.slot + "_3t_0, ", "now set shards.count: 2, shards.by: tenant, and start outboxd",
+		"left of the old layout: schemas outboxd_3t_0, outboxd_3t_1, outboxd_3t_2; publications ",
+	} {
+		if text := command.log.String()[said:]; !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
 	if n := s.slotsOf(3); n != 0 || s.slotsOf(2) != 2 {
 		t.Errorf("%d old slots and %d new ones are there", n, s.slotsOf(2))
 	}
@@ -129,11 +145,132 @@ func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 	s.layout(2).refuses(`holds the record of slot "`+s.slot+`_3t_0", which is gone`, "reshard", "--count", "3", "--yes")
 }
 
+// hold keeps a transaction open, for which a new slot waits, until end is called.
+func (s *sharded) hold() (end func()) {
+	s.Helper()
+	conn, err := pgx.Connect(s.Context(), s.url)
+	if err == nil {
+		_, err = conn.Exec(s.Context(), `BEGIN; SELECT txid_current()`)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	end = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
+	s.Cleanup(end)
+	return end
+}
+
+// While a slot waits for an open transaction, one run is interrupted and one is killed.
+func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
+	s := newSharded(t, "tenant")
+	c := s.layout(3)
+	c.start()
+	defer c.kill()
+	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	s.load(100)()
+	s.wantAll()
+	c.stop()
+	end := s.hold()
+	begin := func() *child {
+		cut := s.layout(3)
+		cut.process = cut.command("reshard", "--count", "2", "--by", "key", "--yes", "--output", "json")
+		if err := cut.process.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a slot waits", func() bool {
+			return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1`, s.slot+"_2k_0") == 1
+		})
+		return cut
+	}
+	interrupted := begin()
+	if err := interrupted.process.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := interrupted.process.Wait(); err == nil || !strings.Contains(interrupted.log.String(), "the old one can go on") {
+		t.Errorf("a run that is interrupted ends with %v:\n%s", err, interrupted.log.String())
+	}
+	if n := s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%2k%'`); n != 0 {
+		t.Errorf("a run that was interrupted has left %d slots", n)
+	}
+	begin().dieAfter(0)
+	s.wantRefused(s.layout(3), "where outboxd reshard was interrupted, run it again")
+	end()
+	again := s.layout(3)
+	again.run("reshard", "--count", "2", "--by", "key", "--yes", "--output", "json")
+	text := again.log.String()
+	var report reshardReport
+	if err := json.Unmarshal([]byte(text[strings.Index(text, "{\n"):]), &report); err != nil || report.Count != 2 || report.By != "key" ||
+		len(report.Slots) != 2 || len(report.DroppedSlots) != 3 || len(report.LeftPublications) != 3 || report.Position == "" {
+		t.Errorf("%v, %+v of\n%s", err, report, text)
+	}
+	next := s.layout(2, "OUTBOXD_SHARDS_BY=key", "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+s.slot+":{shard}:{topic}'}]}]")
+	next.start()
+	defer next.kill()
+	s.load(100)()
+	s.wantAll()
+	next.stop()
+}
+
+// What no route matches is parked: it is the old layout's, which goes on.
+func TestReshardGivesUpWhereEventsAreParked(t *testing.T) {
+	s := newSharded(t, "tenant")
+	c := s.layout(3)
+	c.start()
+	defer c.kill()
+	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	c.stop()
+	s.load(100)()
+	s.layout(3, "OUTBOXD_ROUTES=[{match: {topic: none}, to: [{sink: redis, destination: '"+s.slot+":{tenant}:none'}]}]").refuses("deliveries are parked in schema", "reshard", "--count", "2", "--yes")
+	if n := s.slotsOf(2); n != 0 {
+		t.Errorf("%d slots of a layout that was given up are left", n)
+	}
+	for number := range shardsTested {
+		s.shard(number).run("events", "retry", "--reason", "no route matches", "--yes")
+	}
+	c.start()
+	s.wantAll()
+	c.stop()
+}
+
+// A row of the table lane whose event is done, or was skipped while no instance ran, holds its outbox row back: the old layout settles that first.
+func TestReshardSettlesWhatWasSkippedOrDelivered(t *testing.T) {
+	s := newSharded(t, "tenant")
+	c := s.layout(3)
+	c.start()
+	defer c.kill()
+	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	s.load(100)()
+	s.wantAll()
+	c.stop()
+	for _, tenant := range workload.Tenants(12) {
+		if _, err := s.conn.Exec(t.Context(), `INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ($1, 'k', 'none', now(), '{}')`, tenant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	narrow := s.layout(3, "OUTBOXD_ROUTES=[{match: {topic: order.*}, to: [{sink: redis, destination: '"+s.slot+":{tenant}:{topic}'}]}]")
+	narrow.start()
+	defer narrow.kill()
+	eventually(t, "the events are dead", func() bool {
+		return s.count(`SELECT (SELECT count(*) FROM outboxd_3t_0.parked) + (SELECT count(*) FROM outboxd_3t_1.parked) + (SELECT count(*) FROM outboxd_3t_2.parked)`) == 12
+	})
+	narrow.stop()
+	for number := range shardsTested {
+		s.shard(number).run("events", "skip", "--reason", "no route matches", "--yes")
+	}
+	narrow.run("reshard", "--count", "2", "--yes")
+	if n := s.count(`SELECT count(*) FROM outbox WHERE status <> 'SENT'`); n != 0 {
+		t.Errorf("%d rows are not settled, and look due to the new layout", n)
+	}
+}
+
 // Rows that are kept do not say what was delivered: the records do.
 func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 	s := newSharded(t, "tenant", "OUTBOXD_ON_SENT=keep")
 	c := s.layout(1)
 	c.run("migrate", "up")
+	if _, err := s.conn.Exec(t.Context(), `INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ('old', 'old', 'old', now(), '{}')`); err != nil {
+		t.Fatal(err)
+	}
 	c.process = c.command("run", "--skip-backlog")
 	if err := c.process.Start(); err != nil {
 		t.Fatal(err)

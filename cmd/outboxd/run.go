@@ -73,12 +73,9 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 	if len(parts) > 1 {
 		out = zerolog.SyncWriter(out) // sinks of several shards write to it
 	}
-	for _, part := range parts {
-		i, err := openInstance(working, part, instanceOptions{create: create, skipBacklog: skipBacklog, registry: registry, out: out, log: log})
-		if err != nil {
-			return err
-		}
-		running = append(running, i)
+	running, err = openFleet(working, parts, instanceOptions{create: create, skipBacklog: skipBacklog, registry: registry, out: out, log: log})
+	if err != nil {
+		return err
 	}
 	if cfg.HTTP.Addr != "" {
 		stopHTTP, err := serveHTTP(working, cfg.HTTP.Addr, newHandler(running, registry, log), log)

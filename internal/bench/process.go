@@ -47,16 +47,16 @@ func MemoryOf(pid int) (m Memory) {
 	for line := range strings.Lines(string(text)) {
 		switch name, value, _ := strings.Cut(line, ":"); name {
 		case "VmHWM":
-			m.PeakMemory = kilobytes(value)
+			m.PeakMemory = bytesOf(value)
 		case "RssFile":
-			m.FileMemory = kilobytes(value)
+			m.FileMemory = bytesOf(value)
 		}
 	}
 	return m
 }
 
-// kilobytes reads "  123 kB"; 0 where it says something else.
-func kilobytes(value string) int64 {
+// bytesOf reads "  123 kB" as bytes; 0 where it says something else.
+func bytesOf(value string) int64 {
 	n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
 	if err != nil {
 		return 0

@@ -114,7 +114,7 @@ func (c *child) kill() { _ = c.cmd.Process.Kill() } // it may have ended
 func (c *child) failure() error {
 	select {
 	case <-c.ended:
-		return fmt.Errorf("%s has ended: %w; the end of its log:\n%s", filepath.Base(c.cmd.Path), errors.Join(c.err), c.tail())
+		return fmt.Errorf("%s has ended (%s); the end of its log:\n%s", filepath.Base(c.cmd.Path), c.cmd.ProcessState, c.tail())
 	default:
 		return nil
 	}

@@ -94,7 +94,7 @@ type Statuses struct {
 
 // Shards says how the rows of the table are shared out.
 type Shards struct {
-	Count  int    `yaml:"count" default:"1" min:"1" max:"16" doc:"How many shards the table has. Each has a slot, a publication and a schema of its own: database.slot, database.publication and database.schema with _COUNTt_NUMBER (by: tenant) or _COUNTk_NUMBER (by: key) behind them. 1: the table is not split, and the names are as they are."`
+	Count  int    `yaml:"count" default:"1" min:"1" max:"16" doc:"How many shards the table has. Each has a slot, a publication and a schema of its own: database.slot, database.publication and database.schema with _COUNTt_NUMBER (by: tenant) or _COUNTk_NUMBER (by: key) behind them. 1: the table is not split, and the names are as they are. It is changed by outboxd reshard."`
 	Number int    `yaml:"number" default:"-1" min:"-1" max:"15" doc:"Which shard this process is for, from 0 to count - 1. -1: all of them, each with everything of its own: connections, memory.budget and lease."`
 	By     string `yaml:"by" default:"tenant" enum:"tenant,key" doc:"What decides to which shard a row belongs. tenant: each destination then has to hold {tenant}, or match.tenant to name one. key (tenant, aggregate type, aggregate id): each destination has to hold {shard}."`
 }
@@ -146,7 +146,7 @@ type Poll struct {
 	MaxConcurrent int      `yaml:"max_concurrent" env:"BENTO_OUTBOX_MAX_CONCURRENT_PROJECTORS" default:"5" min:"1" max:"64" doc:"Destinations whose parked events are worked on at the same time; each takes a database connection."`
 	MaxAttempts   int      `yaml:"max_attempts" env:"BENTO_OUTBOX_MAX_RETRY_ATTEMPTS" default:"5" min:"1" max:"1000" doc:"Refusals of an event after which it is dead. A destination that is unavailable costs none."`
 	DeadAtOnce    bool     `yaml:"dead_at_once" default:"false" doc:"An event that the broker rejects as it is (too large, say) is dead at the first refusal."`
-	Backoff       Backoff  `yaml:"backoff" doc:"The wait before a refused event is tried again: base * multiplier^refusals, give or take a fifth."`
+	Backoff       Backoff  `yaml:"backoff" doc:"The wait before a refused event is tried again: base * multiplier^refusals, give or take a fifth, to the next full tenth of base or half second."`
 	Sweep         Duration `yaml:"sweep" default:"30s" min:"1s" max:"1h" doc:"How often the outbox table is looked at for rows that others have changed: FAILED ones that are due, rows set back to NEW or to SENT."`
 	FullSweep     Duration `yaml:"full_sweep" default:"1h" min:"1m" max:"168h" doc:"The same for rows set back to NEW, where no index begins with the status and the whole table has to be read."`
 }

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// lingers is how long the server may take to notice that a process was killed, or that a session has ended.
+const lingers = 10 * time.Second
+
+// connect opens a connection that may be idle as long as the old layout delivers.
+func (r *resharding) connect(ctx context.Context) (*pgx.Conn, error) {
+	parsed, err := walConfig(r.cfg, false).SessionConfig()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, parsed)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", r.cfg.Database.URL, wal.ThroughPooler(err))
+	}
+	if err := wal.LiftLimits(ctx, conn.PgConn()); err != nil {
+		return nil, errors.Join(err, closeConn(ctx, conn))
+	}
+	return conn, nil
+}
+
+// takeLocks makes sure that no instance of a layout is active, and that none becomes it while conn lives.
+func (r *resharding) takeLocks(ctx context.Context, conn *pgx.Conn, parts []*config.Config) error {
+	for _, part := range parts {
+		take := func() (struct{}, error) {
+			free, err := park.TryLock(ctx, conn, part.Database.Schema, part.Database.Slot)
+			switch {
+			case err != nil:
+				err = backoff.Permanent(err)
+			case !free:
+				err = fmt.Errorf("slot %q: %w", part.Database.Slot, relay.ErrOtherActive)
+			}
+			return struct{}{}, err
+		}
+		if _, err := backoff.Retry(ctx, take, backoff.WithMaxElapsedTime(lingers)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oldIsStopped makes sure that no instance of the old layout is active, and that none streams any more that has lost its lock.
+func (r *resharding) oldIsStopped(ctx context.Context) error {
+	conn, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.takeLocks(ctx, conn, r.old)
+	for _, part := range r.old {
+		idle := func() (struct{}, error) {
+			slot, err := wal.SlotStatus(ctx, conn, part.Database.Slot)
+			switch {
+			case errors.Is(err, wal.ErrSlotMissing):
+				err = nil // oldRecords says so
+			case err != nil:
+				err = backoff.Permanent(err)
+			case slot.Active:
+				err = fmt.Errorf("slot %q: %w", part.Database.Slot, relay.ErrOtherActive)
+			}
+			return struct{}{}, err
+		}
+		if err == nil {
+			_, err = backoff.Retry(ctx, idle, backoff.WithMaxElapsedTime(lingers))
+		}
+	}
+	return errors.Join(err, closeConn(ctx, conn))
+}
+
+// newAreSound makes sure that the new slots will send everything from the position on: they have waited for as long as the old layout has delivered.
+func (r *resharding) newAreSound(ctx context.Context, position event.LSN) error {
+	for _, part := range r.next {
+		slot, err := wal.SlotStatus(ctx, r.conn, part.Database.Slot)
+		if err != nil {
+			return err
+		}
+		if slot.Lost() || slot.ConfirmedFlush > position {
+			return fmt.Errorf("slot %q was lost or moved meanwhile: run it again", slot.Name)
+		}
+	}
+	return nil
+}
+
+// source is what a shard of the new layout reads: the old layout's slots are there.
+func (r *resharding) source(part *config.Config) wal.Config {
+	c := walConfig(part, true)
+	c.Others = nil
+	return c
+}
+
+// makeSlot makes all that a shard of the new layout needs, but its record. A slot that is there without one is of a run that was killed.
+func (r *resharding) makeSlot(ctx context.Context, part *config.Config) (*wal.Server, error) {
+	d := &part.Database
+	err := migrations.Verify(ctx, r.conn, migrationOptions(part, ""))
+	if errors.Is(err, event.ErrNotMigrated) {
+		_, err = migrations.Up(ctx, r.conn, migrationOptions(part, ""))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make schema %q (as the table's owner, run outboxd migrate up with %s before, or what outboxd migrate sql --role NAME prints): %w",
+			d.Schema, part.Shard().Layout(), err)
+	}
+	if err := r.dropSlot(ctx, part); err != nil {
+		return nil, err
+	}
+	r.log.Info().Str("slot", d.Slot).Msg("making a slot, which waits for the transactions that are open")
+	server, err := wal.Setup(ctx, r.conn, r.source(part))
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range server.Warnings {
+		r.log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
+	}
+	return server, nil
+}
+
+// choose takes the position, which lies behind the beginning of every new slot. The transaction that raises the terms comes behind it in the log, and its
+// commit takes both to the disk, so that the old slots will come to it.
+func (r *resharding) choose(ctx context.Context, b *beginning) (err error) {
+	if b.settled, err = outbox.ReadSnapshot(ctx, r.conn); err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {
+		var position string
+		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = local`); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&position); err != nil {
+			return err
+		}
+		if b.position, err = event.ParseLSN(position); err != nil {
+			return err
+		}
+		for _, part := range r.next {
+			lease, err := park.Raise(ctx, tx, part.Database.Schema, part.Database.Slot, holder())
+			if err != nil {
+				return err
+			}
+			b.leases = append(b.leases, lease)
+		}
+		return nil
+	})
+}
+
+// undo removes the new slots, so that the old layout can go on, also when ctx has ended.
+func (r *resharding) undo(ctx context.Context) (err error) {
+	ctx = context.WithoutCancel(ctx)
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("remove the new slots: the old layout cannot start beside them: outboxd slot drop with %s: %w", r.next[0].Shard().Layout(), err)
+		}
+	}()
+	if r.conn.IsClosed() || r.conn.Ping(ctx) != nil { // as a statement does that was interrupted
+		conn, err := r.connect(ctx)
+		if err != nil {
+			return err
+		}
+		r.conn = conn
+		if err := r.takeLocks(ctx, r.conn, r.next); err != nil {
+			return err // another run has them, and the slots are its own
+		}
+		if done, err := r.decided(ctx); err != nil || done {
+			return err
+		}
+	}
+	if err := r.dropSlots(ctx, r.next); err != nil {
+		return err
+	}
+	r.log.Info().Msg("the new layout has no slots; the old one can go on")
+	return nil
+}
+
+func (r *resharding) dropSlots(ctx context.Context, parts []*config.Config) (err error) {
+	for _, part := range parts {
+		err = errors.Join(err, r.dropSlot(ctx, part))
+	}
+	return err
+}
+
+// dropSlot drops the shard's slot where there is one.
+func (r *resharding) dropSlot(ctx context.Context, part *config.Config) error {
+	drop := func() (struct{}, error) {
+		err := wal.DropSlot(ctx, r.conn, part.Database.Slot)
+		switch {
+		case errors.Is(err, wal.ErrSlotMissing):
+			err = nil
+		case err != nil && !errors.Is(err, wal.ErrSlotActive):
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}
+	_, err := backoff.Retry(ctx, drop, backoff.WithMaxElapsedTime(lingers))
+	return err
+}
