@@ -161,8 +161,9 @@ func (c *core) receive(h *handover, ok bool) {
 	if !ok {
 		c.in, c.received = nil, true
 		if c.cfg.Until > 0 && c.stopped == nil {
-			c.progress = true                      // how far it came is recorded, also where no event passed
-			c.unfinished, c.finishDue = true, true // what is delivered or skipped leaves the table lane, behind the last checkpoint too
+			c.progress = true   // how far it came is recorded, also where no event passed
+			c.unfinished = true // what is delivered or skipped leaves the table lane, behind the last checkpoint
+			c.finishDue = c.finishDue || c.tracker.Safe() <= c.saved
 			c.drain(untilDrain)
 		}
 		return

@@ -80,9 +80,10 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 	}
 	alone, err := park.TryLock(ctx, s.control, cfg.Schema, cfg.WAL.Slot)
 	if err != nil || alone {
+		s.relay.locked = s.relay.locked || alone
 		return err
 	}
-	if cfg.Until > 0 && s.relay.facts.sessions.Load() == 0 { // later it is our own session before, which the server has not ended yet
+	if cfg.Until > 0 && !s.relay.locked { // else it is our own session before, which the server has not ended yet
 		return ErrOtherActive
 	}
 	if s.relay.facts.currentState() != StateStandby {

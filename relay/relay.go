@@ -115,6 +115,7 @@ type Relay struct {
 	lastStop string // the last stop that was logged
 	lost     error  // the log since the checkpoint is lost, and why: the next session makes a new slot, unless another instance has
 	epoch    uint32 // of the record that the last session read, with which the log was lost
+	locked   bool   // a session has had the lock
 }
 
 // New returns a relay that does nothing until Run.
@@ -159,6 +160,8 @@ func (r *Relay) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case ended(err):
 			return r.stopError(err)
+		case r.cfg.Until > 0 && isStop(err): // nobody waits there for a person
+			return err
 		case isLost(err) && r.recovers():
 			r.lost = err
 			r.cfg.Log.Error().Err(err).Msg("the log since the checkpoint is lost; a new slot is made, and the rows that are still due are taken from the table")

@@ -81,6 +81,9 @@ func (r *resharding) oldIsStopped(ctx context.Context) error {
 			_, err = backoff.Retry(ctx, idle, backoff.WithMaxElapsedTime(lingers))
 		}
 	}
+	if err == nil {
+		_, err = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) // closing does not wait for the server
+	}
 	return errors.Join(err, closeConn(ctx, conn))
 }
 
@@ -167,6 +170,7 @@ func (r *resharding) undo(ctx context.Context) (err error) {
 		}
 	}()
 	if r.conn.IsClosed() || r.conn.Ping(ctx) != nil { // as a statement does that was interrupted
+		_ = closeConn(ctx, r.conn) // whose locks are taken anew
 		conn, err := r.connect(ctx)
 		if err != nil {
 			return err

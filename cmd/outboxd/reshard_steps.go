@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,24 +77,29 @@ func (r *resharding) decided(ctx context.Context) (bool, error) {
 	n := 0
 	for _, part := range r.next {
 		d := &part.Database
-		_, found, err := checkpoint.Load(ctx, r.conn, d.Schema, d.Slot)
+		record, found, err := checkpoint.Load(ctx, r.conn, d.Schema, d.Slot)
 		if err != nil && !errors.Is(err, event.ErrNotMigrated) {
 			return false, err
 		}
 		if !found {
 			continue
 		}
-		if _, err := wal.SlotStatus(ctx, r.conn, d.Slot); errors.Is(err, wal.ErrSlotMissing) {
+		slot, err := wal.SlotStatus(ctx, r.conn, d.Slot)
+		switch {
+		case errors.Is(err, wal.ErrSlotMissing):
 			return false, fmt.Errorf("schema %q holds the record of slot %q, which is gone, from an earlier time: remove it by outboxd migrate down with %s",
 				d.Schema, d.Slot, part.Shard().Layout())
-		} else if err != nil {
+		case err != nil:
 			return false, err
+		case slot.ConfirmedFlush > record.Confirmed:
+			return false, fmt.Errorf("slot %q stands beyond its record, so it was not outboxd reshard that made it: outboxd slot drop and outboxd migrate down with %s, and run it again",
+				d.Slot, part.Shard().Layout())
 		}
 		n++
 	}
 	if n == len(r.next) {
 		for _, part := range r.next { // which would not be, where another table's instance has these names, or on a standby
-			if _, err := wal.Verify(ctx, r.conn, r.source(part)); err != nil {
+			if err := unfit(wal.Verify(ctx, r.conn, r.source(part))); err != nil {
 				return false, err
 			}
 		}
@@ -103,6 +109,18 @@ func (r *resharding) decided(ctx context.Context) (bool, error) {
 			n, len(r.next), r.next[0].Shard().Layout())
 	}
 	return n > 0, nil
+}
+
+// unfit is what of the error of a check says that the shard cannot be what it is taken for. That its slot is lost or busy is no part of that.
+func unfit(_ *wal.Server, err error) error {
+	failed := wal.CheckErrors(err)
+	passing := func(e *wal.CheckError) bool {
+		return slices.Contains([]wal.Check{wal.CheckSlotLost, wal.CheckSlotActive, wal.CheckSenders}, e.Check)
+	}
+	if len(failed) > 0 && !slices.ContainsFunc(failed, func(e *wal.CheckError) bool { return !passing(e) }) {
+		return nil
+	}
+	return err
 }
 
 // prepare makes the slots of the new layout, takes the position, and delivers everything before it.
@@ -206,11 +224,12 @@ func (r *resharding) deliver(ctx context.Context, until event.LSN) (err error) {
 
 // decide records the beginning of the new slots. Epochs rise from one layout to the next, so that positions do. An error before the commit changes nothing.
 func (r *resharding) decide(ctx context.Context, b beginning) error {
-	tx, err := r.conn.Begin(ctx)
-	if err == nil {
-		err = r.record(ctx, tx, b)
-	}
+	tx, err := r.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}) // what is parked is looked at behind the wait for a lease
 	if err != nil {
+		return errors.Join(err, r.undo(ctx))
+	}
+	if err := r.record(ctx, tx, b); err != nil {
+		_ = tx.Rollback(ctx) // where it fails, the connection is closed, and nothing is committed either
 		return errors.Join(err, r.undo(ctx))
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -35,6 +35,13 @@ func (s *sharded) slotsOf(count int) int {
 	return s.count(`SELECT count(*) FROM pg_replication_slots WHERE starts_with(slot_name, $1)`, fmt.Sprintf("%s_%dt_", s.slot, count))
 }
 
+func (s *sharded) exec(sql string, args ...any) {
+	s.Helper()
+	if _, err := s.conn.Exec(s.Context(), sql, args...); err != nil {
+		s.Fatalf("%v in %s", err, sql)
+	}
+}
+
 // refuses runs a command that must fail and say why.
 func (c *child) refuses(want string, args ...string) {
 	c.t.Helper()
@@ -117,17 +124,15 @@ func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 	other.run("migrate", "up")
 	other.refuses("has no checkpoint: reshard goes by the layout until now, which is shards.count: 4, shards.by: tenant by the configuration", "reshard", "--count", "2", "--yes")
 
-	if _, err := s.conn.Exec(t.Context(), `INSERT INTO outboxd_3t_1.parked (slot, id, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes)
-		VALUES ($1, 'x', 'redis', 'd', 'd', 'dead', 1, '0/1', 1, 1, 1)`, s.slot+"_3t_1"); err != nil {
-		t.Fatal(err)
-	}
+	s.exec(`INSERT INTO outboxd_3t_1.parked (slot, id, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes)
+		VALUES ($1, 'x', 'redis', 'd', 'd', 'dead', 1, '0/1', 1, 1, 1)`, s.slot+"_3t_1")
 	command.refuses(`deliveries are parked in schema "outboxd_3t_1": 1: run outboxd with shards.count: 3, shards.by: tenant until outboxd events list --set shards.number=1 is empty`, "reshard", "--count", "2", "--yes")
+	s.exec(`UPDATE outboxd_3t_1.parked SET state = 'done', epoch = 4000000000`) // the checkpoint has not passed it
+	command.refuses("or done with an outbox row that somebody holds locked: run it again", "reshard", "--count", "2", "--yes")
 	if n := s.slotsOf(2); n != 0 {
 		t.Errorf("%d slots of a layout that was refused are left", n)
 	}
-	if _, err := s.conn.Exec(t.Context(), `DELETE FROM outboxd_3t_1.parked`); err != nil {
-		t.Fatal(err)
-	}
+	s.exec(`DELETE FROM outboxd_3t_1.parked`)
 	said := command.log.Len()
 	command.run("reshard", "--count", "2", "--yes")
 	for _, want := range []string{
@@ -243,9 +248,7 @@ func TestReshardSettlesWhatWasSkippedOrDelivered(t *testing.T) {
 	s.wantAll()
 	c.stop()
 	for _, tenant := range workload.Tenants(12) {
-		if _, err := s.conn.Exec(t.Context(), `INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ($1, 'k', 'none', now(), '{}')`, tenant); err != nil {
-			t.Fatal(err)
-		}
+		s.exec(`INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ($1, 'k', 'none', now(), '{}')`, tenant)
 	}
 	narrow := s.layout(3, "OUTBOXD_ROUTES=[{match: {topic: order.*}, to: [{sink: redis, destination: '"+s.slot+":{tenant}:{topic}'}]}]")
 	narrow.start()
@@ -268,9 +271,7 @@ func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 	s := newSharded(t, "tenant", "OUTBOXD_ON_SENT=keep")
 	c := s.layout(1)
 	c.run("migrate", "up")
-	if _, err := s.conn.Exec(t.Context(), `INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ('old', 'old', 'old', now(), '{}')`); err != nil {
-		t.Fatal(err)
-	}
+	s.exec(`INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ('old', 'old', 'old', now(), '{}')`)
 	c.process = c.command("run", "--skip-backlog")
 	if err := c.process.Start(); err != nil {
 		t.Fatal(err)
@@ -294,9 +295,7 @@ func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 		t.Errorf("events were lost, doubled or out of order: %s", report.String())
 	}
 	next.stop()
-	if _, err := s.conn.Exec(t.Context(), `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`, s.slot+"_2t_0"); err != nil {
-		t.Fatal(err)
-	}
+	s.exec(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`, s.slot+"_2t_0")
 	next.start() // adopts what it does not know to be delivered
 	eventually(t, "all shards stream", func() bool { return s.allStream(2) })
 	s.load(100)()
