@@ -22,6 +22,16 @@ func (s *sharded) layout(count int, settings ...string) *child {
 	return s.child(append(settings, fmt.Sprintf("OUTBOXD_SHARDS_COUNT=%d", count))...)
 }
 
+// started is such a process that streams, until the test ends.
+func (s *sharded) started(count int) *child {
+	s.Helper()
+	c := s.layout(count)
+	c.start()
+	s.Cleanup(c.kill)
+	eventually(s.T, "all shards stream", func() bool { return s.allStream(count) })
+	return c
+}
+
 func (s *sharded) allStream(count int) bool {
 	for number := range count {
 		if !s.streamingOf(shard.Shard{Count: count, Number: number, By: shard.Tenant}) {
@@ -79,10 +89,7 @@ func (s *sharded) reshard(from, to, kills int, random *rand.Rand) {
 func TestTableIsReshardedWhileItsWritersGoOn(t *testing.T) {
 	s := newSharded(t, "tenant")
 	random := rand.New(rand.NewPCG(7, 7))
-	c := s.layout(3)
-	c.start()
-	defer c.kill()
-	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	c := s.started(3)
 	stop := s.load(200)
 	counts := []int{3, 2, 1, 3}
 	for n, to := range counts[1:] {
@@ -92,10 +99,7 @@ func TestTableIsReshardedWhileItsWritersGoOn(t *testing.T) {
 		}
 		c.stop()
 		s.reshard(from, to, 3, random)
-		c = s.layout(to)
-		c.start()
-		defer c.kill()
-		eventually(t, "all shards stream", func() bool { return s.allStream(to) })
+		c = s.started(to)
 		s.written(200)
 	}
 	stop()
@@ -105,10 +109,7 @@ func TestTableIsReshardedWhileItsWritersGoOn(t *testing.T) {
 
 func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 	s := newSharded(t, "tenant")
-	c := s.layout(3)
-	c.start()
-	defer c.kill()
-	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	c := s.started(3)
 	command := s.layout(3)
 	command.refuses("another instance is active: stop all of them, the standbys too", "reshard", "--count", "2", "--yes")
 	command.refuses("the configuration says shards.count: 3, shards.by: tenant already", "reshard", "--count", "3", "--yes")
@@ -168,10 +169,7 @@ func (s *sharded) hold() (end func()) {
 // While a slot waits for an open transaction, one run is interrupted and one is killed.
 func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 	s := newSharded(t, "tenant")
-	c := s.layout(3)
-	c.start()
-	defer c.kill()
-	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	c := s.started(3)
 	s.load(100)()
 	s.wantAll()
 	c.stop()
@@ -219,10 +217,7 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 // What no route matches is parked: it is the old layout's, which goes on.
 func TestReshardGivesUpWhereEventsAreParked(t *testing.T) {
 	s := newSharded(t, "tenant")
-	c := s.layout(3)
-	c.start()
-	defer c.kill()
-	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	c := s.started(3)
 	c.stop()
 	s.load(100)()
 	s.layout(3, "OUTBOXD_ROUTES=[{match: {topic: none}, to: [{sink: redis, destination: '"+s.slot+":{tenant}:none'}]}]").refuses("deliveries are parked in schema", "reshard", "--count", "2", "--yes")
@@ -240,10 +235,7 @@ func TestReshardGivesUpWhereEventsAreParked(t *testing.T) {
 // A row of the table lane whose event is done, or was skipped while no instance ran, holds its outbox row back: the old layout settles that first.
 func TestReshardSettlesWhatWasSkippedOrDelivered(t *testing.T) {
 	s := newSharded(t, "tenant")
-	c := s.layout(3)
-	c.start()
-	defer c.kill()
-	eventually(t, "all shards stream", func() bool { return s.allStream(3) })
+	c := s.started(3)
 	s.load(100)()
 	s.wantAll()
 	c.stop()
