@@ -59,8 +59,8 @@ func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found
 	return r, true, nil
 }
 
-// NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point, or the position to which another layout has delivered) of r, with the
-// snapshots and what is to be adopted, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
+// NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point, or the position to which
+// another layout has delivered) of r, with the snapshots and what is to be adopted, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
 // that an epoch is never used again, even after the row was removed. The epoch before it is that of adopted rows. It returns
 // the record as it now is, or [event.ErrTermLost].
 func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {

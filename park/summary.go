@@ -87,6 +87,15 @@ type Totals struct {
 	Oldest  time.Time // when the row was parked that is the first in order at its destination, the earliest of these; zero when none waits
 }
 
+// Any tells whether a row of the slot is there, in whatever state.
+func Any(ctx context.Context, db Querier, schema, slot string) (found bool, err error) {
+	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+table(schema, "parked")+` WHERE slot = $1)`, slot).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for parked events of slot %q: %w", slot, classify(err))
+	}
+	return found, nil
+}
+
 // Count counts what is parked, from the indexes.
 func Count(ctx context.Context, conn *pgx.Conn, schema, slot string) (t Totals, err error) {
 	parked := table(schema, "parked")

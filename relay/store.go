@@ -9,6 +9,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/wal"
 )
 
 // store is all that tasks, the settler and adoption ask of PostgreSQL, each method by statements that are durable when it returns. Those that write
@@ -200,14 +201,7 @@ func (d database) snapshot(ctx context.Context) (string, error) {
 	return outbox.ReadSnapshot(ctx, d.conn)
 }
 
-// logEnd is a position that everything has in the log that was committed before the call.
-func (d database) logEnd(ctx context.Context) (event.LSN, error) {
-	var text string
-	if err := d.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
-		return 0, err
-	}
-	return event.ParseLSN(text)
-}
+func (d database) logEnd(ctx context.Context) (event.LSN, error) { return wal.LogEnd(ctx, d.conn) }
 
 func (d database) measure(ctx context.Context) (measured, error) {
 	return readMeasured(ctx, d.conn, d.lease.Schema, d.lease.Slot)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/bench"
 	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/wal"
 )
 
 // start starts outboxd, with more arguments.
@@ -83,9 +84,11 @@ func (b *bencher) write(ctx context.Context) error {
 		return err
 	}
 	b.result.Load.WriteSeconds = time.Since(began).Seconds()
-	if err := b.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&b.end); err != nil {
-		return fmt.Errorf("ask for the end of the log: %w", err)
+	end, err := wal.LogEnd(ctx, b.conn)
+	if err != nil {
+		return err
 	}
+	b.end = end.String()
 	if _, err := b.conn.Exec(ctx, `VACUUM (ANALYZE) `+b.backlog.Table.Sanitize()); err != nil {
 		return fmt.Errorf("vacuum the outbox: %w", err)
 	}

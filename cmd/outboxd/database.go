@@ -85,6 +85,10 @@ func connect(ctx context.Context, cfg *config.Config, parameters map[string]stri
 		return nil, err
 	}
 	maps.Copy(parsed.RuntimeParams, parameters)
+	return dial(ctx, cfg, parsed)
+}
+
+func dial(ctx context.Context, cfg *config.Config, parsed *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, parsed)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Database.URL, wal.ThroughPooler(err))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/rs/zerolog"
+
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/relay"
 )
@@ -25,10 +27,11 @@ func openFleet(ctx context.Context, parts []*config.Config, o instanceOptions) (
 	return f, nil
 }
 
-// run runs all of them until they have stopped. One that ends with an error, which only a person can mend, stops the others too.
-func (f fleet) run(ctx context.Context) error {
+// run runs all of them until they have stopped. ended says what the end of one means. One that ends with an error, which only a person can mend, stops the
+// others too.
+func (f fleet) run(ctx context.Context, ended func(zerolog.Logger, error) error) error {
 	return f.each(func(i *instance) error {
-		err := stopped(i.log, i.relay.Run(ctx))
+		err := ended(i.log, i.relay.Run(ctx))
 		if err != nil {
 			f.stop()
 		}

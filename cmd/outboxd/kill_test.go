@@ -149,12 +149,18 @@ func (c *child) run(args ...string) {
 	}
 }
 
-func (c *child) start() {
+// begin starts a command that may be killed.
+func (c *child) begin(args ...string) {
 	c.t.Helper()
-	c.process = c.command("run")
+	c.process = c.command(args...)
 	if err := c.process.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+func (c *child) start() {
+	c.t.Helper()
+	c.begin("run")
 	c.started++
 }
 

@@ -89,9 +89,7 @@ type reshardReport struct {
 
 func (a *app) reshard(ctx context.Context, cfg, next *config.Config) (report reshardReport, err error) {
 	r := &resharding{out: a.out, log: a.newLogger(cfg.Log), cfg: cfg, old: cfg.Split(), next: next.Split()}
-	for _, w := range a.warnings {
-		r.log.Warn().Stringer("source", w.Source).Str("setting", w.Setting).Str("problem", w.Text).Msg("a setting has no effect")
-	}
+	a.logWarnings(r.log)
 	if r.conn, err = r.connect(ctx); err != nil {
 		return report, noConnection(ctx, err)
 	}

@@ -27,9 +27,9 @@ func (r *resharding) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, parsed)
+	conn, err := dial(ctx, r.cfg, parsed)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", r.cfg.Database.URL, wal.ThroughPooler(err))
+		return nil, err
 	}
 	if err := wal.LiftLimits(ctx, conn.PgConn()); err != nil {
 		return nil, errors.Join(err, closeConn(ctx, conn))
@@ -37,20 +37,30 @@ func (r *resharding) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// awaited does something, again and again while an instance or a sender is still there.
+func awaited(ctx context.Context, do func() error) error {
+	try := func() (struct{}, error) {
+		err := do()
+		if err != nil && !errors.Is(err, relay.ErrOtherActive) && !errors.Is(err, wal.ErrSlotActive) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}
+	_, err := backoff.Retry(ctx, try, backoff.WithMaxElapsedTime(lingers))
+	return err
+}
+
 // takeLocks makes sure that no instance of a layout is active, and that none becomes it while conn lives.
 func (r *resharding) takeLocks(ctx context.Context, conn *pgx.Conn, parts []*config.Config) error {
 	for _, part := range parts {
-		take := func() (struct{}, error) {
+		err := awaited(ctx, func() error {
 			free, err := park.TryLock(ctx, conn, part.Database.Schema, part.Database.Slot)
-			switch {
-			case err != nil:
-				err = backoff.Permanent(err)
-			case !free:
+			if err == nil && !free {
 				err = fmt.Errorf("slot %q: %w", part.Database.Slot, relay.ErrOtherActive)
 			}
-			return struct{}{}, err
-		}
-		if _, err := backoff.Retry(ctx, take, backoff.WithMaxElapsedTime(lingers)); err != nil {
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -63,28 +73,27 @@ func (r *resharding) oldIsStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.takeLocks(ctx, conn, r.old)
+	return errors.Join(r.oldIsIdle(ctx, conn), closeConn(ctx, conn))
+}
+
+func (r *resharding) oldIsIdle(ctx context.Context, conn *pgx.Conn) error {
+	if err := r.takeLocks(ctx, conn, r.old); err != nil {
+		return err
+	}
 	for _, part := range r.old {
-		idle := func() (struct{}, error) {
+		err := awaited(ctx, func() error {
 			slot, err := wal.SlotStatus(ctx, conn, part.Database.Slot)
-			switch {
-			case errors.Is(err, wal.ErrSlotMissing):
-				err = nil // oldRecords says so
-			case err != nil:
-				err = backoff.Permanent(err)
-			case slot.Active:
+			if err == nil && slot.Active {
 				err = fmt.Errorf("slot %q: %w", part.Database.Slot, relay.ErrOtherActive)
 			}
-			return struct{}{}, err
-		}
-		if err == nil {
-			_, err = backoff.Retry(ctx, idle, backoff.WithMaxElapsedTime(lingers))
+			return err
+		})
+		if err != nil && !errors.Is(err, wal.ErrSlotMissing) { // of which oldRecords tells
+			return err
 		}
 	}
-	if err == nil {
-		_, err = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) // closing does not wait for the server
-	}
-	return errors.Join(err, closeConn(ctx, conn))
+	_, err := conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) // closing does not wait for the server
+	return err
 }
 
 // newAreSound makes sure that the new slots will send everything from the position on: they have waited for as long as the old layout has delivered.
@@ -139,15 +148,11 @@ func (r *resharding) choose(ctx context.Context, b *beginning) (err error) {
 	if b.settled, err = outbox.ReadSnapshot(ctx, r.conn); err != nil {
 		return err
 	}
+	if b.position, err = wal.LogEnd(ctx, r.conn); err != nil {
+		return err
+	}
 	return pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {
-		var position string
 		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = local`); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&position); err != nil {
-			return err
-		}
-		if b.position, err = event.ParseLSN(position); err != nil {
 			return err
 		}
 		for _, part := range r.next {
@@ -161,9 +166,8 @@ func (r *resharding) choose(ctx context.Context, b *beginning) (err error) {
 	})
 }
 
-// undo removes the new slots, so that the old layout can go on, also when ctx has ended.
+// undo removes the new slots, so that the old layout can go on. ctx does not end with the command's.
 func (r *resharding) undo(ctx context.Context) (err error) {
-	ctx = context.WithoutCancel(ctx)
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("remove the new slots: the old layout cannot start beside them: outboxd slot drop with %s: %w", r.next[0].Shard().Layout(), err)
@@ -199,16 +203,9 @@ func (r *resharding) dropSlots(ctx context.Context, parts []*config.Config) (err
 
 // dropSlot drops the shard's slot where there is one.
 func (r *resharding) dropSlot(ctx context.Context, part *config.Config) error {
-	drop := func() (struct{}, error) {
-		err := wal.DropSlot(ctx, r.conn, part.Database.Slot)
-		switch {
-		case errors.Is(err, wal.ErrSlotMissing):
-			err = nil
-		case err != nil && !errors.Is(err, wal.ErrSlotActive):
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
+	err := awaited(ctx, func() error { return wal.DropSlot(ctx, r.conn, part.Database.Slot) })
+	if errors.Is(err, wal.ErrSlotMissing) {
+		return nil
 	}
-	_, err := backoff.Retry(ctx, drop, backoff.WithMaxElapsedTime(lingers))
 	return err
 }

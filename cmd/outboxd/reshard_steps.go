@@ -51,22 +51,20 @@ func (r *resharding) run(ctx context.Context) (event.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
+	short := context.WithoutCancel(ctx) // for what is not broken off any more
 	var b beginning
 	if !done {
 		if b, err = r.prepare(ctx); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx) // and not what it made of a statement
 			}
-			return 0, errors.Join(err, r.undo(ctx))
+			return 0, errors.Join(err, r.undo(short))
 		}
-	}
-	ctx = context.WithoutCancel(ctx) // what follows is short
-	if !done {
-		if err := r.decide(ctx, b); err != nil {
+		if err := r.decide(short, b); err != nil {
 			return 0, err
 		}
 	}
-	if err := r.dropSlots(ctx, r.old); err != nil {
+	if err := r.dropSlots(short, r.old); err != nil {
 		return 0, fmt.Errorf("the new layout has begun; drop the slots of the old one by running it again: %w", err)
 	}
 	return b.position, nil
@@ -209,16 +207,12 @@ func (r *resharding) deliver(ctx context.Context, until event.LSN) (err error) {
 		return err
 	}
 	defer context.AfterFunc(ctx, running.stop)()
-	err = running.each(func(i *instance) error {
-		err := i.relay.Run(working)
-		if err != nil {
-			running.stop()
+	err = running.run(working, func(_ zerolog.Logger, err error) error {
+		if _, unfinished := errors.AsType[*relay.UnfinishedError](err); unfinished {
+			return fmt.Errorf("deliver as the old layout: %w: let outboxd run until all brokers take what is due", err)
 		}
 		return err
 	})
-	if _, unfinished := errors.AsType[*relay.UnfinishedError](err); unfinished {
-		err = fmt.Errorf("deliver as the old layout: %w: let outboxd run until all brokers take what is due", err)
-	}
 	return errors.Join(ctx.Err(), err)
 }
 
@@ -274,9 +268,8 @@ func (r *resharding) leftNothing(ctx context.Context, tx pgx.Tx, part *config.Co
 	if _, err := park.Raise(ctx, tx, d.Schema, d.Slot, holder()); err != nil {
 		return err
 	}
-	var left bool
-	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+pgx.Identifier{d.Schema, "parked"}.Sanitize()+` WHERE slot = $1)`, d.Slot).Scan(&left)
-	if err == nil && left {
+	left, err := park.Any(ctx, tx, d.Schema, d.Slot)
+	if left {
 		err = fmt.Errorf("deliveries are parked in schema %q, or done with an outbox row that somebody holds locked: run it again", d.Schema)
 	}
 	return err

@@ -68,10 +68,7 @@ func (s *sharded) reshard(from, to, kills int, random *rand.Rand) {
 	args := []string{"reshard", "--count", fmt.Sprint(to), "--yes"}
 	for range kills {
 		c := s.layout(from)
-		c.process = c.command(args...)
-		if err := c.process.Start(); err != nil {
-			s.Fatal(err)
-		}
+		c.begin(args...)
 		timer := time.AfterFunc(time.Duration(random.Int64N(int64(longestLife))), func() { _ = c.process.Process.Kill() }) // it may be done
 		err := c.process.Wait()
 		timer.Stop()
@@ -176,10 +173,7 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 	end := s.hold()
 	begin := func() *child {
 		cut := s.layout(3)
-		cut.process = cut.command("reshard", "--count", "2", "--by", "key", "--yes", "--output", "json")
-		if err := cut.process.Start(); err != nil {
-			t.Fatal(err)
-		}
+		cut.begin("reshard", "--count", "2", "--by", "key", "--yes", "--output", "json")
 		eventually(t, "a slot waits", func() bool {
 			return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1`, s.slot+"_2k_0") == 1
 		})
@@ -264,10 +258,7 @@ func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 	c := s.layout(1)
 	c.run("migrate", "up")
 	s.exec(`INSERT INTO outbox (tenant_id, aggregate_id, topic, occurred_at, payload) VALUES ('old', 'old', 'old', now(), '{}')`)
-	c.process = c.command("run", "--skip-backlog")
-	if err := c.process.Start(); err != nil {
-		t.Fatal(err)
-	}
+	c.begin("run", "--skip-backlog")
 	defer c.kill()
 	eventually(t, "it streams", func() bool { return s.streamingOf(shard.Shard{}) })
 	stop := s.load(200)

@@ -56,9 +56,7 @@ func newRunCommand(a *app) *cobra.Command {
 // run streams until ctx ends, which it takes as the wish to stop, and not as the order.
 func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog bool) (err error) {
 	log := a.newLogger(cfg.Log)
-	for _, w := range a.warnings {
-		log.Warn().Stringer("source", w.Source).Str("setting", w.Setting).Str("problem", w.Text).Msg("a setting has no effect")
-	}
+	a.logWarnings(log)
 	goredis.SetLogger(redisLog{log}) // the library knows one logger for the process
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -95,7 +93,14 @@ func (a *app) run(ctx context.Context, cfg *config.Config, create, skipBacklog b
 		running.stop()
 	})
 	defer forget()
-	return running.run(working)
+	return running.run(working, stopped)
+}
+
+// logWarnings logs what the configuration says in vain.
+func (a *app) logWarnings(log zerolog.Logger) {
+	for _, w := range a.warnings {
+		log.Warn().Stringer("source", w.Source).Str("setting", w.Setting).Str("problem", w.Text).Msg("a setting has no effect")
+	}
 }
 
 // tellShards registers a metric of how many shards there are, so that an alert sees one that nobody runs.

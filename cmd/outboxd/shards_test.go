@@ -343,19 +343,9 @@ func TestTableIsSplitAnewWhileItsWritersPause(t *testing.T) {
 				if onSent == "keep" && n > 0 {
 					args = append(args, "--skip-backlog")
 				}
-				c.process = c.command(args...)
-				if err := c.process.Start(); err != nil {
-					t.Fatal(err)
-				}
+				c.begin(args...)
 				defer c.kill()
-				eventually(t, "all shards stream", func() bool {
-					for number := range count {
-						if !s.streamingOf(shard.Shard{Count: count, Number: number, By: shard.Tenant}) {
-							return false
-						}
-					}
-					return true
-				})
+				eventually(t, "all shards stream", func() bool { return s.allStream(count) })
 				s.load(200)()
 				if report := waitForAll(t, s.producer, s.reader); !report.OK() {
 					t.Fatalf("%d shards: events were lost, doubled or out of order: %s", count, report.String())
