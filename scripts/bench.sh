@@ -5,8 +5,9 @@
 #   SIZES='1 10 1000'   rows in a transaction
 #   SCENARIOS='1000 5000 10000'   loads of existing deployments, in events a second
 #   SPILLED=1000000     rows of the backlog that is parked in an outage
-#   GROWTH=yes      also how the cost grows with destinations, tenants, keys, transactions, payloads, keys that wait and old rows; "no" leaves it out
+#   GROWTH=yes      also how the cost grows with destinations, tenants, keys, transactions, payloads, keys that wait, shards and old rows; "no" leaves it out
 #   WAITING='0 1000 10000 100000 1000000'   keys that wait
+#   SHARDS='1 2 4'                          shards that share the table out by key
 #   TABLE='0 100000 1000000 4000000'        old rows in the table; each takes 1 kB on the disk, and as much of log up to 16 GB
 #   DEBEZIUM=DIR    folder of Debezium Server; "no" leaves it out; without it Maven fetches it
 #   RESULTS=DIR     where the results are kept
@@ -14,7 +15,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 ROWS=${ROWS:-300000} SINKS=${SINKS:-redis pulsar} SIZES=${SIZES:-1 10 1000} DEBEZIUM=${DEBEZIUM:-} RESULTS=${RESULTS:-bench-results} GROWTH=${GROWTH:-yes}
-SCENARIOS=${SCENARIOS-1000 5000 10000} SPILLED=${SPILLED:-1000000} WAITING=${WAITING:-0 1000 10000 100000 1000000} TABLE=${TABLE:-0 100000 1000000 4000000}
+SCENARIOS=${SCENARIOS-1000 5000 10000} SPILLED=${SPILLED:-1000000} WAITING=${WAITING:-0 1000 10000 100000 1000000} SHARDS=${SHARDS:-1 2 4} TABLE=${TABLE:-0 100000 1000000 4000000}
 debezium_version=3.6.0.Final
 note=
 
@@ -119,6 +120,9 @@ if [ "$GROWTH" = yes ]; then
 	done
 	for n in $WAITING; do
 		grow waiting "$n" --rows "$ROWS" --waiting "$n"
+	done
+	for n in $SHARDS; do
+		grow shards "$n" --rows "$ROWS" --shards "$n"
 	done
 	for n in $TABLE; do
 		grow table "$n" --rows "$ROWS" --on-sent mark --table "$n"

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/bench"
+	"github.com/outboxd/outboxd/shard"
 )
 
 const benchLong = `Measure how fast a backlog is drained, and with --rate how soon an event arrives.
@@ -29,6 +30,7 @@ type benchOptions struct {
 	spilled                    bool
 	waiting, old               int // keys, rows
 	tenants, topics, keys      int
+	shards                     int
 
 	rate     float64       // 0: a backlog
 	failing  int           // tenants, with rate
@@ -53,6 +55,7 @@ func newBenchCommand(a *app) *cobra.Command {
   outboxd bench --sink pulsar --rows 1000000 --transaction 100 --output markdown
   outboxd bench --on-sent mark --indexes full
   outboxd bench --on-sent mark --spilled
+  outboxd bench --shards 4
   outboxd bench --rate 1000 --for 1m --against direct
   outboxd bench --rate 1000 --tenants 100 --failing 1
   outboxd bench --scenario 5000
@@ -68,6 +71,7 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.IntVar(&o.tenants, "tenants", 1, "`NUMBER` of tenants")
 	f.IntVar(&o.topics, "topics", 1, "`NUMBER` of topics of each tenant; each is a stream or topic of its own")
 	f.IntVar(&o.keys, "keys", 10_000, "`NUMBER` of aggregates")
+	f.IntVar(&o.shards, "shards", 1, "`NUMBER` of shards that share the table out by key, each with a slot and with destinations of its own (PostgreSQL 15 and later)")
 	f.BoolVar(&o.spilled, "spilled", false, "drain such a backlog once more that was parked while the broker was away, and compare")
 	f.IntVar(&o.waiting, "waiting", 0, "`NUMBER` of other keys that wait at the destinations meanwhile, each with a parked event")
 	f.IntVar(&o.old, "table", 0, "`NUMBER` of old, delivered rows that the table holds before")
@@ -132,13 +136,17 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--failing compares outboxd with itself: leave out --against")
 	case o.spilled && (o.rate > 0 || !ownServers(cmd)):
 		return usage(cmd, "--spilled stops the broker, so it has to be the bench's own, and drains a backlog, so leave out --rate")
+	case o.shards < 1 || o.shards > shard.Most:
+		return usage(cmd, "--shards %d: choose 1 to %d", o.shards, shard.Most)
+	case o.shards > 1 && (len(o.against) > 0 || o.spilled || o.waiting > 0 || o.failing > 0):
+		return usage(cmd, "--shards goes with none of --against, --spilled, --waiting and --failing")
 	case o.waiting < 0 || o.old < 0 || o.waiting > 1<<31 || o.old > 1<<31:
 		return usage(cmd, "--waiting %d, --table %d: choose 0 to 2147483648", o.waiting, o.old)
 	case o.rows < 1 || o.rows > 1<<31:
 		return usage(cmd, "--rows %d: choose 1 to 2147483648", o.rows)
 	case o.transaction < 1 || o.payload < 1 || o.keys < 1:
 		return usage(cmd, "--transaction, --payload and --keys are at least 1")
-	case o.tenants < 1 || o.tenants > 10_000 || o.topics < 1 || o.topics > 10_000 || o.tenants*o.topics > 100_000:
+	case o.tenants < 1 || o.tenants > 10_000 || o.topics < 1 || o.topics > 10_000 || o.tenants*o.topics*o.shards > 100_000:
 		return usage(cmd, "--tenants %d, --topics %d: choose 1 to 10000 of each, and 100000 destinations at most", o.tenants, o.topics)
 	}
 	return nil

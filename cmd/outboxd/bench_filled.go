@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/outboxd/outboxd/internal/bench"
+	"github.com/outboxd/outboxd/internal/config"
 )
 
 // fillTable writes the old rows. There is no slot yet, so nobody has to read them from the log.
@@ -29,15 +30,25 @@ func (b *bencher) fillParked(ctx context.Context) error {
 	return b.parked().Fill(ctx, b.sink, b.broker.names, b.o.waiting, showing.set)
 }
 
-func (b *bencher) parked() *bench.Parked {
-	return &bench.Parked{Backlog: b.backlog, Conn: b.conn, Schema: b.schema + "_own"}
+// parked is what waits in the table of outboxd's own, of the first shard.
+func (b *bencher) parked() *bench.Parked { return b.parkedIn(b.parts[0]) }
+
+func (b *bencher) parkedIn(part *config.Config) *bench.Parked {
+	return &bench.Parked{Backlog: b.backlog, Conn: b.conn, Schema: part.Database.Schema}
 }
 
 // checkWaiting looks whether the keys that are to wait still do, and nothing else does.
 func (b *bencher) checkWaiting(ctx context.Context) error {
-	n, err := b.parked().StillWaiting(ctx)
-	if err == nil && n != b.o.waiting {
-		err = fmt.Errorf("%d events are parked, and not %d, so the figures mean nothing", n, b.o.waiting)
+	all := 0
+	for _, part := range b.parts {
+		n, err := b.parkedIn(part).StillWaiting(ctx)
+		if err != nil {
+			return err
+		}
+		all += n
 	}
-	return err
+	if all != b.o.waiting {
+		return fmt.Errorf("%d events are parked, and not %d, so the figures mean nothing", all, b.o.waiting)
+	}
+	return nil
 }

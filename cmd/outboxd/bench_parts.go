@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -32,6 +33,7 @@ type bencher struct {
 	given   []string // settings of outboxd that were given with --set and may be shown
 
 	cfg      *config.Config
+	parts    []*config.Config // of cfg, one for each shard
 	sink     string
 	conn     *pgx.Conn
 	schema   string // of the outbox table; outboxd's own has _own behind it
@@ -106,7 +108,7 @@ func (b *bencher) prepare(ctx context.Context, cmd *cobra.Command) error {
 	logging.Disable() // the client would write over the progress
 	b.backlog = &bench.Backlog{
 		Table: pgx.Identifier{b.schema, "outbox"}, Status: b.cfg.Database.Statuses.New, Rows: b.o.rows, Transaction: b.o.transaction,
-		Payload: b.o.payload, Tenants: b.o.tenants, Topics: b.o.topics, Keys: b.o.keys, Failing: b.o.failing,
+		Payload: b.o.payload, Tenants: b.o.tenants, Topics: b.o.topics, Keys: b.o.keys, Shards: b.o.shards, Failing: b.o.failing,
 	}
 	if err := b.openBroker(ctx); err != nil {
 		return err
@@ -133,17 +135,34 @@ func (b *bencher) configure(ctx context.Context, cmd *cobra.Command) (err error)
 	if err != nil {
 		return err
 	}
-	b.template = "outboxd-bench-" + b.id + ":{tenant}:{topic}"
+	parts := []string{"outboxd-bench-" + b.id, "{tenant}", "{topic}"}
+	if b.o.shards > 1 {
+		parts = append(parts, "{shard}")
+	}
+	b.template = strings.Join(parts, ":")
 	if b.cfg == nil && b.sink == "pulsar" || b.cfg != nil && b.cfg.Sinks[b.sink].Pulsar != nil {
-		b.template = "persistent://public/default/outboxd-bench-" + b.id + "_{tenant}_{topic}" // names of tenants have a -
+		b.template = "persistent://public/default/" + strings.Join(parts, "_") // names of tenants have a -
 	}
 	shared := *b.app
 	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], b.settings()...)
 	b.app = &shared
-	if b.cfg, _, err = b.app.load(cmd, config.NeedAll); err == nil && b.cfg.Format != "raw" {
-		err = fmt.Errorf("format is %s, and bench reads raw alone: add --set format=raw", b.cfg.Format)
+	if b.cfg, _, err = b.app.load(cmd, config.NeedAll); err != nil {
+		return err
 	}
-	return err
+	b.parts = b.cfg.Split()
+	if b.cfg.Format != "raw" {
+		return fmt.Errorf("format is %s, and bench reads raw alone: add --set format=raw", b.cfg.Format)
+	}
+	return nil
+}
+
+// schemas are all that the bench makes: of the outbox table, and of outboxd's own, one for each shard.
+func (b *bencher) schemas() []string {
+	all := []string{b.schema}
+	for _, part := range b.parts {
+		all = append(all, part.Database.Schema)
+	}
+	return all
 }
 
 // settings are those of outboxd that the bench decides.
@@ -151,7 +170,7 @@ func (b *bencher) settings() []string {
 	s := []string{
 		"database.slot=" + b.schema, "database.publication=" + b.schema, "database.table=" + b.schema + ".outbox", "database.schema=" + b.schema + "_own",
 		"database.application_name=" + b.schema, "on_sent=" + b.o.onSent.value, "cleanup.schedule=",
-		"shards.count=1", "shards.number=-1",
+		"shards.count=" + strconv.Itoa(b.o.shards), "shards.by=key", "shards.number=-1",
 		"routes=[{to: [{sink: " + quoteYAML(b.sink) + ", destination: " + quoteYAML(b.template) + "}]}]",
 	}
 	for _, column := range []string{
@@ -235,15 +254,28 @@ func (b *bencher) openDatabase(ctx context.Context) (err error) {
 		return noConnection(ctx, err)
 	}
 	b.later("disconnect from PostgreSQL", func(ctx context.Context) error { return closeConn(ctx, b.conn) })
-	b.later("remove schemas, slot and publication "+b.schema, func(ctx context.Context) error {
-		_, err := b.conn.Exec(ctx, `DROP PUBLICATION IF EXISTS `+b.schema+`; DROP SCHEMA IF EXISTS `+b.schema+`, `+b.schema+`_own CASCADE`)
-		return errors.Join(dropDemoSlot(ctx, b.conn, b.schema), err)
-	})
+	b.later("remove schemas, slots and publications "+b.schema, b.dropAll)
 	if _, err := b.conn.Exec(ctx, `CREATE SCHEMA `+b.schema); err != nil {
 		return fmt.Errorf("create a schema for the bench: %w", err)
 	}
-	_, err = migrations.Up(ctx, b.conn, migrations.Options{Schema: b.schema + "_own", TableSchema: b.schema, Indexes: migrations.Indexes(b.o.indexes.value)})
-	return err
+	for _, part := range b.parts {
+		o := migrations.Options{Schema: part.Database.Schema, TableSchema: b.schema, Indexes: migrations.Indexes(b.o.indexes.value)}
+		if _, err := migrations.Up(ctx, b.conn, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropAll removes what the bench and outboxd made in the database.
+func (b *bencher) dropAll(ctx context.Context) error {
+	var failed []error
+	for _, part := range b.parts {
+		_, err := b.conn.Exec(ctx, `DROP PUBLICATION IF EXISTS `+part.Database.Publication)
+		failed = append(failed, dropDemoSlot(ctx, b.conn, part.Database.Slot), err)
+	}
+	_, err := b.conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+strings.Join(b.schemas(), ", ")+` CASCADE`)
+	return errors.Join(append(failed, err)...)
 }
 
 // dial connects to the broker, for some of the destinations.

@@ -125,7 +125,7 @@ type looked struct {
 
 // look is the last thing before outboxd is started.
 func (b *bencher) look(ctx context.Context) (l looked, err error) {
-	if l.work, err = bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own"); err != nil {
+	if l.work, err = bench.SettledWork(ctx, b.conn, b.schemas()...); err != nil {
 		return l, err
 	}
 	l.broker = bench.Known(b.counter().CPU(ctx))
@@ -164,7 +164,7 @@ func (b *bencher) watch(ctx context.Context, tool string, child *demoChild, from
 	if n := child.kills.Load(); n > 0 {
 		return run, fmt.Errorf("outboxd was killed meanwhile")
 	}
-	after, err := bench.SettledWork(ctx, b.conn, b.schema, b.schema+"_own")
+	after, err := bench.SettledWork(ctx, b.conn, b.schemas()...)
 	if err != nil {
 		return run, err
 	}

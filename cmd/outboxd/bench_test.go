@@ -98,6 +98,40 @@ func TestBenchDrainsWhatWasSpilled(t *testing.T) {
 	}
 }
 
+func TestBenchSharesTheTableOut(t *testing.T) {
+	t.Parallel()
+	database := testenv.Postgres(t)
+	if database.Major < 15 { // the first with row filters
+		database = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
+	}
+	url := database.Database(t)
+	file := envFile(t, "DATABASE_URL="+url, "REDIS_URL="+testenv.NewRedis(t, testenv.RedisOptions{}).URL)
+	r, _ := runBench(t, "--env-file", file, "--rows", "3000", "--shards", "3", "--tenants", "2", "--on-sent", "mark")
+	run := wantRun(t, &r, "outboxd", 3000)
+	if run.Work.Updated < 3000 || r.Load.Destinations != 6 || r.Load.Shards != 3 || run.CPU.Walsender == nil {
+		t.Errorf("%+v of %+v", run.Work, r)
+	}
+	if n := madeIn(t, url); n != 0 {
+		t.Errorf("%d schemas, publications and slots are left", n)
+	}
+}
+
+// madeIn counts the schemas, publications and slots in the database.
+func madeIn(t *testing.T, url string) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it only read
+	err = conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'outboxd%') + (SELECT count(*) FROM pg_publication)
+		+ (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())`).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestBenchComparesOnTheSameLog(t *testing.T) {
 	t.Parallel()
 	r, _ := runBench(t, "--rows", "2000", "--against", "polling,update,pg_recvlogical")
@@ -145,19 +179,6 @@ func envFile(t *testing.T, lines ...string) string {
 func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 	t.Parallel()
 	url, redis, pulsar := testenv.Postgres(t).Database(t), testenv.NewRedis(t, testenv.RedisOptions{}).URL, testenv.Pulsar(t)
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background()) //nolint:errcheck // it only read
-	schemas := func() (n int) {
-		err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'outboxd%') + (SELECT count(*) FROM pg_publication)
-			+ (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())`).Scan(&n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
 	file := envFile(t, "DATABASE_URL="+url, "REDIS_URL="+redis, "PULSAR_SERVICE_URL="+pulsar.URL, "OUTBOXD_SINKS_PULSAR_ADMIN_URL="+pulsar.AdminURL,
 		"OUTBOXD_DATABASE_COLUMNS_TOPIC=subject", "OUTBOXD_SINKS_REDIS_MAXLEN=1000")
 	for _, sink := range []string{"redis", "pulsar"} {
@@ -168,7 +189,7 @@ func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 		}
 		r, _ = runBench(t, "--env-file", file, "--sink", sink, "--rate", "100", "--for", "1s", "--transaction", "1", "--tenants", "12", "--failing", "1")
 		wantIsolated(t, &r, 200, 16)
-		if n := schemas(); n != 0 {
+		if n := madeIn(t, url); n != 0 {
 			t.Errorf("%d schemas, publications and slots are left", n)
 		}
 	}
@@ -206,6 +227,8 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 		"--spilled --rate 10":               "leave out --rate",
 		"--spilled --env-file " + file:      "has to be the bench's own",
 		"--waiting -1":                      "--waiting -1",
+		"--shards 17":                       "--shards 17: choose 1 to 16",
+		"--shards 2 --spilled":              "--shards goes with none of",
 		"--failing 2 --tenants 2 --rate 10": "more --tenants than fail",
 		"--failing 1 --tenants 2 --rate 10 --against direct": "leave out --against",
 		"--against debezium": "--debezium: name the folder",

@@ -41,7 +41,7 @@ func (b *bencher) describe(ctx context.Context) error {
 	}
 	b.result.Load = bench.Load{
 		Rows: rows, Transaction: o.transaction, PayloadBytes: o.payload, Tenants: o.tenants, Topics: o.topics, Keys: o.keys,
-		Destinations: o.tenants * o.topics, Sink: b.sink, OnSent: o.onSent.value, Indexes: o.indexes.value, Waiting: o.waiting, Old: o.old,
+		Shards: o.shards, Destinations: o.tenants * o.topics * o.shards, Sink: b.sink, OnSent: o.onSent.value, Indexes: o.indexes.value, Waiting: o.waiting, Old: o.old,
 	}
 	return nil
 }

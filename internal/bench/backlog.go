@@ -24,6 +24,7 @@ type Backlog struct {
 	Tenants     int
 	Topics      int
 	Keys        int
+	Shards      int // of the table, by key; 0 and 1: it is not split
 
 	Failing int  // tenants, the last ones, of whose events no latency is measured
 	Refused bool // their destinations refuse everything, so their events are not to arrive
@@ -44,12 +45,14 @@ func (b *Backlog) NewRun() {
 // TopicName is the name of topic i.
 func TopicName(i int) string { return "topic-" + strconv.Itoa(i+1) }
 
-// Destinations are all that a template with {tenant} and {topic} makes of the tenants and topics.
+// Destinations are all that a template with {tenant} and {topic}, and {shard} where the table is split, makes of the tenants and topics.
 func (b *Backlog) Destinations(template string) []string {
 	var all []string
 	for _, tenant := range workload.Tenants(b.Tenants) {
 		for i := range b.Topics {
-			all = append(all, strings.NewReplacer("{tenant}", tenant, "{topic}", TopicName(i)).Replace(template))
+			for shard := range max(1, b.Shards) {
+				all = append(all, strings.NewReplacer("{tenant}", tenant, "{topic}", TopicName(i), "{shard}", strconv.Itoa(shard)).Replace(template))
+			}
 		}
 	}
 	return all

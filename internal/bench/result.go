@@ -93,6 +93,7 @@ type Load struct {
 	Tenants      int     `json:"tenants"`
 	Topics       int     `json:"topics"`
 	Keys         int     `json:"keys"`
+	Shards       int     `json:"shards"`
 	Destinations int     `json:"destinations"`
 	Sink         string  `json:"sink"`
 	OnSent       string  `json:"on_sent"`

@@ -67,6 +67,9 @@ func (r *Result) headlines() []string {
 	l, m := &r.Load, &r.Machine
 	load := fmt.Sprintf("%d rows of %d bytes in transactions of %d, %d keys; destinations: %d, at sink %s; on_sent %s, indexes %s",
 		l.Rows, l.PayloadBytes, l.Transaction, l.Keys, l.Destinations, l.Sink, l.OnSent, l.Indexes)
+	if l.Shards > 1 {
+		load += fmt.Sprintf("; %d shards by key", l.Shards)
+	}
 	if l.Waiting > 0 {
 		load += fmt.Sprintf("; %d other keys wait there", l.Waiting)
 	}
