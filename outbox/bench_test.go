@@ -132,7 +132,7 @@ func BenchmarkFinish(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkAdopt reads rows that are older than the slot, 5,000 at a time.
+// BenchmarkAdopt reads rows that are older than the slot, 1,000 at a time.
 func BenchmarkAdopt(b *testing.B) {
 	conn, _, table := benchTable(b, migrations.Lean, outbox.Mark)
 	backlog(b, conn)
@@ -140,7 +140,7 @@ func BenchmarkAdopt(b *testing.B) {
 	b.ResetTimer()
 	rows := 0
 	for after, end := "", false; !end; {
-		found, last, ended, err := table.Adopt(b.Context(), conn, after, 5000)
+		found, last, ended, err := adopt(b.Context(), table, conn, after, 1000)
 		if err != nil {
 			b.Fatal(err)
 		}

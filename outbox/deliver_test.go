@@ -229,7 +229,7 @@ func TestTableLaneWorksOnAPartitionedTable(t *testing.T) {
 		if _, repaired, err := l.table.RepairMirrors(t.Context(), l.conn, l.lease, "", 10); err != nil || repaired != 1 {
 			t.Errorf("repair: %d rows, %v; want 1", repaired, err)
 		}
-		rows, _, end, err := l.table.Adopt(t.Context(), l.conn, "", 10)
+		rows, _, end, err := adopt(t.Context(), l.table, l.conn, "", 10)
 		if err != nil || len(rows) != 1 || string(rows[0].Event.ID) != "4" || !end {
 			t.Errorf("adopt: %d rows, end %v, %v; want the one with id 4", len(rows), end, err)
 		}
@@ -257,7 +257,7 @@ func TestTableLaneWorksWithoutAStatus(t *testing.T) {
 	_, skipped, skipErr := l.table.SkipSent(ctx, l.conn, l.lease, "", 10)
 	failed, failedErr := l.table.DueFailed(ctx, l.conn, l.lease, 10)
 	fresh, newErr := l.table.New(ctx, l.conn, l.lease, 10)
-	rows, _, _, adoptErr := l.table.Adopt(ctx, l.conn, "", 10)
+	rows, _, _, adoptErr := adopt(ctx, l.table, l.conn, "", 10)
 	got := fmt.Sprint(changed, repaired, skipped, len(failed), fresh, len(rows), mirrorErr, repairErr, skipErr, failedErr, newErr, adoptErr)
 	if want := "0 0 0 0 [4] 2 <nil> <nil> <nil> <nil> <nil> <nil>"; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -10,9 +10,10 @@
 //     last parked rows: when none of them waits or is dead, and the checkpoint has passed all of them. Settle leaves it alone, and
 //     Cleanup does not delete it.
 //   - Rows are found by an index on the id, which Describe has checked, and parked events by their primary key, whatever the
-//     server's statistics say. Walks (Adopt, Select, Cleanup) look at a bounded number of rows a call, in the order of ids.
+//     server's statistics say. Walks (Select, Cleanup) look at a bounded number of rows a call, in the order of ids. ToAdopt
+//     alone may read the whole table, once a call.
 //   - Naming a row again is harmless: a row that is delivered, or has a status that is none of outboxd's, is left alone, whoever changed it.
-//   - With Config.Rows the table is split: what looks through it (Adopt, Select, New, StillNew, DueFailed, Cleanup) sees the rows of the shard alone. What names
+//   - With Config.Rows the table is split: what looks through it (ToAdopt, Adopt, Select, New, StillNew, DueFailed, Cleanup) sees the rows of the shard alone. What names
 //     rows by id does so whatever they hold: the ids come from the shard's log and its parked table.
 //   - With Keep nothing is written to the table, but by Cleanup.
 //   - Deliver and Finish are on disk when they return, also with synchronous_commit off.

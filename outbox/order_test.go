@@ -191,7 +191,7 @@ func TestPositionsWithoutACreationTimeFollowInsertion(t *testing.T) {
 	f := setupPlain(t)
 	f.exec(`CREATE TABLE t (id uuid PRIMARY KEY, tenant_id text, topic text, payload text)`)
 	f.exec(`INSERT INTO t SELECT gen_random_uuid(), 'a', (1000 + i)::text, repeat('x', 100) FROM generate_series(1, 500) i`)
-	rows, _, _, err := f.describe(outbox.Config{Table: "t", OnSent: outbox.Keep}).Adopt(t.Context(), f.conn, "", 1000)
+	rows, _, _, err := adopt(t.Context(), f.describe(outbox.Config{Table: "t", OnSent: outbox.Keep}), f.conn, "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

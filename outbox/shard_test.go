@@ -51,7 +51,7 @@ func (f *fixture) look(t *outbox.Table, all []string) map[string][]string {
 	for after, end := "", false; !end; {
 		var rows []outbox.Row
 		var err error
-		rows, after, end, err = t.Adopt(f.Context(), f.conn, after, 90)
+		rows, after, end, err = adopt(f.Context(), t, f.conn, after, 90)
 		add("adopt", idsOf(rows), err)
 	}
 	for after, end := "", false; !end; {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // walk looks at the next rows in the order of their ids behind after, look at most, and hands those that are wanted to each: what
@@ -21,13 +19,9 @@ func (t *Table) walk(
 		return "", false, t.unwalkable
 	}
 	id := `o.` + quote(t.id.name)
-	behind := `true`
 	args = append(args, look)
 	limit := len(args)
-	if after != "" {
-		args = append(args, after)
-		behind = fmt.Sprintf(`%s > $%d::text::%s`, id, len(args), t.id.elements)
-	}
+	behind, args := t.behind(after, args)
 	sql := fmt.Sprintf(`SELECT o."outboxd n"::text, ((%s) IS TRUE)::text, %s, %s FROM (
 			SELECT o.*, row_number() OVER w AS "outboxd n", lead(true) OVER w IS NULL AS "outboxd last" FROM %s WINDOW w AS (ORDER BY %s)
 		) o WHERE o."outboxd last" OR %[1]s ORDER BY o."outboxd n"`,
@@ -64,12 +58,13 @@ func (t *Table) walkRows(
 	return rows, last, end, nil
 }
 
-// Adopt looks at the next rows in the order of their ids behind after, look at most, and returns those that are not delivered: NEW, FAILED, or
-// taken by a polling projector; every row where there is no status. last is where the next call goes on, also of another process;
-// end says that there are no more.
-func (t *Table) Adopt(ctx context.Context, conn *pgx.Conn, after string, look int) (rows []Row, last string, end bool, err error) {
-	s := &t.config.Statuses
-	return t.walkRows(ctx, conn, "adopt rows", t.isOneOf(s.New, s.Failed, s.Publishing)+t.andOurs(), after, look)
+// behind is the condition that o comes behind a row in the order of ids, and the parameters with its own.
+func (t *Table) behind(after string, args []any) (string, []any) {
+	if after == "" {
+		return `true`, args
+	}
+	args = append(args, after)
+	return fmt.Sprintf(`o.%s > $%d::text::%s`, quote(t.id.name), len(args), t.id.elements), args
 }
 
 // Filter says which rows Select returns. What is empty matches all.

@@ -1,28 +1,44 @@
 package outbox_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 )
 
-// adoptAll walks through the table in chunks, each time with a Table and a connection of its own, as after a restart.
-func (l *lane) adoptAll(look int) (rows []outbox.Row, chunks int) {
+// adopt returns the rows that are adopted behind after, in the order of ids, most at most.
+func adopt(ctx context.Context, table *outbox.Table, conn *pgx.Conn, after string, most int) (rows []outbox.Row, last string, end bool, err error) {
+	ids, end, err := table.ToAdopt(ctx, conn, after, most)
+	if err != nil || len(ids) == 0 {
+		return nil, after, end, err
+	}
+	rows, err = table.Adopt(ctx, conn, ids)
+	slices.SortFunc(rows, func(a, b outbox.Row) int {
+		return slices.Index(ids, string(a.Event.ID)) - slices.Index(ids, string(b.Event.ID))
+	})
+	return rows, ids[len(ids)-1], end, err
+}
+
+// adoptAll adopts the table in chunks, each time with a Table of its own, as after a restart.
+func (l *lane) adoptAll(most int) (rows []outbox.Row, chunks int) {
 	l.Helper()
 	for after, end := "", false; !end; chunks++ {
 		table := l.describe(outbox.Config{Table: "t"})
 		var found []outbox.Row
 		var err error
-		if found, after, end, err = table.Adopt(l.Context(), l.conn, after, look); err != nil {
+		if found, after, end, err = adopt(l.Context(), table, l.conn, after, most); err != nil {
 			l.Fatal(err)
 		}
-		if len(found) > look {
-			l.Fatalf("a chunk of %d has %d rows", look, len(found))
+		if len(found) > most {
+			l.Fatalf("a chunk of %d has %d rows", most, len(found))
 		}
 		rows = append(rows, found...)
 	}
@@ -37,14 +53,14 @@ func idsOf(rows []outbox.Row) []string {
 	return list
 }
 
-func TestAdoptWalksInBoundedChunksAndGoesOnAfterARestart(t *testing.T) {
+func TestAdoptionIsInBoundedChunksAndGoesOnAfterARestart(t *testing.T) {
 	for _, kind := range idKinds {
 		l := setupLaneOf(t, kind, outbox.Config{})
 		var want []string
 		for n := 10; n < 60; n++ {
 			status := []string{"NEW", "SENT", "FAILED", "DEAD", "PUBLISHING", "OTHER"}[n%6]
 			if n >= 30 && n < 45 {
-				status = "SENT" // whole chunks of nothing
+				status = "SENT" // nothing for a while
 			}
 			l.row(n, status)
 			if status == "NEW" || status == "FAILED" || status == "PUBLISHING" {
@@ -56,8 +72,8 @@ func TestAdoptWalksInBoundedChunksAndGoesOnAfterARestart(t *testing.T) {
 			if got := idsOf(rows); !slices.Equal(got, want) {
 				t.Errorf("%s: in chunks of %d: %q, want %q", kind, look, got, want)
 			}
-			if least := 50 / look; chunks < least || chunks > least+1 {
-				t.Errorf("%s: %d chunks of %d", kind, chunks, look)
+			if chunks != len(want)/look+1 {
+				t.Errorf("%s: %d rows in %d chunks of %d", kind, len(want), chunks, look)
 			}
 		}
 	}
@@ -65,8 +81,8 @@ func TestAdoptWalksInBoundedChunksAndGoesOnAfterARestart(t *testing.T) {
 
 func TestAdoptOfAnEmptyTableEnds(t *testing.T) {
 	l := setupLane(t, outbox.Config{})
-	if rows, last, end, err := l.table.Adopt(t.Context(), l.conn, "", 10); len(rows) != 0 || last != "" || !end || err != nil {
-		t.Errorf("%d rows, %q, end %v, %v; want the end", len(rows), last, end, err)
+	if ids, end, err := l.table.ToAdopt(t.Context(), l.conn, "", 10); len(ids) != 0 || !end || err != nil {
+		t.Errorf("%q, end %v, %v; want the end", ids, end, err)
 	}
 }
 
@@ -126,7 +142,7 @@ func TestReadNamesTheMissingColumn(t *testing.T) {
 	} {
 		config.Table = "t"
 		table := f.describe(config)
-		_, _, _, err := table.Adopt(t.Context(), f.conn, "", 10)
+		_, _, _, err := adopt(t.Context(), table, f.conn, "", 10)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("adopt: %v, want %q", err, want)
 		}
@@ -140,7 +156,7 @@ func TestWalkWithoutASortedIndexNamesTheMend(t *testing.T) {
 	f := setupPlain(t)
 	f.exec(`CREATE TABLE t (id int, status text, tenant_id text, topic text, payload text); CREATE INDEX ON t USING hash (id)`)
 	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Keep} {
-		_, _, _, err := f.describe(outbox.Config{Table: "t", OnSent: onSent}).Adopt(t.Context(), f.conn, "", 10)
+		_, _, err := f.describe(outbox.Config{Table: "t", OnSent: onSent}).ToAdopt(t.Context(), f.conn, "", 10)
 		if want := `CREATE UNIQUE INDEX CONCURRENTLY ON "public"."t" ("id")`; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", onSent, err, want)
 		}
@@ -253,7 +269,7 @@ func TestARowWithoutATenantHasTheDefaultOneHoweverItIsRead(t *testing.T) {
 		rows, _, _, err := table.Select(t.Context(), l.conn, outbox.Filter{Tenant: tenant}, "", 10)
 		return tenants(rows, err)
 	}
-	adopted, _, _, err := l.table.Adopt(t.Context(), l.conn, "", 10)
+	adopted, _, _, err := adopt(t.Context(), l.table, l.conn, "", 10)
 	all := []string{l.id(0), l.id(1), l.id(2), l.id(3)}
 	read, readErr := l.table.Read(t.Context(), l.conn, all)
 	still, stillErr := l.table.StillNew(t.Context(), l.conn, l.lease, all)

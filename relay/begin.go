@@ -148,8 +148,9 @@ func readExported(ctx context.Context, conn *pgx.Conn, name string) (text string
 }
 
 const (
-	adoptFirst  = 50   // rows looked at by the first statement, when their size is not known
-	adoptRows   = 1000 // ... by any
+	adoptIDs    = 100_000 // rows that are looked for at once: one look may read the whole table
+	adoptFirst  = 50      // rows read by the first statement, when their size is not known
+	adoptRows   = 1000    // ... by any
 	adoptReport = 10 * time.Second
 )
 
@@ -166,26 +167,30 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	}
 	adopted, look, reported := 0, adoptFirst, time.Now()
 	for after, end := a.After, false; !end; {
-		var found []outbox.Row
-		if found, after, end, err = tables.adopt(ctx, after, look); err != nil {
+		var ids []string
+		if ids, end, err = tables.toAdopt(ctx, after, adoptIDs); err != nil {
 			return err
 		}
-		bytes := 0
-		for i := range found {
-			bytes += found[i].Event.Size()
-		}
-		look = adoptNext(look, bytes)
-		n, err := parkMissing(ctx, tables, chosen.rows(found))
-		if err != nil {
-			return err
-		}
-		if err := tables.saveAdoption(ctx, after); err != nil {
-			return err
-		}
-		adopted += n
-		if time.Since(reported) > adoptReport {
-			reported = time.Now()
-			s.relay.cfg.Log.Info().Int("adopted", adopted).Str("behind", after).Msg("adopting rows that are older than the slot")
+		for len(ids) > 0 {
+			some := ids[:min(look, len(ids))]
+			ids, after = ids[len(some):], some[len(some)-1]
+			found, err := tables.adopt(ctx, some)
+			if err != nil {
+				return err
+			}
+			look = adoptNext(look, sizeOf(found))
+			n, err := parkMissing(ctx, tables, chosen.rows(found))
+			if err != nil {
+				return err
+			}
+			if err := tables.saveAdoption(ctx, after); err != nil {
+				return err
+			}
+			adopted += n
+			if time.Since(reported) > adoptReport {
+				reported = time.Now()
+				s.relay.cfg.Log.Info().Int("adopted", adopted).Str("behind", after).Msg("adopting rows that are older than the slot")
+			}
 		}
 	}
 	if err := s.completeParked(ctx, tables, a); err != nil {
@@ -195,7 +200,15 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	return tables.endAdoption(ctx)
 }
 
-// adoptNext is how many rows are looked at next, where so many were so large together: no more than parkBytes if those are as large, so that
+// sizeOf is how many bytes the events of rows have together.
+func sizeOf(rows []outbox.Row) (bytes int) {
+	for i := range rows {
+		bytes += rows[i].Event.Size()
+	}
+	return bytes
+}
+
+// adoptNext is how many rows are read next, where so many were so large together: no more than parkBytes if those are as large, so that
 // memory is bounded by the size of the rows and not by their number. It grows in steps, because only what was read is known.
 func adoptNext(look, bytes int) int {
 	return max(1, min(adoptRows, 4*look, look*parkBytes/max(1, bytes)))

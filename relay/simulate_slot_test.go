@@ -81,19 +81,33 @@ func (d *simDatabase) passed() event.LSN {
 
 const simLook = 2 // rows are adopted so many at once
 
-func (s simStore) adopt(_ context.Context, after string, look int) (rows []outbox.Row, last string, end bool, err error) {
+func (s simStore) toAdopt(_ context.Context, after string, most int) (ids []string, end bool, err error) {
 	if err := s.begin(false); err != nil {
-		return nil, "", false, err
+		return nil, false, err
 	}
-	behind := slices.DeleteFunc(s.inOrder(), func(r *simRow) bool { return !r.tx.visible || string(r.event.ID) <= after })
-	n := min(look, simLook, len(behind))
-	for _, r := range behind[:n] {
-		after = string(r.event.ID)
-		if s.w.off != "older rows adopted" && (r.status == "NEW" || r.status == "FAILED") {
+	for _, r := range s.inOrder() {
+		if string(r.event.ID) > after && r.adoptable(s.w) {
+			ids = append(ids, string(r.event.ID))
+		}
+	}
+	n := min(most, simLook, len(ids))
+	return ids[:n], n == len(ids), s.done()
+}
+
+func (s simStore) adopt(_ context.Context, ids []string) (rows []outbox.Row, err error) {
+	if err := s.begin(false); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if r := s.seen(id); r != nil && r.adoptable(s.w) {
 			rows = append(rows, r.read())
 		}
 	}
-	return rows, after, n == len(behind), s.done()
+	return rows, s.done()
+}
+
+func (r *simRow) adoptable(w *world) bool {
+	return r.tx.visible && w.off != "older rows adopted" && (r.status == "NEW" || r.status == "FAILED")
 }
 
 func (s simStore) insertMissing(_ context.Context, rows []park.Row) (int, error) {
