@@ -8,7 +8,7 @@ import (
 	"github.com/outboxd/outboxd/internal/config"
 )
 
-// fillTable writes the old rows. There is no slot yet, so nobody has to read them from the log.
+// fillTable writes the old rows, and vacuums them, as has been done with old rows. There is no slot yet, so nobody has to read them from the log.
 func (b *bencher) fillTable(ctx context.Context) error {
 	if b.o.old == 0 {
 		return nil
@@ -16,8 +16,12 @@ func (b *bencher) fillTable(ctx context.Context) error {
 	old := *b.backlog
 	old.Rows, old.Status, old.Transaction = b.o.old, b.cfg.Database.Statuses.Sent, 10_000
 	showing := b.app.newProgress("old rows written", old.Rows, b.o.output.value)
-	defer showing.end()
-	return old.Write(ctx, b.conn, showing.set)
+	err := old.Write(ctx, b.conn, showing.set)
+	showing.end()
+	if err != nil {
+		return err
+	}
+	return b.vacuum(ctx)
 }
 
 // fillParked lets keys wait.

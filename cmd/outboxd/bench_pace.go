@@ -63,7 +63,7 @@ func (b *bencher) paceOutboxd(ctx context.Context, name string, reader workload.
 		return err
 	}
 	defer func() { err = errors.Join(err, child.stop()) }()
-	if err := child.waitReady(ctx); err != nil {
+	if err := child.waitReady(ctx, demoReadyTimeout); err != nil {
 		return err
 	}
 	used := func() *time.Duration { return bench.Known(bench.CPU(int(child.pid.Load()))) }

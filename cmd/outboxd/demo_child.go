@@ -127,8 +127,8 @@ func (c *demoChild) failure() error {
 }
 
 // waitReady waits until outboxd says that it streams.
-func (c *demoChild) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, demoReadyTimeout)
+func (c *demoChild) waitReady(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	client := &http.Client{Timeout: time.Second}
 	for {
@@ -145,7 +145,7 @@ func (c *demoChild) waitReady(ctx context.Context) error {
 			continue
 		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return fmt.Errorf("outboxd is not ready after %s: %s: %w", demoReadyTimeout, state, err)
+			return fmt.Errorf("outboxd is not ready after %s: %s: %w", limit, state, err)
 		}
 		return ctx.Err()
 	}

@@ -132,5 +132,5 @@ func (d *demo) startOutboxd(ctx context.Context) error {
 	}
 	d.later("stop outboxd", func(context.Context) error { return d.child.stop() })
 	d.say("%-15s process %d, http://%s/status, log in %s", "outboxd", d.child.pid.Load(), d.child.addr, d.logFile())
-	return d.child.waitReady(ctx)
+	return d.child.waitReady(ctx, demoReadyTimeout)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
 	"github.com/outboxd/outboxd/shard"
 )
@@ -180,9 +181,7 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 		return cut
 	}
 	interrupted := begin()
-	if err := interrupted.process.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	interrupted.interrupt()
 	if err := interrupted.process.Wait(); err == nil || !strings.Contains(interrupted.log.String(), "the old one can go on") {
 		t.Errorf("a run that is interrupted ends with %v:\n%s", err, interrupted.log.String())
 	}
@@ -206,6 +205,58 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 	s.load(100)()
 	s.wantAll()
 	next.stop()
+}
+
+// While the old layout delivers up to the position, a run is interrupted, one is interrupted whose connection is gone, and one only finds its connection gone
+// when it has delivered.
+func TestReshardThatFailsWhileItDeliversLeavesTheOldLayout(t *testing.T) {
+	s, redis := newSharded(t, "tenant", "OUTBOXD_SHUTDOWN_TIMEOUT=1s"), testenv.Redis(t)
+	c := s.started(3)
+	s.load(100)()
+	s.wantAll()
+	c.stop()
+	s.load(100)()
+	for _, way := range []struct {
+		name string
+		cut  func(*child)
+	}{
+		{"interrupted", (*child).interrupt},
+		{"interrupted without a connection", func(c *child) { s.cutReshard(); c.interrupt() }},
+		{"without a connection at its end", func(*child) { s.cutReshard(); redis.Thaw() }},
+	} {
+		redis.Freeze()
+		t.Cleanup(redis.Thaw)
+		run := s.layout(3)
+		run.begin("reshard", "--count", "2", "--yes")
+		eventually(t, "it delivers", func() bool { return s.allStream(3) })
+		way.cut(run)
+		err := run.process.Wait()
+		redis.Thaw()
+		if err == nil || !strings.Contains(run.log.String(), "the old one can go on") || s.slotsOf(2) != 0 || s.slotsOf(3) != 3 {
+			t.Errorf("%s: %v, %d new and %d old slots:\n%s", way.name, err, s.slotsOf(2), s.slotsOf(3), run.log.String())
+		}
+	}
+	c = s.started(3)
+	s.wantAll()
+	c.stop()
+	s.layout(3).run("reshard", "--count", "2", "--yes")
+}
+
+func (c *child) interrupt() {
+	c.t.Helper()
+	if err := c.process.Process.Signal(os.Interrupt); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// cutReshard ends the connection of reshard that holds the locks of the new layout, of two shards.
+func (s *sharded) cutReshard() {
+	s.Helper()
+	if n := s.count(`SELECT count(pg_terminate_backend(pid)) FROM (
+			SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY pid HAVING count(*) = 2
+		) holder`); n != 1 {
+		s.Fatalf("%d connections hold the locks of the new layout, want 1", n)
+	}
 }
 
 // What no route matches is parked: it is the old layout's, which goes on.
