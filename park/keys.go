@@ -118,15 +118,22 @@ func queryMost(ctx context.Context, conn *pgx.Conn, sql, slot string, limit int,
 	return err
 }
 
-// keysSQL jumps in parked_key from the first row of each key to that of the next: it reads one row for each key, however many wait.
+// keysStep is how many rows keysSQL reads before it jumps.
+const keysStep = 8
+
+// keysSQL reads some rows of parked_key in its order, and jumps from the last of their keys to the next one: where each key has one row it jumps once for
+// as many keys, and where one has thousands it reads no more of them than that.
 func keysSQL(schema string) string {
-	first := `SELECT p.sink, p.destination, p.key_hash, p.due_at, p.state = 'dead' AS blocked FROM ` + table(schema, "parked") + ` p
-		WHERE p.slot = $1 AND ` + waits
-	const order = ` ORDER BY p.sink, p.destination, p.key_hash, ` + inOrder + ` LIMIT 1`
+	const order = ` ORDER BY p.sink, p.destination, p.key_hash, ` + inOrder
+	step := func(behind string) string {
+		return fmt.Sprintf(`SELECT DISTINCT ON (p.sink, p.destination, p.key_hash) p.sink, p.destination, p.key_hash, p.due_at, p.state = 'dead' AS blocked
+			FROM (SELECT * FROM %s p WHERE p.slot = $1 AND %s%s%s LIMIT %d) p`, table(schema, "parked"), waits, behind, order, keysStep) + order
+	}
 	return `WITH RECURSIVE k AS (
-			(` + first + order + `)
+			(` + step("") + `)
 			UNION ALL
-			SELECT n.* FROM k, LATERAL (` + first + ` AND (p.sink, p.destination, p.key_hash) > (k.sink, k.destination, k.key_hash)` + order + `) n
+			SELECT n.* FROM (SELECT * FROM k ORDER BY sink DESC, destination DESC, key_hash DESC LIMIT 1) k,
+				LATERAL (` + step(` AND (p.sink, p.destination, p.key_hash) > (k.sink, k.destination, k.key_hash)`) + `) n
 		)
 		SELECT sink, destination, key_hash, due_at, blocked FROM k LIMIT $2::bigint + 1`
 }
