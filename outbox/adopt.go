@@ -8,37 +8,47 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ToAdopt returns the ids of rows behind after that are not delivered, in the order of ids, most at most: NEW, FAILED, or taken by a polling projector; all
-// where there is no status. The last is where the next call goes on, also of another process; end says that there are no more.
+// Adoptable returns ids of rows that are not delivered (NEW, FAILED, or taken by a polling projector; all where there is no status): those behind after in
+// the order of ids, limit at most. The last of them is where the next call goes on, also of another process; "" is before the first. end says that there are
+// no more. A table without one of the columns, or without a sorted index on the id, is an error that names the mend.
 //
-// The planner chooses how they are found: where few are due, by one pass through the table as it lies, which several processes of the server may share
-// out; where most are, along the index on the id.
-func (t *Table) ToAdopt(ctx context.Context, conn *pgx.Conn, after string, most int) (ids []string, end bool, err error) {
-	if err := cmp.Or(t.unreadable, t.unwalkable); err != nil {
-		return nil, false, fmt.Errorf("adopt rows of %s: %w", t.config.quoted(), err)
-	}
-	id := quote(t.id.name)
-	behind, args := t.behind(after, []any{most})
-	sql := `SELECT ` + t.idText() + ` FROM (
-			SELECT o.` + id + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.adoptable() + ` AND ` + behind + ` ORDER BY o.` + id + ` LIMIT $1
-		) o ORDER BY o.` + id
-	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = on`); err != nil { // which is off where all other statements know what they look for
+// From the first row on the planner chooses how they are found: where few are due by a sequential scan, which may be parallel. Behind another row, as many were
+// due before it, they are found along the index on the id.
+func (t *Table) Adoptable(ctx context.Context, conn *pgx.Conn, after string, limit int) (ids []string, end bool, err error) {
+	err = cmp.Or(t.unreadable, t.unwalkable)
+	if err == nil {
+		err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			ids, err = t.adoptableIDs(ctx, tx, after, limit)
 			return err
-		}
-		return query(ctx, tx, sql, args, func(values [][]byte) error {
-			ids = append(ids, string(values[0]))
-			return nil
 		})
-	})
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("look for rows to adopt of %s: %w", t.config.quoted(), err)
 	}
-	return ids, len(ids) < most, nil
+	return ids, len(ids) < limit, nil
 }
 
-// Adopt returns those of the rows with the ids that are still not delivered, in any order.
-func (t *Table) Adopt(ctx context.Context, conn *pgx.Conn, ids []string) ([]Row, error) {
+func (t *Table) adoptableIDs(ctx context.Context, tx pgx.Tx, after string, limit int) (ids []string, err error) {
+	if after == "" {
+		// Sessions have it off, and that would force the index: one read of a page, wherever it is, for each row.
+		if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = on`); err != nil {
+			return nil, err
+		}
+	}
+	behind, args := t.behind(after, []any{limit})
+	sql := `SELECT ` + t.idText() + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.adoptable() + ` AND ` + behind + ` ORDER BY o.` + quote(t.id.name) + ` LIMIT $1`
+	err = query(ctx, tx, sql, args, func(values [][]byte) error {
+		if values[0] == nil {
+			return fmt.Errorf("a row that is due has no %s: give it one", t.id.name)
+		}
+		ids = append(ids, string(values[0]))
+		return nil
+	})
+	return ids, err
+}
+
+// StillAdoptable returns those of the rows with the ids that are still not delivered, in any order.
+func (t *Table) StillAdoptable(ctx context.Context, conn *pgx.Conn, ids []string) ([]Row, error) {
 	return t.read(ctx, conn, "adopt rows", t.source(t.idIn(`SELECT unnest($1::text[])`)+` AND `+t.adoptable()), ids)
 }
 

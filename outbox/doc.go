@@ -10,10 +10,10 @@
 //     last parked rows: when none of them waits or is dead, and the checkpoint has passed all of them. Settle leaves it alone, and
 //     Cleanup does not delete it.
 //   - Rows are found by an index on the id, which Describe has checked, and parked events by their primary key, whatever the
-//     server's statistics say. Walks (Select, Cleanup) look at a bounded number of rows a call, in the order of ids. ToAdopt
-//     alone may read the whole table, once a call.
+//     server's statistics say. Walks (Select, Cleanup) look at a bounded number of rows a call, in the order of ids. Adoptable, and New without
+//     an index on the status, may read the whole table, once a call.
 //   - Naming a row again is harmless: a row that is delivered, or has a status that is none of outboxd's, is left alone, whoever changed it.
-//   - With Config.Rows the table is split: what looks through it (ToAdopt, Adopt, Select, New, StillNew, DueFailed, Cleanup) sees the rows of the shard alone. What names
+//   - With Config.Rows the table is split: what looks through it (Adoptable, StillAdoptable, Select, New, StillNew, DueFailed, Cleanup) sees the rows of the shard alone. What names
 //     rows by id does so whatever they hold: the ids come from the shard's log and its parked table.
 //   - With Keep nothing is written to the table, but by Cleanup.
 //   - Deliver and Finish are on disk when they return, also with synchronous_commit off.
@@ -40,7 +40,7 @@
 //
 // Each call takes a connection of its own, in autocommit: inside an open transaction the lease would stay locked and the snapshot could
 // be an old one. Settle prepares its statement on the connection, and switches enable_seqscan off there for good, so that the plan that is kept
-// stays right when the parked table grows; a pooler between must keep both (session mode). Set lock_timeout on the connection when an
+// stays right when the parked table grows; a pooler between must keep both (session mode). Adoptable reads in a transaction of its own, for which it is on. Set lock_timeout on the connection when an
 // application holds rows locked for long: Settle and Deliver wait for them.
 //
 // # Failures

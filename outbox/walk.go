@@ -58,7 +58,7 @@ func (t *Table) walkRows(
 	return rows, last, end, nil
 }
 
-// behind is the condition that o comes behind a row in the order of ids, and the parameters with its own.
+// behind is the condition that o comes behind a row in the order of ids, every one behind "", and args with the parameter that it adds.
 func (t *Table) behind(after string, args []any) (string, []any) {
 	if after == "" {
 		return `true`, args

@@ -16,14 +16,16 @@ import (
 
 // adopt returns the rows that are adopted behind after, in the order of ids, most at most.
 func adopt(ctx context.Context, table *outbox.Table, conn *pgx.Conn, after string, most int) (rows []outbox.Row, last string, end bool, err error) {
-	ids, end, err := table.ToAdopt(ctx, conn, after, most)
+	ids, end, err := table.Adoptable(ctx, conn, after, most)
 	if err != nil || len(ids) == 0 {
 		return nil, after, end, err
 	}
-	rows, err = table.Adopt(ctx, conn, ids)
-	slices.SortFunc(rows, func(a, b outbox.Row) int {
-		return slices.Index(ids, string(a.Event.ID)) - slices.Index(ids, string(b.Event.ID))
-	})
+	rows, err = table.StillAdoptable(ctx, conn, ids)
+	places := map[string]int{}
+	for place, id := range ids {
+		places[id] = place
+	}
+	slices.SortFunc(rows, func(a, b outbox.Row) int { return places[string(a.Event.ID)] - places[string(b.Event.ID)] })
 	return rows, ids[len(ids)-1], end, err
 }
 
@@ -81,7 +83,7 @@ func TestAdoptionIsInBoundedChunksAndGoesOnAfterARestart(t *testing.T) {
 
 func TestAdoptOfAnEmptyTableEnds(t *testing.T) {
 	l := setupLane(t, outbox.Config{})
-	if ids, end, err := l.table.ToAdopt(t.Context(), l.conn, "", 10); len(ids) != 0 || !end || err != nil {
+	if ids, end, err := l.table.Adoptable(t.Context(), l.conn, "", 10); len(ids) != 0 || !end || err != nil {
 		t.Errorf("%q, end %v, %v; want the end", ids, end, err)
 	}
 }
@@ -152,13 +154,26 @@ func TestReadNamesTheMissingColumn(t *testing.T) {
 	}
 }
 
-func TestWalkWithoutASortedIndexNamesTheMend(t *testing.T) {
+func TestAdoptableNamesTheColumnOfARowWithoutAnId(t *testing.T) {
+	f := setupPlain(t)
+	f.exec(`CREATE TABLE t (id text UNIQUE, status text, tenant_id text, topic text, payload text); INSERT INTO t VALUES (NULL, 'NEW'), ('a', 'NEW')`)
+	_, _, err := f.describe(outbox.Config{Table: "t"}).Adoptable(t.Context(), f.conn, "", 10)
+	if err == nil || !strings.Contains(err.Error(), "a row that is due has no id") {
+		t.Error(err)
+	}
+}
+
+func TestTableWithoutASortedIndexNamesTheMend(t *testing.T) {
 	f := setupPlain(t)
 	f.exec(`CREATE TABLE t (id int, status text, tenant_id text, topic text, payload text); CREATE INDEX ON t USING hash (id)`)
 	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Keep} {
-		_, _, err := f.describe(outbox.Config{Table: "t", OnSent: onSent}).ToAdopt(t.Context(), f.conn, "", 10)
-		if want := `CREATE UNIQUE INDEX CONCURRENTLY ON "public"."t" ("id")`; err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", onSent, err, want)
+		table := f.describe(outbox.Config{Table: "t", OnSent: onSent})
+		_, _, adoptErr := table.Adoptable(t.Context(), f.conn, "", 10)
+		_, _, _, walkErr := table.Select(t.Context(), f.conn, outbox.Filter{}, "", 10)
+		for _, err := range []error{adoptErr, walkErr} {
+			if want := `CREATE UNIQUE INDEX CONCURRENTLY ON "public"."t" ("id")`; err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", onSent, err, want)
+			}
 		}
 	}
 }

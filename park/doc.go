@@ -34,7 +34,7 @@
 //   - LoadAfter and LoadKeys return rows in position order without gaps: what they leave out for want of rows or bytes comes behind
 //     what they return.
 //   - No statement that runs during delivery reads more than a few times the rows that it names or returns, whatever the
-//     server's statistics say. [Summaries], [Above] and [List] read the whole table, [Keys] one row for each key, [Count] the indexes.
+//     server's statistics say. [Summaries], [Above] and [List] read the whole table, [Keys] eight rows of each key at most, [Count] the indexes.
 //   - What a person does ([Retry], [Skip], [InsertReplays]) is written to audit in the same transaction, and the running instance hears of it
 //     on [Channel] when it has committed. A session that begins at the same time reads all of it, or the command comes later and tells it.
 //

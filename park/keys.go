@@ -121,8 +121,9 @@ func queryMost(ctx context.Context, conn *pgx.Conn, sql, slot string, limit int,
 // keysStep is how many rows keysSQL reads before it jumps.
 const keysStep = 8
 
-// keysSQL reads some rows of parked_key in its order, and jumps from the last of their keys to the next one: where each key has one row it jumps once for
-// as many keys, and where one has thousands it reads no more of them than that.
+// keysSQL is a loose index scan (https://wiki.postgresql.org/wiki/Loose_indexscan) of parked_key: it reads keysStep rows in order, and jumps from the last of
+// their keys to the next one. In the recursive term k is what the step before found. Of 500,000 keys with a row each it took 2.4 s, and 5.3 s with a jump for
+// each key; of 10,000 keys with 50 rows each 0.34 s and 0.25 s.
 func keysSQL(schema string) string {
 	const order = ` ORDER BY p.sink, p.destination, p.key_hash, ` + inOrder
 	step := func(behind string) string {

@@ -148,7 +148,7 @@ func readExported(ctx context.Context, conn *pgx.Conn, name string) (text string
 }
 
 const (
-	adoptIDs    = 100_000 // rows that are looked for at once: one look may read the whole table
+	adoptIDs    = 50_000 // rows that are looked for at once: one look may read the whole table
 	adoptFirst  = 50      // rows read by the first statement, when their size is not known
 	adoptRows   = 1000    // ... by any
 	adoptReport = 10 * time.Second
@@ -165,28 +165,21 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	if err != nil {
 		return err
 	}
-	adopted, look, reported := 0, adoptFirst, time.Now()
+	adopted, chunk, reported := 0, adoptFirst, time.Now()
 	for after, end := a.After, false; !end; {
+		s.relay.cfg.Log.Info().Str("behind", after).Msg("looking for rows that are older than the slot")
 		var ids []string
-		if ids, end, err = tables.toAdopt(ctx, after, adoptIDs); err != nil {
+		if ids, end, err = tables.adoptable(ctx, after, adoptIDs); err != nil {
 			return err
 		}
 		for len(ids) > 0 {
-			some := ids[:min(look, len(ids))]
+			some := ids[:min(chunk, len(ids))]
+			n, bytes, err := adoptChunk(ctx, tables, chosen, some)
+			if err != nil {
+				return err
+			}
 			ids, after = ids[len(some):], some[len(some)-1]
-			found, err := tables.adopt(ctx, some)
-			if err != nil {
-				return err
-			}
-			look = adoptNext(look, sizeOf(found))
-			n, err := parkMissing(ctx, tables, chosen.rows(found))
-			if err != nil {
-				return err
-			}
-			if err := tables.saveAdoption(ctx, after); err != nil {
-				return err
-			}
-			adopted += n
+			adopted, chunk = adopted+n, adoptNext(chunk, bytes)
 			if time.Since(reported) > adoptReport {
 				reported = time.Now()
 				s.relay.cfg.Log.Info().Int("adopted", adopted).Str("behind", after).Msg("adopting rows that are older than the slot")
@@ -200,18 +193,25 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	return tables.endAdoption(ctx)
 }
 
-// sizeOf is how many bytes the events of rows have together.
-func sizeOf(rows []outbox.Row) (bytes int) {
-	for i := range rows {
-		bytes += rows[i].Event.Size()
+// adoptChunk parks those of the rows that are adopted, and notes that it came so far. It returns how many it parked, and the bytes of what it read.
+func adoptChunk(ctx context.Context, tables store, chosen *chooser, ids []string) (parked, bytes int, err error) {
+	found, err := tables.stillAdoptable(ctx, ids)
+	if err != nil {
+		return 0, 0, err
 	}
-	return bytes
+	for i := range found {
+		bytes += found[i].Event.Size()
+	}
+	if parked, err = parkMissing(ctx, tables, chosen.rows(found)); err != nil {
+		return 0, 0, err
+	}
+	return parked, bytes, tables.saveAdoption(ctx, ids[len(ids)-1])
 }
 
 // adoptNext is how many rows are read next, where so many were so large together: no more than parkBytes if those are as large, so that
 // memory is bounded by the size of the rows and not by their number. It grows in steps, because only what was read is known.
-func adoptNext(look, bytes int) int {
-	return max(1, min(adoptRows, 4*look, look*parkBytes/max(1, bytes)))
+func adoptNext(read, bytes int) int {
+	return max(1, min(adoptRows, 4*read, read*parkBytes/max(1, bytes)))
 }
 
 // parkMissing parks rows by statements of a bounded size.

@@ -79,9 +79,9 @@ func (d *simDatabase) passed() event.LSN {
 	}
 }
 
-const simLook = 2 // rows are adopted so many at once
+const simLook = 2 // so many ids a look
 
-func (s simStore) toAdopt(_ context.Context, after string, most int) (ids []string, end bool, err error) {
+func (s simStore) adoptable(_ context.Context, after string, limit int) (ids []string, end bool, err error) {
 	if err := s.begin(false); err != nil {
 		return nil, false, err
 	}
@@ -90,11 +90,11 @@ func (s simStore) toAdopt(_ context.Context, after string, most int) (ids []stri
 			ids = append(ids, string(r.event.ID))
 		}
 	}
-	n := min(most, simLook, len(ids))
+	n := min(limit, simLook, len(ids))
 	return ids[:n], n == len(ids), s.done()
 }
 
-func (s simStore) adopt(_ context.Context, ids []string) (rows []outbox.Row, err error) {
+func (s simStore) stillAdoptable(_ context.Context, ids []string) (rows []outbox.Row, err error) {
 	if err := s.begin(false); err != nil {
 		return nil, err
 	}

@@ -33,8 +33,8 @@ type store interface {
 	count(ctx context.Context) (park.Totals, error)
 
 	// What is older than a new slot.
-	toAdopt(ctx context.Context, after string, most int) (ids []string, end bool, err error)
-	adopt(ctx context.Context, ids []string) ([]outbox.Row, error)
+	adoptable(ctx context.Context, after string, limit int) (ids []string, end bool, err error)
+	stillAdoptable(ctx context.Context, ids []string) ([]outbox.Row, error)
 	insertMissing(ctx context.Context, rows []park.Row) (int, error)
 	above(ctx context.Context, after park.Cursor, limit int) ([]park.Row, error)
 	readRows(ctx context.Context, ids []string) ([]outbox.Row, error)
@@ -125,12 +125,12 @@ func (d database) count(ctx context.Context) (park.Totals, error) {
 	return park.Count(ctx, d.conn, d.lease.Schema, d.lease.Slot)
 }
 
-func (d database) toAdopt(ctx context.Context, after string, most int) ([]string, bool, error) {
-	return d.table.ToAdopt(ctx, d.conn, after, most)
+func (d database) adoptable(ctx context.Context, after string, limit int) ([]string, bool, error) {
+	return d.table.Adoptable(ctx, d.conn, after, limit)
 }
 
-func (d database) adopt(ctx context.Context, ids []string) ([]outbox.Row, error) {
-	return d.table.Adopt(ctx, d.conn, ids)
+func (d database) stillAdoptable(ctx context.Context, ids []string) ([]outbox.Row, error) {
+	return d.table.StillAdoptable(ctx, d.conn, ids)
 }
 
 func (d database) insertMissing(ctx context.Context, rows []park.Row) (int, error) {

@@ -29,15 +29,24 @@ type task struct {
 	run       func(context.Context, store) error
 	then      func()        // in the core, after run has succeeded
 	limit     time.Duration // of one attempt; 0 stands for taskTimeout
-	soft      bool          // what takes longer is given up, and tried again another time
+	soft      bool          // what takes longer is given up, and tried again another time; a stop does not wait for it
 	desk      *desk
 	err       error
+}
+
+// softly is 1 for a soft task.
+func (t *task) softly() int {
+	if t.soft {
+		return 1
+	}
+	return 0
 }
 
 // desk is a number of clerks with a line of tasks before them. It belongs to the core.
 type desk struct {
 	clerks int
 	busy   int
+	soft   int // of the busy ones, with tasks that a stop does not wait for
 	line   []*task
 	todo   chan *task // has room for one task for each clerk
 }
@@ -50,8 +59,8 @@ func (d *desk) spare() int { return d.clerks - d.busy - len(d.line) }
 // free tells whether a task would be begun at once.
 func (d *desk) free() bool { return d.spare() > 0 }
 
-// idle tells whether nothing is under way.
-func (d *desk) idle() bool { return d.busy == 0 && len(d.line) == 0 }
+// idle tells whether nothing is under way that a stop waits for.
+func (d *desk) idle() bool { return d.busy == d.soft && len(d.line) == 0 }
 
 // give puts a task at the end of the line.
 func (d *desk) give(t *task) {
@@ -70,6 +79,7 @@ func (d *desk) giveFirst(t *task) {
 func (d *desk) begin() {
 	for d.busy < d.clerks && len(d.line) > 0 {
 		d.busy++
+		d.soft += d.line[0].softly()
 		d.todo <- d.line[0]
 		d.line = d.line[1:]
 	}
@@ -78,6 +88,7 @@ func (d *desk) begin() {
 // taskDone goes on with what came of a task. A failed one ends the session.
 func (c *core) taskDone(t *task) error {
 	t.desk.busy--
+	t.desk.soft -= t.softly()
 	if t.err != nil {
 		return fmt.Errorf("%s: %w", t.name, t.err)
 	}
@@ -169,7 +180,7 @@ func (k *clerk) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if err := k.conn.Close(ctx); err != nil {
+	if err := closeConn(ctx, k.conn); err != nil {
 		k.log.Debug().Err(err).Str("connection", "clerk").Msg("closed in disorder")
 	}
 }

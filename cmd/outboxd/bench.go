@@ -147,7 +147,7 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 	case o.transaction < 1 || o.payload < 1 || o.keys < 1:
 		return usage(cmd, "--transaction, --payload and --keys are at least 1")
 	case o.tenants < 1 || o.tenants > 10_000 || o.topics < 1 || o.topics > 10_000 || o.tenants*o.topics*o.shards > 100_000:
-		return usage(cmd, "--tenants %d, --topics %d: choose 1 to 10000 of each, and 100000 destinations at most", o.tenants, o.topics)
+		return usage(cmd, "--tenants %d, --topics %d, --shards %d: choose 1 to 10000 of the first two, and 100000 destinations at most", o.tenants, o.topics, o.shards)
 	}
 	return nil
 }

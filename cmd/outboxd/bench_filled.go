@@ -8,7 +8,7 @@ import (
 	"github.com/outboxd/outboxd/internal/config"
 )
 
-// fillTable writes the old rows, and vacuums them, as has been done with old rows. There is no slot yet, so nobody has to read them from the log.
+// fillTable writes the old rows, and vacuums them, as autovacuum has done with old ones. There is no slot yet, so nobody has to read them from the log.
 func (b *bencher) fillTable(ctx context.Context) error {
 	if b.o.old == 0 {
 		return nil
@@ -34,7 +34,7 @@ func (b *bencher) fillParked(ctx context.Context) error {
 	return b.parked().Fill(ctx, b.sink, b.broker.names, b.o.waiting, showing.set)
 }
 
-// parked is what waits in the table of outboxd's own, of the first shard.
+// parked is what waits in outboxd's own table: that of the first shard, as what parks on purpose goes with one alone.
 func (b *bencher) parked() *bench.Parked { return b.parkedIn(b.parts[0]) }
 
 func (b *bencher) parkedIn(part *config.Config) *bench.Parked {

@@ -135,13 +135,13 @@ func (b *bencher) configure(ctx context.Context, cmd *cobra.Command) (err error)
 	if err != nil {
 		return err
 	}
-	parts := []string{"outboxd-bench-" + b.id, "{tenant}", "{topic}"}
+	names := []string{"outboxd-bench-" + b.id, "{tenant}", "{topic}"}
 	if b.o.shards > 1 {
-		parts = append(parts, "{shard}")
+		names = append(names, "{shard}")
 	}
-	b.template = strings.Join(parts, ":")
+	b.template = strings.Join(names, ":")
 	if b.cfg == nil && b.sink == "pulsar" || b.cfg != nil && b.cfg.Sinks[b.sink].Pulsar != nil {
-		b.template = "persistent://public/default/" + strings.Join(parts, "_") // names of tenants have a -
+		b.template = "persistent://public/default/" + strings.Join(names, "_") // names of tenants have a -
 	}
 	shared := *b.app
 	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], b.settings()...)

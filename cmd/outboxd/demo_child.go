@@ -126,7 +126,7 @@ func (c *demoChild) failure() error {
 	}
 }
 
-// waitReady waits until outboxd says that it streams.
+// waitReady waits until outboxd says that it streams, no longer than limit.
 func (c *demoChild) waitReady(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

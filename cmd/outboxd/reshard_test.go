@@ -210,12 +210,14 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 // While the old layout delivers up to the position, a run is interrupted, one is interrupted whose connection is gone, and one only finds its connection gone
 // when it has delivered.
 func TestReshardThatFailsWhileItDeliversLeavesTheOldLayout(t *testing.T) {
-	s, redis := newSharded(t, "tenant", "OUTBOXD_SHUTDOWN_TIMEOUT=1s"), testenv.Redis(t)
+	redis := testenv.NewRedis(t, testenv.RedisOptions{})
+	s := newShardedWith(t, redis, "tenant", "OUTBOXD_SHUTDOWN_TIMEOUT=1s")
 	c := s.started(3)
 	s.load(100)()
 	s.wantAll()
 	c.stop()
 	s.load(100)()
+	t.Cleanup(redis.Thaw)
 	for _, way := range []struct {
 		name string
 		cut  func(*child)
@@ -224,10 +226,13 @@ func TestReshardThatFailsWhileItDeliversLeavesTheOldLayout(t *testing.T) {
 		{"interrupted without a connection", func(c *child) { s.cutReshard(); c.interrupt() }},
 		{"without a connection at its end", func(*child) { s.cutReshard(); redis.Thaw() }},
 	} {
+		eventually(t, "nobody streams", func() bool {
+			return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE $1 AND active`, s.slot+"%") == 0
+		})
 		redis.Freeze()
-		t.Cleanup(redis.Thaw)
 		run := s.layout(3)
 		run.begin("reshard", "--count", "2", "--yes")
+		t.Cleanup(run.kill)
 		eventually(t, "it delivers", func() bool { return s.allStream(3) })
 		way.cut(run)
 		err := run.process.Wait()

@@ -36,7 +36,12 @@ type sharded struct {
 // newSharded splits a table by tenant or key; nothing runs yet.
 func newSharded(t *testing.T, by string, settings ...string) *sharded {
 	t.Helper()
-	server, database := testenv.Redis(t), testenv.Postgres(t)
+	return newShardedWith(t, testenv.Redis(t), by, settings...)
+}
+
+func newShardedWith(t *testing.T, server *testenv.RedisServer, by string, settings ...string) *sharded {
+	t.Helper()
+	database := testenv.Postgres(t)
 	if database.Major < 15 { // the first with row filters
 		database = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
 	}

@@ -33,7 +33,7 @@ var axes = []axis{
 	{"transaction", "rows in a transaction", func(l *bench.Load) int { return l.Transaction }, speed, "events/s"},
 	{"payload", "bytes of a payload", func(l *bench.Load) int { return l.PayloadBytes }, func(r *bench.Run) float64 { return r.MegabytesPerSecond }, "MB/s"},
 	{"waiting", "other keys that wait there", func(l *bench.Load) int { return l.Waiting }, speed, "events/s"},
-	{"shards", "shards by key", func(l *bench.Load) int { return max(1, l.Shards) }, speed, "events/s"},
+	{"shards", "shards by key", func(l *bench.Load) int { return l.Shards }, speed, "events/s"},
 	{"table", "old rows in the table, on_sent mark", func(l *bench.Load) int { return l.Old }, settled, "events/s settled"},
 }
 
