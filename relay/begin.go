@@ -149,8 +149,8 @@ func readExported(ctx context.Context, conn *pgx.Conn, name string) (text string
 
 const (
 	adoptIDs    = 50_000 // rows that are looked for at once: one look may read the whole table
-	adoptFirst  = 50      // rows read by the first statement, when their size is not known
-	adoptRows   = 1000    // ... by any
+	adoptFirst  = 50     // rows read by the first statement, when their size is not known
+	adoptRows   = 1000   // ... by any
 	adoptReport = 10 * time.Second
 )
 

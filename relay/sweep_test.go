@@ -15,7 +15,9 @@ func TestStopDoesNotWaitForASweep(t *testing.T) {
 	r.insert("acme", 0, 1, 1)
 	r.settled()
 	lock := r.begin(`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`)
-	r.eventually("a sweep waits", func() bool { return r.count(`SELECT count(*) FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted`) == 1 })
+	r.eventually("a sweep waits", func() bool {
+		return r.count(`SELECT count(*) FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted`) == 1
+	})
 	r.stopsAtOnce(run)
 	if n := r.count(`SELECT count(*) FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted`); n != 0 {
 		t.Errorf("%d statements still wait in the server", n)
