@@ -11,7 +11,7 @@ import (
 type Adoption struct {
 	Snapshot string         // rows that it sees are older than the log
 	After    string         // id of the last row that was looked at
-	Epoch    uint32         // of the positions that they get: below every position of the slot
+	Epoch    uint32         // of the positions that they get: below every position of the slot; for NewEpoch 0 stands for the one before the slot's
 	Landed   event.Position // they may have landed behind this position; zero: none has
 }
 

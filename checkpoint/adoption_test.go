@@ -1,6 +1,7 @@
 package checkpoint_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
@@ -35,13 +36,14 @@ func TestNewEpochRecordsWhatIsToBeAdoptedBelowIt(t *testing.T) {
 		a    *checkpoint.Adoption
 	}{
 		{"the first slot", &checkpoint.Adoption{Snapshot: "10:20:12,15"}},
+		{"one that goes on with an adoption", &checkpoint.Adoption{Snapshot: "20:21:", Epoch: 7}},
 		{"the slot after it", &checkpoint.Adoption{Snapshot: "30:31:", After: "is not taken over", Landed: landed}},
 		{"nothing to adopt", nil},
 	} {
 		made := beginWith(t, conn, lease, step.a)
 		want := step.a
 		if want != nil {
-			want = &checkpoint.Adoption{Snapshot: want.Snapshot, Epoch: made.Epoch - 1, Landed: want.Landed}
+			want = &checkpoint.Adoption{Snapshot: want.Snapshot, Epoch: cmp.Or(want.Epoch, made.Epoch-1), Landed: want.Landed}
 		}
 		if got := load(t, conn); !reflect.DeepEqual(got.Adopt, want) || !reflect.DeepEqual(made.Adopt, want) || got.SkippedSnapshot != "5:9:6" {
 			t.Errorf("%s: made %+v, loaded %+v (skipped %q), want %+v", step.name, made.Adopt, got.Adopt, got.SkippedSnapshot, want)

@@ -33,6 +33,43 @@ func TestRowsOlderThanTheSlotComeBeforeLaterOnesOfTheirKey(t *testing.T) {
 	r.settled()
 }
 
+// What is adopted before and after the loss stands in one order, though ids say nothing of it.
+func TestSlotThatIsLostInTheMiddleOfAdoptionKeepsTheOrder(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	r.insert("acme", 0, 3000, 7)
+	r.exec(`UPDATE outbox SET created_at = now() - interval '1 hour' + (payload->>'seq')::int * interval '1 microsecond'`)
+	r.exec(`CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF (SELECT count(*) FROM outboxd.parked) >= 1000 THEN RAISE ''no more''; END IF; RETURN NULL; END'`)
+	r.exec(`CREATE TRIGGER full_up BEFORE INSERT ON outboxd.parked FOR EACH STATEMENT EXECUTE FUNCTION full_up()`)
+	for range 2 {
+		run := r.start(nil)
+		r.eventually("a slot is made, and the first rows are adopted", func() bool {
+			return r.parked("true") >= 1000 && r.count(`SELECT count(*) FROM outboxd.checkpoint c JOIN pg_replication_slots s ON s.slot_name = c.slot
+				WHERE c.slot = $1 AND c.adopt_snapshot IS NOT NULL`, r.cfg.WAL.Slot) == 1
+		})
+		run.crash()
+		r.eventually("nobody has the slot", func() bool {
+			return r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active`, r.cfg.WAL.Slot) == 0
+		})
+		r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	}
+	if n := r.parked("true"); n >= 3000 {
+		t.Fatalf("%d rows are parked, so this shows nothing", n)
+	}
+	r.exec(`DROP TRIGGER full_up ON outboxd.parked`)
+	r.start(nil)
+	r.insert("acme", 3000, 100, 7)
+	r.eventually("every event", func() bool { return r.length("acme:orders") >= 3100 })
+	got := map[int]int{}
+	for _, seq := range r.seqs("acme:orders") {
+		if seq < got[seq%7] {
+			t.Fatalf("event %d comes behind %d", seq, got[seq%7])
+		}
+		got[seq%7] = seq
+	}
+	r.settled()
+}
+
 func TestBacklogIsLeftAloneOnRequest(t *testing.T) {
 	r := newRig(t, "", "")
 	r.unrecord()

@@ -114,6 +114,9 @@ func (s *session) nextRecord(found bool, snapshot string) checkpoint.Record {
 	switch {
 	case found:
 		next.Adopt = &checkpoint.Adoption{Snapshot: snapshot, Landed: s.landed()}
+		if unfinished := s.record.Adopt; unfinished != nil { // some rows have positions of its epoch already, and the rest has to stand among them
+			next.Adopt.Epoch = unfinished.Epoch
+		}
 		next.SettledSnapshot = s.record.SettledSnapshot
 	case s.relay.cfg.SkipBacklog:
 		next.SkippedSnapshot = snapshot

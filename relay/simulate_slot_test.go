@@ -23,6 +23,10 @@ func (w *world) open(s *session, tables simStore) (err error) {
 			*tables.limit, w.lostAnswer = w.choose(8), w.choose(2) == 0
 		}
 		if err := s.adopt(context.Background(), tables); err != nil {
+			if w.choose(3) == 2 {
+				w.note("the slot is dropped before all are adopted")
+				w.db.slot.gone = true
+			}
 			return err
 		}
 		*tables.limit = -1
@@ -47,7 +51,9 @@ func (w *world) newSlot(s *session) error {
 	}
 	next := s.nextRecord(true, w.db.snapshotText())
 	next.Confirmed, next.Epoch = w.db.slot.confirmed, s.record.Epoch+100 // as its seconds are far behind the one before
-	next.Adopt.Epoch = next.Epoch - 1
+	if next.Adopt.Epoch == 0 || w.off == "one epoch of adoption" {
+		next.Adopt.Epoch = next.Epoch - 1
+	}
 	w.db.record, w.db.slot.unrecorded, w.db.timelines = next, false, nil
 	s.record, s.timelines = w.db.load(), nil
 	if w.off == "adoption recorded" {
@@ -85,8 +91,8 @@ func (s simStore) adoptable(_ context.Context, after string, limit int) (ids []s
 	if err := s.begin(false); err != nil {
 		return nil, false, err
 	}
-	for _, r := range s.inOrder() {
-		if string(r.event.ID) > after && r.adoptable(s.w) {
+	for _, r := range slices.Backward(s.inOrder()) { // ids say nothing of the order of events: here the latest has the first one
+		if (after == "" || string(r.event.ID) < after) && r.adoptable(s.w) {
 			ids = append(ids, string(r.event.ID))
 		}
 	}
