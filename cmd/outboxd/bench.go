@@ -130,6 +130,8 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		return usage(cmd, "--against polling marks the rows itself, so outboxd has to keep them, and publishes to Redis")
 	case o.rate == 0 && cmd.Flags().Changed("for"):
 		return usage(cmd, "--for goes with --rate")
+	case o.rate > 0 && cmd.Flags().Changed("rows"):
+		return usage(cmd, "--rows is of a backlog: with --rate say --for")
 	case o.failing != 0 && (o.rate == 0 || o.failing < 0 || o.failing >= o.tenants || o.keys < o.tenants):
 		return usage(cmd, "--failing %d goes with --rate, with more --tenants than fail, and with as many --keys at least", o.failing)
 	case o.failing > 0 && len(o.against) > 0:

@@ -227,6 +227,7 @@ func TestBenchRefusesWhatItCannotDo(t *testing.T) {
 		"--spilled --rate 10":               "leave out --rate",
 		"--spilled --env-file " + file:      "has to be the bench's own",
 		"--waiting -1":                      "--waiting -1",
+		"--rate 10 --rows 5":                "with --rate say --for",
 		"--shards 17":                       "--shards 17: choose 1 to 16",
 		"--shards 2 --spilled":              "--shards goes with none of",
 		"--failing 2 --tenants 2 --rate 10": "more --tenants than fail",
