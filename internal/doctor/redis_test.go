@@ -22,7 +22,7 @@ func examineSink(t *testing.T, s Sink, waiting ...park.Destination) []Finding {
 }
 
 func redisAt(url string, change ...func(*Sink)) Sink {
-	s := Sink{Name: "redis", Redis: &redis.Config{URL: url}, Templates: []string{"outbox:{tenant}:{topic}"}}
+	s := Sink{Name: "redis", Redis: &redis.Config{URL: url}, Templates: []string{"outbox:{tenant}:{topic}:{shard}"}}
 	for _, c := range change {
 		c(&s)
 	}
@@ -48,7 +48,7 @@ func TestAHealthyRedisHasNoFindings(t *testing.T) {
 	if worst(findings) != OK {
 		t.Errorf("a healthy Redis:\n%s", text(findings))
 	}
-	wantFinding(t, findings, "destination", OK, "outbox:outboxd-doctor:outboxd-doctor accepts", "")
+	wantFinding(t, findings, "destination", OK, "outbox:outboxd-doctor:outboxd-doctor:0 accepts", "")
 	c := goredis.NewClient(&goredis.Options{Addr: server.Addr})
 	defer c.Close() //nolint:errcheck // of the test
 	if n := c.DBSize(t.Context()).Val(); n != 0 {

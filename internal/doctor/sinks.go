@@ -49,10 +49,10 @@ func (s *Sink) examine(ctx context.Context, cfg *Config, waiting []park.Destinat
 	return findings
 }
 
-// example is what stands for the tenant, topic and type of an event that nobody has written.
+// example is what stands for the tenant, topic and type of an event that nobody has written. It would be of the first shard.
 const example = "outboxd-doctor"
 
-var placeholders = strings.NewReplacer("{tenant}", example, "{topic}", example, "{aggregate_type}", example)
+var placeholders = strings.NewReplacer("{tenant}", example, "{topic}", example, "{aggregate_type}", example, "{shard}", "0")
 
 // examples are the destinations that an example's event would go to.
 func (s *Sink) examples() []string {
