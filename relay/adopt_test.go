@@ -42,10 +42,11 @@ func TestSlotThatIsLostInTheMiddleOfAdoptionKeepsTheOrder(t *testing.T) {
 	r.exec(`CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF (SELECT count(*) FROM outboxd.parked) >= 1000 THEN RAISE ''no more''; END IF; RETURN NULL; END'`)
 	r.exec(`CREATE TRIGGER full_up BEFORE INSERT ON outboxd.parked FOR EACH STATEMENT EXECUTE FUNCTION full_up()`)
 	for range 2 {
+		before := r.count(`SELECT coalesce(max(epoch), 0) FROM outboxd.checkpoint WHERE slot = $1`, r.cfg.WAL.Slot)
 		run := r.start(nil)
-		r.eventually("a slot is made, and the first rows are adopted", func() bool {
-			return r.parked("true") >= 1000 && r.count(`SELECT count(*) FROM outboxd.checkpoint c JOIN pg_replication_slots s ON s.slot_name = c.slot
-				WHERE c.slot = $1 AND c.adopt_snapshot IS NOT NULL`, r.cfg.WAL.Slot) == 1
+		r.eventually("a slot is made and recorded, and the first rows are adopted", func() bool {
+			return r.parked("true") >= 1000 && r.count(`SELECT count(*) FROM outboxd.checkpoint WHERE slot = $1 AND epoch > $2 AND adopt_snapshot IS NOT NULL`,
+				r.cfg.WAL.Slot, before) == 1
 		})
 		run.crash()
 		r.eventually("nobody has the slot", func() bool {

@@ -90,6 +90,15 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 	if err := s.raise(ctx); err != nil {
 		return "", err
 	}
+	if found { // until the term was raised, a session that has lost its lock could end its adoption
+		now, still, err := checkpoint.Load(ctx, s.tables, s.relay.cfg.Schema, s.relay.cfg.WAL.Slot)
+		if err != nil {
+			return "", err
+		}
+		if still {
+			s.record = now
+		}
+	}
 	snapshot, err := readExported(ctx, s.tables, slot.Snapshot)
 	if err != nil {
 		return "", err
