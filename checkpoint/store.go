@@ -64,15 +64,16 @@ func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found
 // that an epoch is never used again, even after the row was removed. The epoch before it is that of adopted rows, unless r.Adopt has one. It returns
 // the record as it now is, or [event.ErrTermLost].
 func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {
-	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil}
-	var adoptEpoch int64
+	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil, r.SkippedSnapshot, r.SettledSnapshot, nil}
 	if a := r.Adopt; a != nil {
-		values[6], adoptEpoch = a.Snapshot, int64(a.Epoch)
+		values[6] = a.Snapshot
+		if a.Epoch > 0 {
+			values[11] = int64(a.Epoch)
+		}
 		if !a.Landed.IsZero() {
 			values[7], values[8] = int64(a.Landed.Epoch), a.Landed.Commit.String()
 		}
 	}
-	values = append(values, r.SkippedSnapshot, r.SettledSnapshot, adoptEpoch)
 	row := db.QueryRow(ctx, newEpochSQL(lease.Schema), values...)
 	made, err := scan(row, lease.Slot, nil)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -125,14 +126,14 @@ func newEpochSQL(schema string) string {
 		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
 			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at, adopt_snapshot, adopt_epoch, landed_epoch, landed_lsn,
 				skipped_snapshot, settled_snapshot)
-		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now(), $7::text, CASE WHEN $7::text IS NOT NULL THEN coalesce(nullif($12::bigint, 0), $3::bigint - 1) END, $8::bigint, $9::text::pg_lsn,
+		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now(), $7::text, CASE WHEN $7::text IS NOT NULL THEN coalesce($12::bigint, $3::bigint - 1) END, $8::bigint, $9::text::pg_lsn,
 			nullif($10::text, ''), nullif($11::text, '')
 		WHERE EXISTS (SELECT FROM lease)
 		ON CONFLICT (slot) DO UPDATE SET
 			epoch = ` + nextEpoch + `, system_identifier = excluded.system_identifier,
 			timeline = excluded.timeline, confirmed_lsn = excluded.confirmed_lsn, confirmed_at = excluded.confirmed_at,
 			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
-			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN coalesce(nullif($12::bigint, 0), ` + nextEpoch + ` - 1) END,
+			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN coalesce($12::bigint, ` + nextEpoch + ` - 1) END,
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
 			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot
 		RETURNING ` + recordColumns + `, ` + durable

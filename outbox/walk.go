@@ -42,7 +42,7 @@ func (t *Table) walk(
 
 // walkRows is walk for whole rows.
 func (t *Table) walkRows(
-	ctx context.Context, db Querier, what, wanted, after string, look int, args ...any,
+	ctx context.Context, db Querier, wanted, after string, look int, args ...any,
 ) (rows []Row, last string, end bool, err error) {
 	err = t.unreadable
 	if err == nil {
@@ -53,7 +53,7 @@ func (t *Table) walkRows(
 		})
 	}
 	if err != nil {
-		return nil, "", false, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), err)
+		return nil, "", false, fmt.Errorf("select rows of %s: %w", t.config.quoted(), err)
 	}
 	return rows, last, end, nil
 }
@@ -83,7 +83,7 @@ func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, 
 		return nil, "", false, fmt.Errorf("select rows of %s: %w", t.config.quoted(), err)
 	}
 	if len(f.IDs) == 0 {
-		return t.walkRows(ctx, db, "select rows", matches, after, look, args...)
+		return t.walkRows(ctx, db, matches, after, look, args...)
 	}
 	args = append(args, f.IDs)
 	rows, err = t.read(ctx, db, "select rows", t.source(t.idIn(fmt.Sprintf(`SELECT unnest($%d::text[])`, len(args)))+` AND `+matches), args...)
