@@ -140,7 +140,7 @@ func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease event
 	_, _, skipErr := table.SkipSent(ctx, conn, lease, "", 10)
 	_, _, finishErr := table.Finish(ctx, conn, lease, passed, 10)
 	deliverErr := table.Deliver(ctx, conn, lease, "s", "d", passed, []event.Ref{ref})
-	_, _, findErr := table.Adoptable(ctx, conn, "", 10)
+	_, _, findErr := table.Adoptable(ctx, conn, 0, "", 10)
 	_, adoptErr := table.StillAdoptable(ctx, conn, []string{nowhere})
 	_, _, _, cleanupErr := table.Cleanup(ctx, conn, outbox.Retention{Sent: time.Hour, Settled: &outbox.Snapshot{}, Schema: "outboxd"}, "", 10)
 	_, auditErr := conn.Exec(ctx, `INSERT INTO outboxd.audit (slot, id, sink, destination, action) VALUES ('a', 'b', 'c', 'd', 'skip')`)

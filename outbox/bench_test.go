@@ -140,7 +140,7 @@ func BenchmarkAdopt(b *testing.B) {
 	b.ResetTimer()
 	rows := 0
 	for after, end := "", false; !end; {
-		ids, last, err := table.Adoptable(b.Context(), conn, after, 100_000)
+		ids, last, err := table.Adoptable(b.Context(), conn, 0, after, 100_000)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -255,6 +255,10 @@ func TestFewAdoptableRowsAreFoundByASequentialScanAndManyByTheIndex(t *testing.T
 	if plan := adopted("1000", 1000, 1000); !strings.Contains(plan, "t_pkey") || strings.Contains(plan, "Seq Scan") {
 		t.Errorf("many are due:\n%s", plan)
 	}
+	ids, _, err := l.table.Adoptable(t.Context(), l.conn, 1<<40, "", 100)
+	if plan := plans()[0]; err != nil || len(ids) > 0 || !strings.Contains(plan, "Seq Scan on t") || strings.Contains(plan, "t_pkey") {
+		t.Errorf("none are so young, and %q are due: %v\n%s", ids, err, plan)
+	}
 	var off string
 	if err := l.conn.QueryRow(t.Context(), `SHOW enable_seqscan`).Scan(&off); err != nil || off != "off" {
 		t.Errorf("enable_seqscan is %q behind it: %v", off, err)

@@ -73,7 +73,7 @@ func nearest(xid uint32, around uint64) uint64 {
 	const epoch, half = uint64(1) << 32, uint64(1) << 31
 	full := around&^(epoch-1) | uint64(xid)
 	switch {
-	case full > around && full-around > half && full >= epoch:
+	case full > around && full-around >= half && full >= epoch:
 		return full - epoch
 	case around > full && around-full > half:
 		return full + epoch
@@ -86,6 +86,9 @@ const firstNormalXid = 3
 
 // SeenBy tells whether the snapshot, which may be of any age, sees what the transaction xmin of a row wrote.
 func SeenBy(s *Snapshot, xmin uint64) bool { return xmin < firstNormalXid || s.sees(xmin) }
+
+// Low returns the id before which every transaction is seen. The zero Snapshot's is 0.
+func (s *Snapshot) Low() uint64 { return s.xmin }
 
 // ReadSnapshot returns the text form of what was finished when the oldest transaction that is open now began. PostgreSQL does not list the ids of
 // subtransactions among those that are open, and a row that was inserted behind a savepoint bears such an id: all of them are above that of their

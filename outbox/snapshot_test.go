@@ -1,10 +1,15 @@
 package outbox
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/internal/testenv"
 )
 
 func TestSnapshotSeesWhatWasFinished(t *testing.T) {
@@ -175,6 +180,49 @@ func TestXminFromTheFutureIsThatOfAFrozenRow(t *testing.T) {
 	} {
 		if got := widened(c.xmin, c.xmax); got != c.want {
 			t.Errorf("xmin %d, seen by a snapshot that ends at %d, is %d, want %d", c.xmin, c.xmax, got, c.want)
+		}
+	}
+}
+
+func TestServerTellsWhatIsOlderThanASnapshotAsWeDo(t *testing.T) {
+	conn, err := pgx.Connect(t.Context(), testenv.Postgres(t).Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	random := rand.New(rand.NewPCG(1, 2))
+	var xmins, ends, sinces []int64
+	var want []bool
+	for i := range 20_000 {
+		end := uint64(100) + random.Uint64N([]uint64{1 << 12, 1 << 34}[i%2])
+		since := end - random.Uint64N(min(end, []uint64{50, 1 << 31, 1 << 33}[i%3]))
+		xmin := random.Uint32()
+		switch i % 4 {
+		case 0:
+			xmin = uint32(since - 2 + random.Uint64N(5))
+		case 1:
+			xmin = uint32(end-1<<31) - 2 + random.Uint32N(5)
+		case 2:
+			xmin = random.Uint32N(5)
+		}
+		if xmin == uint32(end) {
+			continue // nothing of the next transaction can be seen
+		}
+		xmins, ends, sinces = append(xmins, int64(xmin)), append(ends, int64(end)), append(sinces, int64(since))
+		want = append(want, !SeenBy(&Snapshot{xmin: since, xmax: since}, widened(xmin, end)))
+	}
+	rows, err := conn.Query(t.Context(), `SELECT `+writtenSince(`xmin::text::xid`, `xmax`, `since`)+`
+		FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY o(xmin, xmax, since, n) ORDER BY n`, xmins, ends, sinces)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("%d answers, %v", len(got), err)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("xmin %d, seen by a snapshot that ends at %d, was written since %d: %v, want %v", xmins[i], ends[i], sinces[i], got[i], want[i])
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // adopt returns the rows that are adopted behind after, in the order of ids, most at most.
 func adopt(ctx context.Context, table *outbox.Table, conn *pgx.Conn, after string, most int) (rows []outbox.Row, last string, end bool, err error) {
-	ids, end, err := table.Adoptable(ctx, conn, after, most)
+	ids, end, err := table.Adoptable(ctx, conn, 0, after, most)
 	if err != nil || len(ids) == 0 {
 		return nil, after, end, err
 	}
@@ -81,9 +81,40 @@ func TestAdoptionIsInBoundedChunksAndGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
+func TestRowsThatWereWrittenBeforeATransactionAreNotAdoptable(t *testing.T) {
+	l := setupLane(t, outbox.Config{OnSent: outbox.Keep})
+	for n := 10; n < 40; n++ {
+		l.row(n, "NEW")
+	}
+	text, err := outbox.ReadSnapshot(t.Context(), l.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := outbox.ParseSnapshot(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for n := 40; n < 47; n++ {
+		l.row(n, "NEW")
+		want = append(want, l.id(n))
+	}
+	var got []string
+	for after, end := "", false; !end; {
+		var ids []string
+		if ids, end, err = l.table.Adoptable(t.Context(), l.conn, snapshot.Low(), after, 5); err != nil {
+			t.Fatal(err)
+		}
+		got, after = append(got, ids...), ids[len(ids)-1]
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("adoptable are %q, want %q", got, want)
+	}
+}
+
 func TestAdoptOfAnEmptyTableEnds(t *testing.T) {
 	l := setupLane(t, outbox.Config{})
-	if ids, end, err := l.table.Adoptable(t.Context(), l.conn, "", 10); len(ids) != 0 || !end || err != nil {
+	if ids, end, err := l.table.Adoptable(t.Context(), l.conn, 0, "", 10); len(ids) != 0 || !end || err != nil {
 		t.Errorf("%q, end %v, %v; want the end", ids, end, err)
 	}
 }
@@ -157,7 +188,7 @@ func TestReadNamesTheMissingColumn(t *testing.T) {
 func TestAdoptableNamesTheColumnOfARowWithoutAnId(t *testing.T) {
 	f := setupPlain(t)
 	f.exec(`CREATE TABLE t (id text UNIQUE, status text, tenant_id text, topic text, payload text); INSERT INTO t VALUES (NULL, 'NEW'), ('a', 'NEW')`)
-	_, _, err := f.describe(outbox.Config{Table: "t"}).Adoptable(t.Context(), f.conn, "", 10)
+	_, _, err := f.describe(outbox.Config{Table: "t"}).Adoptable(t.Context(), f.conn, 0, "", 10)
 	if err == nil || !strings.Contains(err.Error(), "a row that is due has no id") {
 		t.Error(err)
 	}
@@ -168,7 +199,7 @@ func TestTableWithoutASortedIndexNamesTheMend(t *testing.T) {
 	f.exec(`CREATE TABLE t (id int, status text, tenant_id text, topic text, payload text); CREATE INDEX ON t USING hash (id)`)
 	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Keep} {
 		table := f.describe(outbox.Config{Table: "t", OnSent: onSent})
-		_, _, adoptErr := table.Adoptable(t.Context(), f.conn, "", 10)
+		_, _, adoptErr := table.Adoptable(t.Context(), f.conn, 0, "", 10)
 		_, _, _, walkErr := table.Select(t.Context(), f.conn, outbox.Filter{}, "", 10)
 		for _, err := range []error{adoptErr, walkErr} {
 			if want := `CREATE UNIQUE INDEX CONCURRENTLY ON "public"."t" ("id")`; err == nil || !strings.Contains(err.Error(), want) {

@@ -76,13 +76,7 @@ func hindering(err error) error {
 	if !failsCheck(err, wal.CheckSlotLost) {
 		return err
 	}
-	var left []error
-	for _, failed := range wal.CheckErrors(err) {
-		if failed.Check == wal.CheckFilter || failed.Check == wal.CheckLayout {
-			left = append(left, failed)
-		}
-	}
-	return errors.Join(left...)
+	return only(err, wal.CheckFilter, wal.CheckLayout)
 }
 
 // beginRecord begins an epoch at the new slot.
@@ -181,7 +175,7 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	for after, end := a.After, false; !end; {
 		s.relay.cfg.Log.Info().Str("behind", after).Msg("looking for rows that are older than the slot")
 		var ids []string
-		if ids, end, err = tables.adoptable(ctx, after, adoptIDs); err != nil {
+		if ids, end, err = tables.adoptable(ctx, chosen.since(), after, adoptIDs); err != nil {
 			return err
 		}
 		for len(ids) > 0 {
@@ -274,6 +268,16 @@ func parseOptional(text string) (*outbox.Snapshot, error) {
 	}
 	snapshot, err := outbox.ParseSnapshot(text)
 	return &snapshot, err
+}
+
+// since is the transaction before which no row is chosen.
+func (c *chooser) since() (xid uint64) {
+	for _, s := range []*outbox.Snapshot{c.settled, c.left} {
+		if s != nil {
+			xid = max(xid, s.Low())
+		}
+	}
+	return xid
 }
 
 func (c *chooser) rows(found []outbox.Row) []park.Row {

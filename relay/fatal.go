@@ -39,6 +39,17 @@ func failsCheck(err error, check wal.Check) bool {
 	return slices.ContainsFunc(wal.CheckErrors(err), func(e *wal.CheckError) bool { return e.Check == check })
 }
 
+// only is what of err failed one of the checks.
+func only(err error, checks ...wal.Check) error {
+	var left []error
+	for _, failed := range wal.CheckErrors(err) {
+		if slices.Contains(checks, failed.Check) {
+			left = append(left, failed)
+		}
+	}
+	return errors.Join(left...)
+}
+
 // passing tells whether err can go away by itself: a server that is not there yet, busy, or on its way down. Before the first
 // session everything else is taken for a wrong setting (a password, a database, a right, a column), and Run ends with it; later
 // nothing of the settings has changed, and trying again is safer than ending.

@@ -237,9 +237,12 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 		source.Create = false
 		// Where it stands is not compared yet: the instance before may have moved it since the record was read.
 		if _, err := wal.SlotStatus(ctx, s.control, source.Slot); err != nil {
-			// A standby has not the slots of its primary.
-			if _, unfit := wal.Verify(ctx, s.control, source); failsCheck(unfit, wal.CheckPrimary) {
+			_, unfit := wal.Verify(ctx, s.control, source)
+			switch {
+			case failsCheck(unfit, wal.CheckPrimary): // a standby has not the slots of its primary
 				return unfit
+			case failsCheck(unfit, wal.CheckLayout): // reshard has dropped the slot
+				return only(unfit, wal.CheckLayout)
 			}
 			return lostIf(true, err)
 		}

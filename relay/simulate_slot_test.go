@@ -87,12 +87,12 @@ func (d *simDatabase) passed() event.LSN {
 
 const simLook = 2 // so many ids a look
 
-func (s simStore) adoptable(_ context.Context, after string, limit int) (ids []string, end bool, err error) {
+func (s simStore) adoptable(_ context.Context, since uint64, after string, limit int) (ids []string, end bool, err error) {
 	if err := s.begin(false); err != nil {
 		return nil, false, err
 	}
 	for _, r := range slices.Backward(s.inOrder()) { // ids say nothing of the order of events: here the latest has the first one
-		if (after == "" || string(r.event.ID) < after) && r.adoptable(s.w) {
+		if (after == "" || string(r.event.ID) < after) && uint64(r.xmin) >= since && r.adoptable(s.w) {
 			ids = append(ids, string(r.event.ID))
 		}
 	}

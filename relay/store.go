@@ -33,7 +33,7 @@ type store interface {
 	count(ctx context.Context) (park.Totals, error)
 
 	// What is older than a new slot.
-	adoptable(ctx context.Context, after string, limit int) (ids []string, end bool, err error)
+	adoptable(ctx context.Context, since uint64, after string, limit int) (ids []string, end bool, err error)
 	stillAdoptable(ctx context.Context, ids []string) ([]outbox.Row, error)
 	insertMissing(ctx context.Context, rows []park.Row) (int, error)
 	above(ctx context.Context, after park.Cursor, limit int) ([]park.Row, error)
@@ -125,8 +125,8 @@ func (d database) count(ctx context.Context) (park.Totals, error) {
 	return park.Count(ctx, d.conn, d.lease.Schema, d.lease.Slot)
 }
 
-func (d database) adoptable(ctx context.Context, after string, limit int) ([]string, bool, error) {
-	return d.table.Adoptable(ctx, d.conn, after, limit)
+func (d database) adoptable(ctx context.Context, since uint64, after string, limit int) ([]string, bool, error) {
+	return d.table.Adoptable(ctx, d.conn, since, after, limit)
 }
 
 func (d database) stillAdoptable(ctx context.Context, ids []string) ([]outbox.Row, error) {
