@@ -88,8 +88,26 @@ func newRootCommand(a *app) *cobra.Command {
 		newDecryptCommand(a),
 		newVersionCommand(a),
 	)
+	completes(root, "preset", config.Choices("preset")...)
+	completes(root, "log-level", config.Choices("log.level")...)
+	completion(root, "set", completeSetting)
 	addCompletion(root)
 	return root
+}
+
+// completeSetting completes the path of a setting, and behind the = its value where there are few.
+func completeSetting(_ *cobra.Command, _ []string, typed string) (found []string, directive cobra.ShellCompDirective) {
+	path, _, named := strings.Cut(typed, "=")
+	if !named {
+		for _, path := range config.Paths() {
+			found = append(found, path+"=")
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	for _, value := range config.Choices(path) {
+		found = append(found, path+"="+value)
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
 }
 
 // load reads the configuration that the flags and the environment name. A fault in it is an error of type

@@ -83,6 +83,8 @@ func newBenchCommand(a *app) *cobra.Command {
 	f.StringSliceVar(&o.against, "against", nil, "let these `TOOLS` deliver the same log: pg_recvlogical (which reads it and no more), polling, debezium, debezium-128m, or update (which marks as many rows and no more); with --rate, whose latency is measured: direct (the broker's own client, without an outbox), debezium, debezium-128m")
 	f.StringVar(&o.debezium, "debezium", "", "`DIR` of Debezium Server, for --against; it needs Java 21 or later in JAVA_HOME")
 	f.StringVar(&o.profile, "profile", "", "write outboxd's profiles into `DIR`, for \"go tool pprof\"; they cost some speed")
+	completes(cmd, "sink", "redis", "pulsar")
+	completes(cmd, "against", "pg_recvlogical", "polling", "debezium", "debezium-128m", "update", "direct")
 	o.onSent = choiceFlag(cmd, "on-sent", "", "what becomes of delivered rows", "keep", "mark", "delete")
 	o.indexes = choiceFlag(cmd, "indexes", "", "of the outbox table: those that migrate makes, or the eight of older tables", "lean", "full")
 	o.output = choiceFlag(cmd, "output", "o", "form of the output", "text", "json", "markdown")

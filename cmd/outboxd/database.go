@@ -101,6 +101,10 @@ func noConnection(ctx context.Context, err error) error {
 	if ctx.Err() != nil || len(wal.CheckErrors(err)) > 0 {
 		return err
 	}
+	return connectionError(err)
+}
+
+func connectionError(err error) error {
 	return fmt.Errorf("no connection to PostgreSQL: %s: %w", doctor.MendConnection(err), err)
 }
 

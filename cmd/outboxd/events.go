@@ -65,12 +65,7 @@ func (c *choices) Type() string { return strings.Join(c.values, "|") }
 func choicesFlag(cmd *cobra.Command, name, help string, values ...string) *choices {
 	c := &choices{values: values}
 	cmd.Flags().Var(c, name, help+"; repeatable")
-	complete := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return values, cobra.ShellCompDirectiveNoFileComp
-	}
-	if err := cmd.RegisterFlagCompletionFunc(name, complete); err != nil {
-		panic(err) // only for a flag that does not exist or is completed already
-	}
+	completes(cmd, name, values...)
 	return c
 }
 

@@ -27,12 +27,15 @@ func TestMigrateDownRefusesWhileAnInstanceIsActive(t *testing.T) {
 
 func TestNoConnectionNamesTheMend(t *testing.T) {
 	o := newOperator(t)
-	for url, mend := range map[string]string{
-		"postgres://127.0.0.1:1/app":                    "see that PostgreSQL runs and listens there",
-		testenv.Postgres(t).DatabaseURL("outboxd_gone"): "create the database, or name another in database.url",
+	nobody, gone := "postgres://127.0.0.1:1/app", testenv.Postgres(t).DatabaseURL("outboxd_gone")
+	for _, c := range []struct{ mend, url, command string }{
+		{"see that PostgreSQL runs and listens there", nobody, "migrate status"},
+		{"create the database, or name another in database.url", gone, "migrate status"},
+		{"create the database, or name another in database.url", gone, "run"}, // it would wait for nobody
 	} {
-		if _, says := o.run(exitFailure, "migrate", "status", "--database-url", url); !strings.Contains(says, "no connection to PostgreSQL: "+mend) {
-			t.Errorf("%s: %q, want %q", url, says, mend)
+		args := append(strings.Fields(c.command), "--database-url", c.url)
+		if _, says := o.run(exitFailure, args...); !strings.Contains(says, "no connection to PostgreSQL: "+c.mend) {
+			t.Errorf("%q: %q, want %q", args, says, c.mend)
 		}
 	}
 }

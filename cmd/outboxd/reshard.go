@@ -49,6 +49,9 @@ func newReshardCommand(a *app) *cobra.Command {
 		if !cmd.Flags().Changed("count") {
 			return usage(cmd, "--count is missing: how many shards are to come")
 		}
+		if *count < 1 || *count > shard.Most {
+			return usage(cmd, "--count %d: want 1 to %d shards", *count, shard.Most)
+		}
 		cfg, _, err := a.load(cmd, config.NeedAll)
 		if err != nil {
 			return err

@@ -81,6 +81,9 @@ func (s *sharded) reshard(from, to, kills int, random *rand.Rand) {
 		}
 	}
 	s.layout(from).run(args...)
+	if to > 1 {
+		s.wantRefused(s.layout(from), "of another layout of this table")
+	}
 }
 
 // Events are committed all the time. Runs of reshard are killed at any moment.
@@ -111,7 +114,7 @@ func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 	command := s.layout(3)
 	command.refuses("another instance is active: stop all of them, the standbys too", "reshard", "--count", "2", "--yes")
 	command.refuses("the configuration says shards.count: 3, shards.by: tenant already", "reshard", "--count", "3", "--yes")
-	command.refuses("17 shards: want 1 to 16", "reshard", "--count", "17", "--yes")
+	command.refuses("--count 17: want 1 to 16 shards", "reshard", "--count", "17", "--yes")
 	command.refuses("--count is missing", "reshard", "--yes")
 	command.refuses("confirm with --yes", "reshard", "--count", "2")
 	s.shard(1).refuses("shards.number is for one shard", "reshard", "--count", "2", "--yes")

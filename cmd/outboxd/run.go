@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	goredis "github.com/redis/go-redis/v9"
@@ -132,7 +133,10 @@ func stopped(log zerolog.Logger, err error) error {
 		return nil
 	}
 	if err == nil {
-		log.Info().Msg("stopped; everything received was delivered and confirmed")
+		log.Info().Msg("stopped; everything received is delivered or parked, and confirmed")
+	}
+	if _, refused := errors.AsType[*pgconn.ConnectError](err); refused {
+		return connectionError(err)
 	}
 	return err
 }

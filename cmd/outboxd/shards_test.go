@@ -17,6 +17,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/internal/workload"
+	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/shard"
 )
 
@@ -334,6 +335,9 @@ func (s *sharded) wantRefused(c *child, want string) {
 	if err == nil || ctx.Err() != nil || !strings.Contains(string(said), want) {
 		s.Errorf("outboxd run ends with %v, want one that says %q:\n%s", err, want, said)
 	}
+	if strings.Contains(string(said), relay.ErrSlotLost.Error()) {
+		s.Errorf("outboxd run, of a layout that was left, speaks of a lost slot:\n%s", said)
+	}
 }
 
 // The steps of docs/scaling.md: from one instance to three shards, and from three to two.
@@ -356,7 +360,7 @@ func TestTableIsSplitAnewWhileItsWritersPause(t *testing.T) {
 					t.Fatalf("%d shards: events were lost, doubled or out of order: %s", count, report.String())
 				}
 				c.stop()
-				if !strings.Contains(c.log.String(), "stopped; everything received was delivered and confirmed") {
+				if !strings.Contains(c.log.String(), "stopped; everything received is delivered or parked, and confirmed") {
 					t.Errorf("%d shards did not stop in order", count)
 				}
 				c.run("slot", "drop", "--yes")

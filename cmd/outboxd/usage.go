@@ -91,13 +91,20 @@ func (c *choice) Type() string { return strings.Join(c.values, "|") }
 func choiceFlag(cmd *cobra.Command, name, shorthand, help string, values ...string) *choice {
 	c := &choice{values[0], values}
 	cmd.Flags().VarP(c, name, shorthand, help)
-	complete := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return values, cobra.ShellCompDirectiveNoFileComp
-	}
-	if err := cmd.RegisterFlagCompletionFunc(name, complete); err != nil {
+	completes(cmd, name, values...)
+	return c
+}
+
+// completes lets the shell complete the flag's values.
+func completes(cmd *cobra.Command, flag string, values ...string) {
+	completion(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// completion lets the shell ask complete for what the flag's value may be.
+func completion(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
 		panic(err) // only for a flag that does not exist or is completed already
 	}
-	return c
 }
 
 // outputFlag adds --output.

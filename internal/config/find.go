@@ -142,6 +142,19 @@ func leafPaths(n *node, path string) []string {
 	return paths
 }
 
+// Paths returns the settings that have a value of their own, such as "batch.max_messages", but for those of the sinks, which have names.
+func Paths() []string { return leafPaths(schema, "") }
+
+// Choices returns the values that the setting may have; nil where it is free, or where there is none of this path.
+func Choices(path string) []string {
+	for _, one := range leaves(schema, "") {
+		if one.path == path {
+			return one.enum()
+		}
+	}
+	return nil
+}
+
 // all returns every setting that a variable or flag may name now: those of the schema and of each sink.
 func (l *loader) all() []leaf {
 	all := leaves(schema, "")

@@ -48,8 +48,8 @@ func (d *Database) ShardColumns() shard.Columns {
 	return shard.Columns{ID: c.ID, TenantID: c.TenantID, AggregateType: c.AggregateType, AggregateID: c.AggregateID, DefaultTenant: d.DefaultTenant}
 }
 
-// Resharded returns the configuration that splits the same table in another way, for its names and its shares alone: routes are not looked at. An
-// empty by leaves it as it is.
+// Resharded returns the configuration that splits the same table into so many shards, 1 to shard.Most, for its names and its shares alone: routes are not
+// looked at. An empty by leaves it as it is.
 func (c *Config) Resharded(count int, by string) (*Config, error) {
 	if c.whole != nil || c.Shards.Number >= 0 && c.Shard().Split() {
 		return nil, errors.New("shards.number is for one shard, and all of them are resharded together: leave it out")
@@ -57,10 +57,7 @@ func (c *Config) Resharded(count int, by string) (*Config, error) {
 	next := *c
 	next.Shards = Shards{Count: count, By: cmp.Or(by, c.Shards.By), Number: -1}
 	s, now := next.Shard(), c.Shard()
-	switch {
-	case count < 1 || count > shard.Most:
-		return nil, fmt.Errorf("%d shards: want 1 to %d", count, shard.Most)
-	case s.Layout() == now.Layout():
+	if s.Layout() == now.Layout() {
 		return nil, fmt.Errorf("the configuration says %s already: reshard goes by the layout until now, so leave the settings as they were, and change them behind it", s.Layout())
 	}
 	var faults []error
