@@ -37,13 +37,10 @@ func (t *Table) adoptableIDs(ctx context.Context, tx pgx.Tx, since uint64, after
 		}
 	}
 	behind, args := t.behind(after, []any{limit})
-	due := t.config.quoted() + ` o WHERE ` + t.adoptable() + ` AND ` + behind
-	if since > 0 {
-		args = append(args, since)
-		due += ` AND ` + writtenSince(`o.xmin`, `(SELECT txid_snapshot_xmax(txid_current_snapshot()))`, fmt.Sprintf(`$%d::bigint`, len(args)))
-		if after == "" {
-			due = `(SELECT o.` + quote(t.id.name) + ` FROM ` + due + ` OFFSET 0) o` // the order of ids is none of what finds them
-		}
+	young, args := young(since, args)
+	due := t.config.quoted() + ` o WHERE ` + t.adoptable() + ` AND ` + behind + young
+	if since > 0 && after == "" {
+		due = `(SELECT o.` + quote(t.id.name) + ` FROM ` + due + ` OFFSET 0) o` // the order of ids is none of what finds them
 	}
 	sql := `SELECT ` + t.idText() + ` FROM ` + due + ` ORDER BY o.` + quote(t.id.name) + ` LIMIT $1`
 	err = query(ctx, tx, sql, args, func(values [][]byte) error {
@@ -54,6 +51,15 @@ func (t *Table) adoptableIDs(ctx context.Context, tx pgx.Tx, since uint64, after
 		return nil
 	})
 	return ids, err
+}
+
+// young is the condition, behind others, that o was not written by a transaction before since, and args with the parameter that it adds; nothing where since is 0.
+func young(since uint64, args []any) (string, []any) {
+	if since == 0 {
+		return ``, args
+	}
+	args = append(args, since)
+	return ` AND ` + writtenSince(`o.xmin`, `(SELECT txid_snapshot_xmax(txid_current_snapshot()))`, fmt.Sprintf(`$%d::bigint`, len(args))), args
 }
 
 // writtenSince is the condition that a row of the xmin was not written before a transaction, by the arithmetic of widened; xmax is as there.

@@ -255,8 +255,8 @@ func TestTableLaneWorksWithoutAStatus(t *testing.T) {
 	changed, mirrorErr := l.table.Mirror(ctx, l.conn, l.lease, []outbox.Mirror{{ID: "3", Status: "FAILED"}})
 	_, repaired, repairErr := l.table.RepairMirrors(ctx, l.conn, l.lease, "", 10)
 	_, skipped, skipErr := l.table.SkipSent(ctx, l.conn, l.lease, "", 10)
-	failed, failedErr := l.table.DueFailed(ctx, l.conn, l.lease, 10)
-	fresh, newErr := l.table.New(ctx, l.conn, l.lease, 10)
+	failed, failedErr := l.table.DueFailed(ctx, l.conn, l.lease, 0, 10)
+	fresh, newErr := l.table.New(ctx, l.conn, l.lease, 0, 10)
 	rows, _, _, adoptErr := adopt(ctx, l.table, l.conn, "", 10)
 	got := fmt.Sprint(changed, repaired, skipped, len(failed), fresh, len(rows), mirrorErr, repairErr, skipErr, failedErr, newErr, adoptErr)
 	if want := "0 0 0 0 [4] 2 <nil> <nil> <nil> <nil> <nil> <nil>"; got != want {

@@ -190,7 +190,7 @@ func TestOldestAndNewestPostgres(t *testing.T) {
 				l.deliver("d", l.refs(1)...)
 				l.finish(10)
 				l.runAll(ids(l.id(4)), nil)
-				if _, err := l.table.New(t.Context(), l.conn, l.lease, 10); err != nil {
+				if _, err := l.table.New(t.Context(), l.conn, l.lease, 0, 10); err != nil {
 					t.Error(err)
 				}
 				rows, _ := l.adoptAll(2)
@@ -289,7 +289,7 @@ func (l *lane) runAll(settled [][]byte, mirrors []outbox.Mirror) {
 	_, mirrorErr := l.table.Mirror(ctx, conn, lease, mirrors)
 	_, _, repairErr := l.table.RepairMirrors(ctx, conn, lease, "", 1000)
 	_, _, skipErr := l.table.SkipSent(ctx, conn, lease, "", 1000)
-	_, failedErr := l.table.DueFailed(ctx, conn, lease, 100)
+	_, failedErr := l.table.DueFailed(ctx, conn, lease, 0, 100)
 	_, adoptErr := l.table.StillAdoptable(ctx, conn, []string{l.id(1), l.id(2)})
 	_, stillErr := l.table.StillNew(ctx, conn, lease, []string{l.id(1), l.id(2)})
 	retention := outbox.Retention{Sent: day, Dead: day, Settled: &outbox.Snapshot{}, Schema: "outboxd"}

@@ -168,7 +168,7 @@ func TestStatusesThatDoNotFitAreNotMirrored(t *testing.T) {
 	if changed := l.mirror(outbox.Mirror{ID: "1", Status: "FAILED"}); changed+l.repair() != 0 {
 		t.Error("something was mirrored")
 	}
-	if _, err := l.table.DueFailed(t.Context(), l.conn, l.lease, 10); err == nil || !strings.Contains(err.Error(), "tenant_id") {
+	if _, err := l.table.DueFailed(t.Context(), l.conn, l.lease, 0, 10); err == nil || !strings.Contains(err.Error(), "tenant_id") {
 		t.Errorf("reading events from a table without them: %v, want the missing column", err)
 	}
 	l.deliver("d", l.refs(1)...)

@@ -62,11 +62,11 @@ func (f *fixture) look(t *outbox.Table, all []string) map[string][]string {
 	}
 	rows, _, _, err := t.Select(f.Context(), f.conn, outbox.Filter{IDs: all}, "", len(all))
 	add("select by id", idsOf(rows), err)
-	fresh, err := t.New(f.Context(), f.conn, f.lease, len(all))
+	fresh, err := t.New(f.Context(), f.conn, f.lease, 0, len(all))
 	add("new", fresh, err)
 	rows, err = t.StillNew(f.Context(), f.conn, f.lease, all)
 	add("still new", idsOf(rows), err)
-	rows, err = t.DueFailed(f.Context(), f.conn, f.lease, len(all))
+	rows, err = t.DueFailed(f.Context(), f.conn, f.lease, 0, len(all))
 	add("failed", idsOf(rows), err)
 	return found
 }

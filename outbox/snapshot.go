@@ -84,8 +84,10 @@ func nearest(xid uint32, around uint64) uint64 {
 // firstNormalXid is the first id of a transaction; those below it stand for rows that are older than all.
 const firstNormalXid = 3
 
-// SeenBy tells whether the snapshot, which may be of any age, sees what the transaction xmin of a row wrote.
-func SeenBy(s *Snapshot, xmin uint64) bool { return xmin < firstNormalXid || s.sees(xmin) }
+// SeenBy tells whether the snapshot, which may be of any age, sees what the transaction xmin of a row wrote. The zero Snapshot sees nothing.
+func SeenBy(s *Snapshot, xmin uint64) bool {
+	return s.sees(xmin) || xmin < firstNormalXid && s.xmax > 0
+}
 
 // Low returns the id before which every transaction is seen. The zero Snapshot's is 0.
 func (s *Snapshot) Low() uint64 { return s.xmin }
@@ -96,6 +98,19 @@ func (s *Snapshot) Low() uint64 { return s.xmin }
 func ReadSnapshot(ctx context.Context, db Querier) (text string, err error) {
 	if err := db.QueryRow(ctx, `SELECT format('%s:%s:', xmin, xmin) FROM txid_snapshot_xmin(txid_current_snapshot()) AS xmin`).Scan(&text); err != nil {
 		return "", fmt.Errorf("read a snapshot: %w", err)
+	}
+	return text, nil
+}
+
+// ReadSlotSnapshot returns the text form of what was over when the slot was made, or where it stands, whichever is later: it sends nothing of that. The slot
+// must be there. Source: https://www.postgresql.org/docs/current/view-pg-replication-slots.html, catalog_xmin.
+func ReadSlotSnapshot(ctx context.Context, db Querier, slot string) (text string, err error) {
+	const sql = `SELECT format('%s:%s:', xmin, xmin) FROM (
+			SELECT xmax - ((xmax - catalog_xmin::text::bigint) & x'ffffffff'::bigint) AS xmin
+			FROM pg_replication_slots, txid_snapshot_xmax(txid_current_snapshot()) AS xmax WHERE slot_name = $1
+		) AS slot`
+	if err := db.QueryRow(ctx, sql, slot).Scan(&text); err != nil {
+		return "", fmt.Errorf("read the snapshot of slot %q: %w", slot, err)
 	}
 	return text, nil
 }

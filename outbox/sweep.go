@@ -19,14 +19,15 @@ func (t *Table) Read(ctx context.Context, db Querier, ids []string) ([]Row, erro
 }
 
 // New returns ids of rows that are NEW and have no parked event, limit at most. It looks at a bounded number of NEW rows; those behind them
-// are seen when the first ones are delivered. Rows of other shards do not count, so that it reads all that are NEW of these. Without an index on
-// the status it may read the whole table.
-func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) (ids []string, err error) {
+// are seen when the first ones are delivered. Rows of other shards do not count, so that it reads all that are NEW of these; nor do rows that were written by a
+// transaction before since, as of Adoptable. Without an index on the status it may read the whole table.
+func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, since uint64, limit int) (ids []string, err error) {
 	id := quote(t.id.name)
+	young, args := young(since, []any{lease.Slot, limit * sweepLook, limit})
 	sql := `SELECT ` + t.idText() + ` FROM (
-			SELECT o.` + id + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.hasStatus(t.config.Statuses.New) + t.andOurs() + ` LIMIT $2
+			SELECT o.` + id + ` FROM ` + t.config.quoted() + ` o WHERE ` + t.hasStatus(t.config.Statuses.New) + t.andOurs() + young + ` LIMIT $2
 		) o WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
-	err = query(ctx, conn, sql, []any{lease.Slot, limit * sweepLook, limit}, func(values [][]byte) error {
+	err = query(ctx, conn, sql, args, func(values [][]byte) error {
 		ids = append(ids, string(values[0]))
 		return nil
 	})
@@ -42,10 +43,11 @@ func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease event.Lease,
 	return t.read(ctx, conn, "read new rows", from, lease.Slot, ids)
 }
 
-// DueFailed returns rows that are FAILED and due and have no parked event, limit at most: others made them so. With an index on the status they are
+// DueFailed returns rows that are FAILED and due and have no parked event, limit at most: others made them so. Rows that were written by a transaction before
+// since are left out, as by Adoptable. With an index on the status they are
 // due without a time in retry_after, too. Without an index on either it finds nothing, for it would read the whole table each time; and
 // nothing where rows are kept.
-func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease event.Lease, limit int) ([]Row, error) {
+func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease event.Lease, since uint64, limit int) ([]Row, error) {
 	c := &t.config.Columns
 	if t.config.OnSent == Keep || c.Status == "" || !t.statusIndex && !t.retryIndex {
 		return nil, nil
@@ -57,6 +59,7 @@ func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease event.Lease
 			due = `(` + due + ` OR o.` + quote(c.RetryAfter) + ` IS NULL)`
 		}
 	}
-	from := t.source(t.hasStatus(t.config.Statuses.Failed)+` AND `+due+t.andOurs()+` LIMIT $2`) + ` WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
-	return t.read(ctx, conn, "look for failed rows", from, lease.Slot, limit*sweepLook, limit)
+	young, args := young(since, []any{lease.Slot, limit * sweepLook, limit})
+	from := t.source(t.hasStatus(t.config.Statuses.Failed)+` AND `+due+t.andOurs()+young+` LIMIT $2`) + ` WHERE ` + t.unparked(lease.Schema) + ` LIMIT $3`
+	return t.read(ctx, conn, "look for failed rows", from, args...)
 }

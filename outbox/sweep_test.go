@@ -16,12 +16,12 @@ func TestNewRowsAreThoseThatAreNotParked(t *testing.T) {
 		}
 		l.park(1, at{destination: "d", state: "waiting"})
 		l.park(6, at{destination: "d", state: "done", replay: 1})
-		fresh, err := l.table.New(t.Context(), l.conn, l.lease, 10)
+		fresh, err := l.table.New(t.Context(), l.conn, l.lease, 0, 10)
 		slices.Sort(fresh)
 		if want := []string{l.id(2), l.id(5)}; err != nil || !slices.Equal(fresh, want) {
 			t.Errorf("%s: new are %q, %v; want %q", kind, fresh, err, want)
 		}
-		if fresh, err := l.table.New(t.Context(), l.conn, l.lease, 1); err != nil || len(fresh) != 1 {
+		if fresh, err := l.table.New(t.Context(), l.conn, l.lease, 0, 1); err != nil || len(fresh) != 1 {
 			t.Errorf("%s: new are %q, %v; want one", kind, fresh, err)
 		}
 		l.exec(`UPDATE t SET status = 'SENT' WHERE id = $1::text::`+kind, l.id(2))
@@ -48,7 +48,7 @@ func TestDueFailedRowsAreThoseOfOthers(t *testing.T) {
 			(4, 'FAILED', now() - interval '1 s'), (5, 'NEW', now() - interval '1 s'), (6, 'DEAD', NULL), (7, 'FAILED', 'infinity')`)
 		l.park(4, at{destination: "d", state: "waiting"})
 		l.table = l.describe(outbox.Config{Table: "t"})
-		rows, err := l.table.DueFailed(t.Context(), l.conn, l.lease, 10)
+		rows, err := l.table.DueFailed(t.Context(), l.conn, l.lease, 0, 10)
 		found := idsOf(rows)
 		slices.Sort(found)
 		if got := fmt.Sprint(found); err != nil || got != want {
@@ -65,7 +65,7 @@ func TestDueFailedOfKeptRowsAreNone(t *testing.T) {
 	l.exec(`CREATE INDEX ON t (status)`)
 	l.row(1, "FAILED")
 	table := l.describe(outbox.Config{Table: "t", OnSent: outbox.Keep})
-	if rows, err := table.DueFailed(t.Context(), l.conn, l.lease, 10); err != nil || len(rows) != 0 {
+	if rows, err := table.DueFailed(t.Context(), l.conn, l.lease, 0, 10); err != nil || len(rows) != 0 {
 		t.Errorf("%d rows, %v; want none", len(rows), err)
 	}
 }

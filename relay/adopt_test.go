@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/outboxd/outboxd/outbox"
@@ -63,17 +64,87 @@ func TestBacklogIsLeftAloneOnRequest(t *testing.T) {
 	r := newRig(t, "", "")
 	r.unrecord()
 	r.insert("acme", 0, 10, 1)
-	run := r.start(func(c *relay.Config) { c.SkipBacklog = true })
+	r.exec(`UPDATE outbox SET status = 'FAILED', retry_after = now() WHERE payload->>'seq' = '9'`)
+	r.onlyLaterIsDelivered(10, func(c *relay.Config) { c.SkipBacklog = true })
+	if n := r.count(`SELECT count(*) FROM outbox WHERE status IN ('NEW', 'FAILED')`); n != 10 {
+		t.Errorf("%d rows are NEW or FAILED, want 10", n)
+	}
+	r.exec(`UPDATE outbox SET status = 'NEW' WHERE payload->>'seq' = '3'`)
+	r.eventually("a row that was set back", func() bool { return r.length("acme:orders") == 2 })
+	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[10 3]" {
+		t.Errorf("the stream holds %s, want [10 3]", got)
+	}
+}
+
+// onlyLaterIsDelivered starts the relay on rows with numbers below n, and looks that of them none is delivered, and a later one is.
+func (r *rig) onlyLaterIsDelivered(n int, change func(*relay.Config)) {
+	r.t.Helper()
+	before := r.length("acme:orders")
+	run := r.start(change)
 	r.eventually("it is active", func() bool { return run.Status().State == relay.StateActive })
-	r.insert("acme", 10, 1, 1)
-	r.eventually("the later event", func() bool { return r.length("acme:orders") == 1 })
+	r.insert("acme", n, 1, 1)
+	r.eventually("the later event", func() bool { return r.length("acme:orders") > before })
 	r.sweeps(3)
-	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[10]" {
-		t.Fatalf("the stream holds %s, want [10]", got)
+	if got := fmt.Sprint(r.seqs("acme:orders")[before:]); got != fmt.Sprintf("[%d]", n) {
+		r.t.Fatalf("the stream has got %s, want %d alone", got, n)
 	}
-	if n := r.count(`SELECT count(*) FROM outbox WHERE status = 'NEW'`); n != 10 {
-		t.Errorf("%d rows are NEW, want 10", n)
+}
+
+func TestRowsOlderThanASlotThatSomebodyMadeAreLeftAlone(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	r.insert("acme", 0, 10, 1)
+	r.exec(`UPDATE outbox SET status = 'FAILED', retry_after = now() WHERE payload->>'seq' = '9'`)
+	r.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, r.cfg.WAL.Slot)
+	r.onlyLaterIsDelivered(10, func(c *relay.Config) { c.WAL.Create = false })
+}
+
+// What a slot carries is delivered, though the record is made later.
+func TestSlotThatSomebodyMadeIsDeliveredFromItsBeginning(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	r.insert("acme", 0, 10, 1)
+	r.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, r.cfg.WAL.Slot)
+	r.insert("acme", 10, 20, 1)
+	r.start(func(c *relay.Config) { c.WAL.Create = false })
+	r.eventually("what is behind the slot", func() bool { return r.length("acme:orders") >= 20 })
+	r.eventually("its rows are settled", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'NEW'`) == 10 })
+}
+
+// With keep no row says that it was delivered. A snapshot does, also when rows are marked from then on.
+func TestRowsThatWereKeptAreNotDeliveredAgainByOneThatMarks(t *testing.T) {
+	r := newRig(t, "", "")
+	run := r.start(func(c *relay.Config) { c.Outbox.OnSent = outbox.Keep })
+	r.insert("acme", 0, 50, 1)
+	r.eventually("a snapshot that sees them is stored", func() bool { return r.settledBySnapshot() == 50 })
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
 	}
+	r.onlyLaterIsDelivered(50, nil)
+	r.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.WAL.Slot)
+	r.eventually("the slot is lost", func() bool {
+		_, err := r.conn.Exec(t.Context(), `SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+		return err == nil
+	})
+	r.insert("acme", 51, 1, 1)
+	r.eventually("a new one brings what is behind it", func() bool { return slices.Contains(r.seqs("acme:orders"), 51) })
+	r.sweeps(3)
+	r.keysInOrder("acme:orders", 52, 1)
+}
+
+func TestUnroutedRowsOfTheTableAreSettledWhereTheyAreDropped(t *testing.T) {
+	r := newRig(t, "", "")
+	r.unrecord()
+	r.insert("stranger", 0, 10, 1)
+	only := route.Rule{Match: route.Match{Tenant: "acme"}, To: []route.Target{{Sink: "redis", Destination: r.prefix + ":{tenant}:{topic}"}}}
+	run := r.start(func(c *relay.Config) { c.Router, c.DropUnrouted = r.routes(only), true })
+	settled := func() bool {
+		return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 10 && r.parked(`true`) == 0
+	}
+	r.eventually("rows that are older than the slot are settled", settled)
+	r.exec(`UPDATE outbox SET status = 'NEW' WHERE payload->>'seq' = '3'`)
+	r.eventually("the sweep has dropped it", func() bool { return run.Status().DroppedUnrouted == 1 })
+	r.eventually("a row that was set back is settled", settled)
 }
 
 // sweeps waits until the sweep has begun and ended so many times: each commits a marker row's state.

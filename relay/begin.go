@@ -175,7 +175,7 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	for after, end := a.After, false; !end; {
 		s.relay.cfg.Log.Info().Str("behind", after).Msg("looking for rows that are older than the slot")
 		var ids []string
-		if ids, end, err = tables.adoptable(ctx, chosen.since(), after, adoptIDs); err != nil {
+		if ids, end, err = tables.adoptable(ctx, s.leftAlone.Low(), after, adoptIDs); err != nil {
 			return err
 		}
 		for len(ids) > 0 {
@@ -239,45 +239,27 @@ func parkMissing(ctx context.Context, tables store, rows []park.Row) (parked int
 
 // chooser says which rows of the table are adopted, and as what.
 type chooser struct {
-	cfg     *Config
-	epoch   uint32
-	landed  event.Position
-	older   outbox.Snapshot  // what it sees is older than the slot's log
-	settled *outbox.Snapshot // keep: what it sees was settled before
-	left    *outbox.Snapshot // what it sees is left alone
+	cfg    *Config
+	epoch  uint32
+	landed event.Position
+	older  outbox.Snapshot // what it sees is older than the slot's log
+	left   outbox.Snapshot // what it sees is left alone
 }
 
 func (s *session) newChooser(a *checkpoint.Adoption) (*chooser, error) {
-	c := &chooser{cfg: &s.relay.cfg, epoch: a.Epoch, landed: a.Landed}
+	c := &chooser{cfg: &s.relay.cfg, epoch: a.Epoch, landed: a.Landed, left: s.leftAlone}
 	var err error
-	if c.older, err = outbox.ParseSnapshot(a.Snapshot); err != nil {
-		return nil, err
-	}
-	if s.relay.cfg.Outbox.OnSent == outbox.Keep {
-		if c.settled, err = parseOptional(s.record.SettledSnapshot); err != nil {
-			return nil, err
-		}
-	}
-	c.left, err = parseOptional(s.record.SkippedSnapshot)
+	c.older, err = outbox.ParseSnapshot(a.Snapshot)
 	return c, err
 }
 
-func parseOptional(text string) (*outbox.Snapshot, error) {
-	if text == "" {
-		return nil, nil //nolint:nilnil // there is none
+// readLeftAlone reads which rows are left alone: by request, or as they were settled while rows were kept, which no status tells.
+func (s *session) readLeftAlone() error {
+	text, err := outbox.Latest(s.record.SkippedSnapshot, s.record.SettledSnapshot)
+	if err == nil && text != "" {
+		s.leftAlone, err = outbox.ParseSnapshot(text)
 	}
-	snapshot, err := outbox.ParseSnapshot(text)
-	return &snapshot, err
-}
-
-// since is the transaction before which no row is chosen.
-func (c *chooser) since() (xid uint64) {
-	for _, s := range []*outbox.Snapshot{c.settled, c.left} {
-		if s != nil {
-			xid = max(xid, s.Low())
-		}
-	}
-	return xid
+	return err
 }
 
 func (c *chooser) rows(found []outbox.Row) []park.Row {
@@ -285,7 +267,7 @@ func (c *chooser) rows(found []outbox.Row) []park.Row {
 	for i := range found {
 		o := &found[i]
 		switch {
-		case !outbox.SeenBy(&c.older, o.Xmin), c.settled != nil && outbox.SeenBy(c.settled, o.Xmin), c.left != nil && outbox.SeenBy(c.left, o.Xmin):
+		case !outbox.SeenBy(&c.older, o.Xmin), outbox.SeenBy(&c.left, o.Xmin):
 			continue
 		}
 		o.Event.Position.Epoch = c.epoch
@@ -297,7 +279,7 @@ func (c *chooser) rows(found []outbox.Row) []park.Row {
 	return rows
 }
 
-// rowsOf returns what a row of the outbox is parked as: one row for each destination, or one for a person to decide.
+// rowsOf returns what a row of the outbox is parked as: one row for each destination, or one without, for a person to decide, or done where it is dropped.
 func rowsOf(cfg *Config, o *outbox.Row) []park.Row {
 	base := park.Row{Event: o.Event, State: park.Waiting, Attempts: o.RetryCount, Due: o.RetryAfter, Reason: o.Error}
 	base.Key, _ = park.KeyOf(&base.Event, 0, nil)
@@ -307,11 +289,11 @@ func rowsOf(cfg *Config, o *outbox.Row) []park.Row {
 // routed gives a row to the destinations of its event.
 func routed(cfg *Config, base park.Row) []park.Row {
 	destinations, err := cfg.Router.Route(&base.Event)
-	if errors.Is(err, route.ErrUnrouted) && cfg.DropUnrouted {
-		return nil
-	}
 	if err != nil {
 		base.Destination, base.Target, base.State, base.Reason = park.Destination{}, "", park.Dead, err.Error()
+		if errors.Is(err, route.ErrUnrouted) && cfg.DropUnrouted {
+			base.State = park.Done // what removes it settles its row, as that of a delivered event
+		}
 		return []park.Row{base}
 	}
 	rows := make([]park.Row, len(destinations))
@@ -344,7 +326,7 @@ func (s *session) completeParked(ctx context.Context, tables store, a *checkpoin
 			bytes += one.Event.Size()
 			base := park.Row{Event: one.Event, Key: one.Key, State: park.Waiting, LandedAfter: a.Landed}
 			for _, row := range routed(&s.relay.cfg, base) {
-				if row.State != park.Dead {
+				if row.State == park.Waiting {
 					rows = append(rows, row)
 				}
 			}

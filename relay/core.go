@@ -58,9 +58,9 @@ type core struct {
 	mirrors      []outbox.Mirror
 	sweeping     sweeping
 
-	leftAlone   *outbox.Snapshot // rows that it sees are not delivered, by request
-	unfinished  bool             // something was delivered from the table since the checkpoint was saved
-	finishDue   bool             // delivered events may be ready for removal
+	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
+	unfinished  bool            // something was delivered from the table since the checkpoint was saved
+	finishDue   bool            // delivered events may be ready for removal
 	finishing   bool
 	retained    int64 // bytes of log held back, as measured last
 	measured    time.Time

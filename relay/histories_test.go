@@ -112,16 +112,20 @@ func TestRetriedEventThatLandedBeforeItLostItsRouteIsNotDoubled(t *testing.T) {
 	}
 }
 
+// settledBySnapshot is how many rows the stored snapshot sees.
+func (r *rig) settledBySnapshot() int {
+	r.t.Helper()
+	return r.count(`SELECT count(*) FROM outbox o, outboxd.checkpoint c WHERE c.slot = $1
+		AND txid_visible_in_snapshot(o.xmin::text::bigint, c.settled_snapshot::txid_snapshot)`, r.cfg.WAL.Slot)
+}
+
 // History 9 of the protocol: with `keep` no row says that it was delivered, and here no tail does. A stored snapshot does.
 func TestLostSlotOfKeptRowsAdoptsOnlyWhatIsBehindTheStoredSnapshot(t *testing.T) {
 	r := newRig(t, "", "")
 	keep := func(c *relay.Config) { c.Outbox.OnSent = outbox.Keep }
 	run := r.start(keep)
 	r.insert("acme", 0, 50, 1)
-	r.eventually("a snapshot that sees them is stored", func() bool {
-		return r.count(`SELECT count(*) FROM outbox o, outboxd.checkpoint c WHERE c.slot = $1
-			AND txid_visible_in_snapshot(o.xmin::text::bigint, c.settled_snapshot::txid_snapshot)`, r.cfg.WAL.Slot) == 50
-	})
+	r.eventually("a snapshot that sees them is stored", func() bool { return r.settledBySnapshot() == 50 })
 	run.crash()
 	r.remove("acme:orders")
 	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)

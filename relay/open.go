@@ -45,6 +45,9 @@ func (s *session) open(parent context.Context) error {
 		return err
 	}
 	s.relay.lost = nil
+	if err := s.readLeftAlone(); err != nil {
+		return err
+	}
 	if err := s.adopt(patient, s.store(s.tables)); err != nil {
 		return err
 	}
@@ -52,9 +55,6 @@ func (s *session) open(parent context.Context) error {
 		return err
 	}
 	var err error
-	if s.leftAlone, err = parseOptional(s.record.SkippedSnapshot); err != nil {
-		return err
-	}
 	if s.maxRetained, err = wal.KeepLimit(patient, s.tables); err != nil {
 		return err
 	}
@@ -280,6 +280,9 @@ func (s *session) loadRecord(ctx context.Context) (err error) {
 	}
 	if !found {
 		first := checkpoint.Record{SystemID: s.stream.SystemID, Timeline: s.stream.Timeline, Confirmed: s.stream.Start}
+		if first.SkippedSnapshot, err = outbox.ReadSlotSnapshot(ctx, s.tables, cfg.WAL.Slot); err != nil {
+			return err
+		}
 		s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, first, time.Now())
 		return err
 	}

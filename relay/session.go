@@ -39,8 +39,8 @@ type session struct {
 	record  checkpoint.Record
 
 	restored    restored
-	maxRetained int64            // max_slot_wal_keep_size in bytes; 0: none
-	leftAlone   *outbox.Snapshot // rows that it sees are not delivered, by request
+	maxRetained int64           // max_slot_wal_keep_size in bytes; 0: none
+	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
 
 	timelines []event.LSN // where those began that came since the record was made
 }

@@ -138,7 +138,7 @@ func (r *simRow) read() outbox.Row {
 	return outbox.Row{Event: r.event, Status: r.status, RetryCount: r.attempts, RetryAfter: r.due, CreatedAt: time.Now(), Xmin: uint64(r.xmin)}
 }
 
-func (s simStore) dueFailed(context.Context, int) ([]outbox.Row, error) {
+func (s simStore) dueFailed(context.Context, uint64, int) ([]outbox.Row, error) {
 	return s.unparked("FAILED"), s.begin(false)
 }
 
@@ -147,7 +147,7 @@ func (s simStore) stillNew(_ context.Context, ids []string) ([]outbox.Row, error
 	return rows, s.begin(false)
 }
 
-func (s simStore) newRows(context.Context, int) (ids []string, err error) {
+func (s simStore) newRows(context.Context, uint64, int) (ids []string, err error) {
 	for _, r := range s.unparked("NEW") {
 		ids = append(ids, string(r.Event.ID))
 	}

@@ -48,9 +48,9 @@ type store interface {
 	mirror(ctx context.Context, mirrors []outbox.Mirror) error
 	skipSent(ctx context.Context, after string, limit int) (last string, skipped int, err error)
 	repairMirrors(ctx context.Context, after string, limit int) (last string, err error)
-	dueFailed(ctx context.Context, limit int) ([]outbox.Row, error)
+	dueFailed(ctx context.Context, since uint64, limit int) ([]outbox.Row, error)
 	stillNew(ctx context.Context, ids []string) ([]outbox.Row, error)
-	newRows(ctx context.Context, limit int) ([]string, error)
+	newRows(ctx context.Context, since uint64, limit int) ([]string, error)
 
 	// The term, the checkpoint and the server.
 	checkTerm(ctx context.Context) error
@@ -180,16 +180,16 @@ func (d database) repairMirrors(ctx context.Context, after string, limit int) (l
 	return last, err
 }
 
-func (d database) dueFailed(ctx context.Context, limit int) ([]outbox.Row, error) {
-	return d.table.DueFailed(ctx, d.conn, d.lease, limit)
+func (d database) dueFailed(ctx context.Context, since uint64, limit int) ([]outbox.Row, error) {
+	return d.table.DueFailed(ctx, d.conn, d.lease, since, limit)
 }
 
 func (d database) stillNew(ctx context.Context, ids []string) ([]outbox.Row, error) {
 	return d.table.StillNew(ctx, d.conn, d.lease, ids)
 }
 
-func (d database) newRows(ctx context.Context, limit int) ([]string, error) {
-	return d.table.New(ctx, d.conn, d.lease, limit)
+func (d database) newRows(ctx context.Context, since uint64, limit int) ([]string, error) {
+	return d.table.New(ctx, d.conn, d.lease, since, limit)
 }
 
 func (d database) checkTerm(ctx context.Context) error { return park.Check(ctx, d.conn, d.lease) }

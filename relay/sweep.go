@@ -57,9 +57,9 @@ type sweepRound struct {
 	before sweeping
 	began  time.Time
 	keep   bool
-	look   bool             // for rows that are NEW
-	settle bool             // the candidates of before are below the checkpoint
-	left   *outbox.Snapshot // rows that it sees are left alone
+	look   bool            // for rows that are NEW
+	settle bool            // the candidates of before are below the checkpoint
+	left   outbox.Snapshot // rows that it sees are left alone
 
 	after   sweeping
 	again   []outbox.Row // to be delivered once more
@@ -71,7 +71,8 @@ func (c *core) newSweep(now time.Time) *sweepRound {
 	w := &c.sweeping
 	r := &sweepRound{before: *w, began: now, keep: c.keep, left: c.leftAlone}
 	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
-	r.look = (w.behind == 0 || r.settle) && (c.table.HasStatusIndex() || !now.Before(w.fullDue))
+	often := c.table.HasStatusIndex() && r.left.Low() == 0  // else all that are NEW, and left alone, may be read
+	r.look = (w.behind == 0 || r.settle) && (often || !now.Before(w.fullDue))
 	return r
 }
 
@@ -91,18 +92,29 @@ func (r *sweepRound) run(ctx context.Context, s store) error {
 
 // repair brings the mirrors in order, and takes rows that a person set to SENT for skipped.
 func (r *sweepRound) repair(ctx context.Context, s store) (err error) {
-	if r.after.skipped, r.dropped, err = s.skipSent(ctx, r.before.skipped, sweepRows); err != nil {
+	skipped := 0
+	if r.after.skipped, skipped, err = s.skipSent(ctx, r.before.skipped, sweepRows); err != nil {
 		return err
 	}
+	r.dropped += skipped // the sweep may be tried again
 	r.after.mirrored, err = s.repairMirrors(ctx, r.before.mirrored, sweepRows)
 	return err
 }
 
 // failed finds rows that others set to FAILED and that are due.
 func (r *sweepRound) failed(ctx context.Context, s store) error {
-	rows, err := s.dueFailed(ctx, againMost)
-	r.again = append(r.again, rows...)
+	rows, err := s.dueFailed(ctx, r.left.Low(), againMost)
+	r.deliver(rows)
 	return err
+}
+
+// deliver takes the rows that are to be delivered again, without those that are left alone.
+func (r *sweepRound) deliver(rows []outbox.Row) {
+	for _, row := range rows {
+		if !outbox.SeenBy(&r.left, row.Xmin) {
+			r.again = append(r.again, row)
+		}
+	}
 }
 
 // settled finds which of the rows that were NEW some time ago still are, though everything that was in the log then is settled: they were set back
@@ -112,11 +124,7 @@ func (r *sweepRound) settled(ctx context.Context, s store) error {
 		return nil
 	}
 	rows, err := s.stillNew(ctx, r.before.candidates[:min(againMost, len(r.before.candidates))])
-	for _, row := range rows {
-		if r.left == nil || !outbox.SeenBy(r.left, row.Xmin) {
-			r.again = append(r.again, row)
-		}
-	}
+	r.deliver(rows)
 	return err
 }
 
@@ -128,7 +136,7 @@ func (r *sweepRound) find(ctx context.Context, s store) (err error) {
 	if !r.look {
 		return nil
 	}
-	if r.after.candidates, err = s.newRows(ctx, sweepRows); err != nil {
+	if r.after.candidates, err = s.newRows(ctx, r.left.Low(), sweepRows); err != nil {
 		return err
 	}
 	r.after.behind, err = s.logEnd(ctx)
@@ -191,10 +199,17 @@ func (c *core) swept(r *sweepRound) {
 // deliverAgain parks rows of the outbox as replays: others have set them back to NEW, or to FAILED.
 func (c *core) deliverAgain(found []outbox.Row) {
 	var rows []park.Row
+	dropped := 0
 	for i := range found {
 		rows = append(rows, rowsOf(c.cfg, &found[i])...)
+		if rows[len(rows)-1].State == park.Done {
+			dropped++
+		}
 	}
-	c.cfg.Log.Info().Int("rows", len(found)).Msg("rows that others set back to NEW or FAILED are delivered again")
+	c.facts.droppedUnrouted.Add(uint64(dropped))
+	if n := len(found) - dropped; n > 0 {
+		c.cfg.Log.Info().Int("rows", n).Msg("rows that others set back to NEW or FAILED are delivered again")
+	}
 	c.pollers.give(&task{
 		name: "park rows that are to be delivered again", statement: statementPark,
 		run: func(ctx context.Context, s store) error {
@@ -207,6 +222,7 @@ func (c *core) deliverAgain(found []outbox.Row) {
 		},
 		then: func() {
 			c.sweeping.busy = false
+			c.finishDue = c.finishDue || dropped > 0
 			c.entered(rows)
 		},
 	})
@@ -227,7 +243,7 @@ func number(rows []park.Row, first int) {
 func (c *core) entered(rows []park.Row) {
 	for i := range rows {
 		row := &rows[i]
-		if row.State == park.Dead {
+		if row.State != park.Waiting {
 			continue
 		}
 		at := row.Destination
