@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/route"
 )
@@ -41,6 +42,11 @@ func (c *core) refreshed(fresh restored) {
 		d.lane.Keys.Rouse(now)
 		if d.lane.Keys.Whole() {
 			d.table.again() // what is new may stand before the cursor
+		}
+		if d.lane.State() != lane.Lent {
+			d.sink.pull(d) // it may stand in line with what was loaded
+			c.discard(d)
+			d.enqueue()
 		}
 	}
 	c.tableDue = time.Time{}

@@ -157,7 +157,7 @@ func (c *core) unassume(t *target, names []string) {
 // rehome gives the events that wait under other names to the target's partitions, each name's in position order. Events that come meanwhile
 // wait in memory.
 func (c *core) rehome(t *target, from, names []string) {
-	t.rehoming = true
+	t.rehoming, t.parked = true, nil
 	sinkName, partitioner := t.sink.name, t.sink.partitioner
 	var blocked []park.WaitingKey
 	c.pollers.give(&task{
@@ -233,7 +233,7 @@ func refsOf(rows []park.Row) []event.Ref {
 }
 
 func (c *core) rehomed(t *target, from, names []string, blocked []park.WaitingKey) {
-	t.rehoming, t.parked = false, nil
+	t.rehoming = false
 	c.split(t, names)
 	for _, k := range blocked {
 		t.find(k.Destination.Name).lane.Keys.Add(k.Key, 0) // rows before the dead one may wait: the first load of the key tells
@@ -250,5 +250,9 @@ func (c *core) rehomed(t *target, from, names []string, blocked []park.WaitingKe
 	c.pushWaiting(t)
 	for _, d := range t.partitions {
 		d.enqueue()
+	}
+	if len(t.parked) > 0 { // more has come to wait under such names meanwhile
+		t.parked = nil
+		c.nudged()
 	}
 }

@@ -113,7 +113,7 @@ func (c *core) dispatchTable(now time.Time) {
 				wake = micros(now)
 			}
 		case d.lane.State() == lane.Unread && !d.queued: // what the tail holds comes first
-			d.queued = true
+			d.lineUp()
 			d.sink.unread.push(d)
 		}
 	}
@@ -153,7 +153,7 @@ func (c *core) load(d *destination, now time.Time) {
 	}
 }
 
-// discard forgets what was loaded before a tail was read: some of it may have been found there.
+// discard forgets what was loaded before a tail was read, of which some may have been found there, or before a person's command, which may have been a skip.
 func (c *core) discard(d *destination) {
 	w := &d.table
 	if a := w.ahead; a != nil {

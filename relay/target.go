@@ -212,6 +212,11 @@ func (d *destination) enqueue() {
 		d.since, d.waited = time.Time{}, 0
 		return
 	}
+	d.lineUp()
+}
+
+// lineUp notes that the destination stands in a line from now on.
+func (d *destination) lineUp() {
 	d.queued, d.lined = true, time.Now()
 	if d.since.IsZero() {
 		d.since = d.lined
