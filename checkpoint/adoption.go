@@ -35,9 +35,9 @@ func SaveSettled(ctx context.Context, db Querier, lease event.Lease, snapshot st
 func change(ctx context.Context, db Querier, lease event.Lease, what, set string, values ...any) error {
 	sql := leaseCTE(lease.Schema) + `, changed AS (UPDATE ` + table(lease.Schema, "checkpoint") + ` SET ` + set + `
 			WHERE slot = $1 AND EXISTS (SELECT FROM lease) RETURNING 1)
-		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM changed)`
+		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM changed), ` + durable
 	var ours, changed bool
-	err := db.QueryRow(ctx, sql, append([]any{lease.Slot, lease.Term}, values...)...).Scan(&ours, &changed)
+	err := db.QueryRow(ctx, sql, append([]any{lease.Slot, lease.Term}, values...)...).Scan(&ours, &changed, nil)
 	switch {
 	case err != nil:
 		err = classify(err)

@@ -113,12 +113,33 @@ func TestSettledSnapshotIsKeptUntilTheNextSlot(t *testing.T) {
 	}
 }
 
-// calls are the three that change a part of the record.
+func TestRoutingIsKeptUntilItIsClearedOrTheNextSlot(t *testing.T) {
+	conn, lease := session(t)
+	newEpoch(t, conn, lease, 100, time.Now())
+	for _, want := range []*checkpoint.Routing{
+		{Routes: "a"}, {Routes: "b", Mixed: true}, {Routes: "b", Partitions: map[string]int{"pulsar t": 3, "pulsar u": 0}}, nil, {Routes: "c"},
+	} {
+		if err := checkpoint.SaveRouting(t.Context(), conn, lease, want); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(t, conn).Routing; !reflect.DeepEqual(got, want) {
+			t.Errorf("the routing is %+v, want %+v", got, want)
+		}
+	}
+	if r := newEpoch(t, conn, lease, 100, time.Now()); r.Routing != nil {
+		t.Errorf("the next slot begins with the routing %+v, want none", r.Routing)
+	}
+}
+
+// calls are those that change a part of the record.
 var calls = map[string]func(context.Context, checkpoint.Querier, event.Lease) error{
 	"save adoption": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
 		return checkpoint.SaveAdoption(ctx, db, lease, "later")
 	},
 	"end adoption": checkpoint.EndAdoption,
+	"save routing": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+		return checkpoint.SaveRouting(ctx, db, lease, nil)
+	},
 	"save settled": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
 		return checkpoint.SaveSettled(ctx, db, lease, "90:91:")
 	},

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -25,6 +26,7 @@ type Record struct {
 	Adopt           *Adoption // rows of the table that are older than the slot's log and not parked yet; nil when all are
 	SkippedSnapshot string    // rows that it sees are left alone, by request; "": none
 	SettledSnapshot string    // where rows are kept: those that it sees are below Confirmed; "": not known
+	Routing         *Routing  // how events behind Confirmed may have been given to destinations; nil: none was published
 	Restored        bool      // Load has left out snapshots, which speak of another cluster's transactions
 }
 
@@ -61,7 +63,7 @@ func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found
 
 // NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point, or the position to which
 // another layout has delivered) of r, with the snapshots and what is to be adopted, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
-// that an epoch is never used again, even after the row was removed. The epoch before it is that of adopted rows, unless r.Adopt has one. It returns
+// that an epoch is never used again, even after the row was removed. Of it nothing was published. The epoch before it is that of adopted rows, unless r.Adopt has one. It returns
 // the record as it now is, or [event.ErrTermLost].
 func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {
 	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil, r.SkippedSnapshot, r.SettledSnapshot, nil}
@@ -110,7 +112,7 @@ func leaseCTE(schema string) string {
 }
 
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
-	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text`
+	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text, routing`
 
 // restoredColumn tells whether a snapshot of the record ends behind the transaction that wrote the record: the last one before 2^31 from now whose id has
 // the low half xmin.
@@ -135,7 +137,7 @@ func newEpochSQL(schema string) string {
 			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
 			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN coalesce($12::bigint, ` + nextEpoch + ` - 1) END,
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
-			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot
+			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL
 		RETURNING ` + recordColumns + `, ` + durable
 }
 
@@ -162,9 +164,13 @@ func scan(row pgx.Row, slot string, last any) (Record, error) {
 	var epoch, adoptEpoch, landedEpoch int64
 	var confirmed, landed string
 	var snapshot *string
+	var routing []byte
 	var a Adoption
 	err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, &r.SkippedSnapshot, &r.SettledSnapshot,
-		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, last)
+		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, &routing, last)
+	if err == nil && routing != nil {
+		err = json.Unmarshal(routing, &r.Routing)
+	}
 	if err != nil {
 		return Record{}, err
 	}

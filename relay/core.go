@@ -58,6 +58,12 @@ type core struct {
 	mirrors      []outbox.Mirror
 	sweeping     sweeping
 
+	routing    checkpoint.Routing // as recorded, or on its way
+	partitions map[string]int     // of targets that had another number on record: what is recorded when nothing of them is in doubt any more
+	doubt      doubt
+	recording  single     // the routing is written
+	unrecorded []resolved // targets that wait for that
+
 	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
 	unfinished  bool            // something was delivered from the table since the checkpoint was saved
 	finishDue   bool            // delivered events may be ready for removal
@@ -137,6 +143,7 @@ func (c *core) run(ctx context.Context) error {
 // dispatch hands out all work that is ready.
 func (c *core) dispatch() {
 	now := time.Now()
+	c.releaseHeld()
 	c.dispatchTable(now)
 	c.dispatchParks()
 	for _, s := range c.sinks {
@@ -199,8 +206,10 @@ func (c *core) apply(m mark, full *chunk) {
 		c.tx = c.tracker.Begin(m.time)
 	case markCommit:
 		c.tracker.Commit(m.lsn)
+		c.receivedUpTo(m.lsn)
 	case markKeepalive:
 		c.tracker.Keepalive(m.lsn)
+		c.receivedUpTo(m.lsn)
 	case markChunkFull:
 		c.release(full)
 	}

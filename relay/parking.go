@@ -97,7 +97,10 @@ func (c *core) parkRow(d *destination, e *entry, doubt bool) park.Row {
 	if err := d.cause(); err != nil && d.lane.Keys.Whole() {
 		row.Reason = "the destination fails: " + err.Error()
 	}
-	if doubt {
+	switch {
+	case d.held:
+		row.LandedAfter = c.start
+	case doubt:
 		row.LandedAfter = d.lane.Frontier()
 	}
 	if r := d.refused; r != nil && r.position == e.event.Position {

@@ -44,6 +44,11 @@ func newPulsarRig(t *testing.T, broker *testenv.PulsarServer) *pulsarRig {
 // run starts a relay with a client of its own, as another process would have.
 func (r *pulsarRig) run(changes ...func(*pulsar.Config)) *running {
 	r.t.Helper()
+	return r.with(r.sink(changes...))
+}
+
+func (r *pulsarRig) sink(changes ...func(*pulsar.Config)) *pulsar.Sink {
+	r.t.Helper()
 	cfg := pulsar.Config{URL: r.broker.URL}
 	for _, change := range changes {
 		change(&cfg)
@@ -59,6 +64,12 @@ func (r *pulsarRig) run(changes ...func(*pulsar.Config)) *running {
 			r.t.Errorf("close the sink: %v", err)
 		}
 	})
+	return p
+}
+
+// with starts a relay that publishes to the sink.
+func (r *pulsarRig) with(p sink.Sink) *running {
+	r.t.Helper()
 	rules := []route.Rule{{To: []route.Target{{Sink: "pulsar", Destination: r.topic("{tenant}")}}}}
 	router, err := route.New(rules, map[string]route.Kind{"pulsar": route.Pulsar})
 	if err != nil {

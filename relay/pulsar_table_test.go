@@ -25,6 +25,7 @@ func TestTableLaneOnPulsar(t *testing.T) {
 		{"TopicMadeAnewWithFewerPartitionsUnderARelay", fewerPartitionsLive},
 		{"ExceededQuotaIsParkedUntilItIsLifted", exceededQuota},
 		{"RefusedEventHoldsItsKeyAtItsPartition", refusedAtPartition},
+		{"EventOnItsWayIsNotLostWhenPartitionsAreAdded", addedPartition},
 	} {
 		t.Run(claim.name, func(t *testing.T) { claim.shows(newPulsarRig(t, broker)) })
 	}

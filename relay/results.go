@@ -27,7 +27,7 @@ func (c *core) finished(j *job) {
 func (c *core) resolved(j *job) {
 	t := j.target
 	t.asked = false
-	if t.rehoming || t.partitions != nil && !t.assumed {
+	if t.rehoming || t.recording || t.partitions != nil && !t.assumed {
 		return // an answer that came twice
 	}
 	if j.err != nil {
@@ -35,15 +35,22 @@ func (c *core) resolved(j *job) {
 		return
 	}
 	c.succeed(&t.failure)
+	if c.partitionsRecorded(t, j.names) {
+		c.partitionsKnown(t, j.names)
+	}
+}
+
+// partitionsKnown goes on with a target whose partitions were asked for.
+func (c *core) partitionsKnown(t *target, names []string) {
 	if t.assumed {
-		c.unassume(t, j.names)
+		c.unassume(t, names)
 		return
 	}
-	if from := t.homeless(j.names); len(from) > 0 {
-		c.rehome(t, from, j.names)
+	if from := t.homeless(names); len(from) > 0 {
+		c.rehome(t, from, names)
 		return
 	}
-	c.split(t, j.names)
+	c.split(t, names)
 	c.pushWaiting(t)
 }
 

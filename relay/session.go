@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,9 @@ type session struct {
 	restored    restored
 	maxRetained int64           // max_slot_wal_keep_size in bytes; 0: none
 	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
+
+	routing checkpoint.Routing // how events are given to destinations from now on
+	doubt   doubt              // ... and what is not known of the sessions before
 
 	timelines []event.LSN // where those began that came since the record was made
 }
@@ -137,7 +141,19 @@ func (s *session) work(parent context.Context) error {
 	}
 	cancel(err) // the receiver confirms what the core allowed last, then all end
 	all.Wait()
+	if errors.Is(err, errStopped) && core.clean() {
+		s.leaveClean()
+	}
 	return err
+}
+
+// leaveClean notes that nothing behind the checkpoint was published: the next session may have other routes, and doubts nothing.
+func (s *session) leaveClean() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := s.store(s.tables).saveRouting(ctx, nil); err != nil {
+		s.relay.cfg.Log.Debug().Err(err).Msg("it is not on record that the session ended in order")
+	}
 }
 
 // assemble makes the receiver and the core, and the channels between them.
@@ -171,6 +187,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now, settleMost: settleMost,
 		table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
+		routing: s.routing, doubt: s.doubt, partitions: map[string]int{},
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
 		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),

@@ -169,6 +169,7 @@ func (c *core) settlementDone(r *settlement) error {
 	}
 	if r.save > 0 {
 		c.saved = r.save
+		c.endDoubt()
 		if c.rerouteDue {
 			c.rerouteDue = false
 			c.reroute()

@@ -15,6 +15,7 @@ var rareHistories = map[string]func(*world){
 	"term checked behind the fence": frozenInstanceWakes,
 	"placed among the adopted":      slotIsLostWithADeadEvent,
 	"epochs of timelines":           positionIsUsedAgain,
+	"term checked behind a load":    frozenInstanceLoadsWhatIsInDoubt,
 }
 
 var simZ = park.Destination{Sink: "a", Name: "z"}
@@ -38,6 +39,32 @@ func frozenInstanceWakes(w *world) {
 		successor.finishNamed(name)
 	}
 	for _, name := range []string{"tail", "check the term", "publish"} {
+		frozen.finishNamed(name)
+	}
+}
+
+// frozenInstanceLoadsWhatIsInDoubt: an event of a key has landed, and the next one waits. A successor with other routes parks the first, in doubt.
+func frozenInstanceLoadsWhatIsInDoubt(w *world) {
+	tx := w.begin()
+	for _, key := range []byte("11") {
+		w.insert(tx, key, "orders")
+	}
+	w.broker.topic("x").poison["1.2"] = 1
+	w.start(nil)
+	frozen := w.active()
+	frozen.receive(2)
+	frozen.ask()
+	for _, name := range []string{"tail a", "check the term", "publish a", "park events"} {
+		frozen.finishNamed(name)
+	}
+	w.reroutes, w.script = true, []byte{1}
+	w.start(nil)
+	successor := w.active()
+	successor.receive(2)
+	successor.ask()
+	successor.finishNamed("park events")
+	w.pass(simSecond)
+	for _, name := range []string{"load parked events", "publish a"} {
 		frozen.finishNamed(name)
 	}
 }

@@ -47,12 +47,16 @@ func (w *world) start(process map[string]sink.Sink) {
 		for _, name := range []string{"a", "b"} {
 			process[name] = &simSink{broker: w.broker, name: name, fences: map[string]int{}}
 		}
+		w.moved = w.reroutes && w.choose(2) == 1
 	}
 	w.db.term++
 	unlimited := -1
 	i := &instance{w: w, sinks: process, store: simStore{w.db, w.db.term, &unlimited}}
 	r := *w.relay
 	r.cfg.Sinks = process
+	if w.moved {
+		r.cfg.Router, r.cfg.Routes = mailX, "x"
+	}
 	s := &session{relay: &r, table: &outbox.Table{}, lease: event.Lease{Term: w.db.term}, record: w.db.load()}
 	if w.off != "epochs of timelines" {
 		s.timelines = w.db.timelines

@@ -45,7 +45,7 @@ func TestSlowDestinationLeavesMemoryToOthers(t *testing.T) {
 			i.rounds(10)
 			i.finishNamed("publish a  z")
 			i.rounds(5)
-			if y := w.destinations(last)[1]; w.landed(last, y) != want {
+			if y := w.homes(last)[0][1]; w.landed(last, y) != want {
 				t.Errorf("%q switched off: the last event is at %s: %v", off, y, !want)
 			}
 		})

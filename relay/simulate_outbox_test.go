@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -166,6 +167,16 @@ func (s simStore) save(_ context.Context, confirmed event.LSN) error {
 }
 
 func (s simStore) saveSettled(context.Context, string) error { return s.begin(true) }
+
+func (s simStore) saveRouting(_ context.Context, r *checkpoint.Routing) error {
+	if err := s.begin(true); err != nil {
+		return err
+	}
+	if s.w.off != "routing recorded" {
+		s.record.Routing = r
+	}
+	return s.done()
+}
 
 func (s simStore) snapshot(context.Context) (string, error) { return s.snapshotText(), s.begin(false) }
 

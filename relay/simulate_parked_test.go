@@ -81,7 +81,7 @@ func (s simStore) loadKeys(_ context.Context, at park.Destination, keys []uint64
 			exhausted = append(exhausted, key)
 		}
 	}
-	return rows, exhausted, s.done()
+	return rows, exhausted, s.underTerm(s.done())
 }
 
 func (s simStore) loadAfter(_ context.Context, at park.Destination, after park.Cursor, limit int, _ int64) (rows []park.Row, end bool, err error) {
@@ -92,7 +92,15 @@ func (s simStore) loadAfter(_ context.Context, at park.Destination, after park.C
 	for _, p := range found[:min(limit, len(found))] {
 		rows = append(rows, *p)
 	}
-	return rows, len(found) < limit, s.done()
+	return rows, len(found) < limit, s.underTerm(s.done())
+}
+
+// underTerm is the answer to what was read.
+func (s simStore) underTerm(err error) error {
+	if err == nil && s.term != s.simDatabase.term && s.w.off != "term checked behind a load" {
+		return event.ErrTermLost
+	}
+	return err
 }
 
 func (s simStore) blocking(context.Context, park.Destination, int, int64) ([]park.Row, error) {

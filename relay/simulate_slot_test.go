@@ -34,7 +34,10 @@ func (w *world) open(s *session, tables simStore) (err error) {
 	if err := rerouteDoubtful(context.Background(), &s.relay.cfg, tables); err != nil {
 		return err
 	}
-	s.restored, err = restore(context.Background(), tables, s.confirmed(), s.relay.cfg.Table.MaxKeys)
+	if s.restored, err = restore(context.Background(), tables, s.confirmed(), s.relay.cfg.Table.MaxKeys); err != nil {
+		return err
+	}
+	s.routing, s.doubt, err = openRouting(context.Background(), tables, &s.record, s.relay.cfg.Routes, s.epochs())
 	return err
 }
 

@@ -44,6 +44,8 @@ type world struct {
 	commits    int
 	gone       map[string]*simRow // of transactions that a promotion has lost
 	acts       []act              // what people did
+	reroutes   bool               // processes begin with different routes
+	moved      bool               // ... the last with those of mailX
 
 	checked map[string]int // entries of each destination that were found right
 	notes   []string       // nil: none are taken
@@ -68,15 +70,8 @@ func (w *world) choose(n int) int {
 
 // simRelay is what is the same for all histories.
 func simRelay() *Relay {
-	router, err := route.New([]route.Rule{
-		{Match: route.Match{Topic: "orders"}, To: []route.Target{{Sink: "a", Destination: "x"}, {Sink: "b", Destination: "y"}}, Blocks: true},
-		{Match: route.Match{Topic: "mail"}, To: []route.Target{{Sink: "a", Destination: "z"}}},
-	}, map[string]route.Kind{"a": route.Redis, "b": route.Redis})
-	if err != nil {
-		panic(err)
-	}
 	cfg := Config{
-		Router: router, BatchMessages: 2, BatchBytes: 1 << 20, Concurrency: 3, PublishTimeout: time.Minute,
+		Router: simRouter("z"), Routes: "z", BatchMessages: 2, BatchBytes: 1 << 20, Concurrency: 3, PublishTimeout: time.Minute,
 		RetryBase: 10 * time.Microsecond, RetryMax: 10 * time.Microsecond, // with jitter less than a step of time
 		Table: TableConfig{
 			BatchSize: 2, MaxConcurrent: 4, MaxAttempts: 2, BackoffBase: 100 * time.Microsecond, Multiplier: 1,
@@ -89,6 +84,21 @@ func simRelay() *Relay {
 	return New(cfg)
 }
 
+// simRouter has routes of which that of mail leads to the destination.
+func simRouter(mail string) *route.Router {
+	router, err := route.New([]route.Rule{
+		{Match: route.Match{Topic: "orders"}, To: []route.Target{{Sink: "a", Destination: "x"}, {Sink: "b", Destination: "y"}}, Blocks: true},
+		{Match: route.Match{Topic: "mail"}, To: []route.Target{{Sink: "a", Destination: mail}}},
+	}, map[string]route.Kind{"a": route.Redis, "b": route.Redis})
+	if err != nil {
+		panic(err)
+	}
+	return router
+}
+
+// mailX are routes by which mail shares a destination with orders.
+var mailX = simRouter("x")
+
 func newWorld(r *Relay, script []byte, off string) *world {
 	w := &world{script: script, off: off, checked: map[string]int{}, gone: map[string]*simRow{}}
 	w.db = &simDatabase{w: w, rows: map[string]*simRow{}, tailRead: map[park.Destination]event.Position{}, nextXid: firstXid, record: checkpoint.Record{Epoch: 1, Confirmed: 1}, slot: simSlot{confirmed: 1}}
@@ -97,6 +107,7 @@ func newWorld(r *Relay, script []byte, off string) *world {
 	shared := *r
 	w.relay = &shared
 	w.relay.cfg.Table.MaxKeys = 1 + w.choose(4)
+	w.reroutes = w.choose(4) == 3
 	encoder, err := format.New(format.Raw, format.Options{})
 	if err != nil {
 		panic(err)
@@ -117,7 +128,7 @@ func (w *world) commit() {
 		kind := w.choose(24)
 		topic := []string{"orders", "orders", "orders", "orders", "orders", "mail", "mail", "none"}[kind/3]
 		r := w.insert(tx, '1'+byte(kind%3), topic)
-		for _, at := range w.destinations(r) {
+		for _, at := range slices.Concat(w.homes(r)...) {
 			w.broker.topic(at.Name).poison[string(r.event.ID)] = []int{0, 0, 0, 0, 0, 1, 2, forEver}[w.choose(8)]
 		}
 	}
@@ -146,15 +157,25 @@ func (w *world) insert(tx *simTx, key byte, topic string) *simRow {
 	return r
 }
 
-// destinations says where a row's event goes, by the routes of simRelay.
-func (w *world) destinations(r *simRow) []park.Destination {
+// homes says where a row's event goes: to all of one of the lists, by the routes that were in use.
+func (w *world) homes(r *simRow) [][]park.Destination {
 	switch string(r.event.Topic) {
 	case "orders":
-		return []park.Destination{{Sink: "a", Name: "x"}, {Sink: "b", Name: "y"}}
+		return [][]park.Destination{{{Sink: "a", Name: "x"}, {Sink: "b", Name: "y"}}}
 	case "mail":
-		return []park.Destination{{Sink: "a", Name: "z"}}
+		if w.reroutes {
+			return [][]park.Destination{{{Sink: "a", Name: "z"}}, {{Sink: "a", Name: "x"}}}
+		}
+		return [][]park.Destination{{{Sink: "a", Name: "z"}}}
 	}
-	return []park.Destination{{}}
+	return [][]park.Destination{{{}}}
+}
+
+// somewhere tells whether all destinations of one of the lists are so.
+func (w *world) somewhere(r *simRow, is func(park.Destination) bool) bool {
+	return slices.ContainsFunc(w.homes(r), func(all []park.Destination) bool {
+		return !slices.ContainsFunc(all, func(at park.Destination) bool { return !is(at) })
+	})
 }
 
 // pass lets time pass for all.

@@ -57,6 +57,7 @@ type store interface {
 	save(ctx context.Context, confirmed event.LSN) error
 	saveSettled(ctx context.Context, snapshot string) error
 	snapshot(ctx context.Context) (string, error)
+	saveRouting(ctx context.Context, r *checkpoint.Routing) error
 	logEnd(ctx context.Context) (event.LSN, error)
 	measure(ctx context.Context) (measured, error)
 }
@@ -77,12 +78,24 @@ func (d database) nextReplays(ctx context.Context, n int) (int, error) {
 	return park.NextReplays(ctx, d.conn, d.lease.Schema, n)
 }
 
-func (d database) loadKeys(ctx context.Context, at park.Destination, keys []uint64, perKey int, bytes int64) ([]park.Row, []uint64, error) {
-	return park.LoadKeys(ctx, d.conn, d.lease.Schema, d.lease.Slot, at, keys, perKey, bytes)
+func (d database) loadKeys(
+	ctx context.Context, at park.Destination, keys []uint64, perKey int, bytes int64,
+) (rows []park.Row, exhausted []uint64, err error) {
+	rows, exhausted, err = park.LoadKeys(ctx, d.conn, d.lease.Schema, d.lease.Slot, at, keys, perKey, bytes)
+	return rows, exhausted, d.underTerm(ctx, err)
 }
 
-func (d database) loadAfter(ctx context.Context, at park.Destination, after park.Cursor, limit int, bytes int64) ([]park.Row, bool, error) {
-	return park.LoadAfter(ctx, d.conn, d.lease.Schema, d.lease.Slot, at, after, limit, bytes)
+func (d database) loadAfter(ctx context.Context, at park.Destination, after park.Cursor, limit int, bytes int64) (rows []park.Row, end bool, err error) {
+	rows, end, err = park.LoadAfter(ctx, d.conn, d.lease.Schema, d.lease.Slot, at, after, limit, bytes)
+	return rows, end, d.underTerm(ctx, err)
+}
+
+// underTerm is err, or says that a later session has raised the term: what was read it may have parked in doubt, and that is not ours to deliver.
+func (d database) underTerm(ctx context.Context, err error) error {
+	if err != nil {
+		return err
+	}
+	return d.checkTerm(ctx)
 }
 
 func (d database) blocking(ctx context.Context, at park.Destination, limit int, bytes int64) ([]park.Row, error) {
@@ -200,6 +213,10 @@ func (d database) save(ctx context.Context, confirmed event.LSN) error {
 
 func (d database) saveSettled(ctx context.Context, snapshot string) error {
 	return checkpoint.SaveSettled(ctx, d.conn, d.lease, snapshot)
+}
+
+func (d database) saveRouting(ctx context.Context, r *checkpoint.Routing) error {
+	return checkpoint.SaveRouting(ctx, d.conn, d.lease, r)
 }
 
 func (d database) snapshot(ctx context.Context) (string, error) {

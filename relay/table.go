@@ -96,7 +96,7 @@ func (c *core) dispatchTable(now time.Time) {
 			d.enqueue()
 			continue
 		}
-		if d.table.busy || d.blocked() || d.target.assumed {
+		if d.table.busy || d.blocked() || d.target.assumed || d.held {
 			continue
 		}
 		if !c.pollers.free() {

@@ -38,10 +38,13 @@ type target struct {
 	asked      bool     // a resolve is in line or in flight
 	rehoming   bool     // what was parked under other names is given to its partitions, before those are used
 	spreading  bool     // ... while they are
+	recording  bool     // ... while their number is written, which is not on record
 	assumed    bool     // the partitions could not be asked for: all is parked under the target's own name
 	parked     []string // names under which events of it wait; some may be none of its partitions
 	waiting    []*entry // events that came before the partitions were known
 	failure    failure
+
+	repartitioned bool // other sessions may have given events to another number of partitions
 }
 
 // newTarget makes the target of a name. Where the sink has no partitions, it has its destination at once.
@@ -74,14 +77,17 @@ func (c *core) newDestination(t *target, name string) *destination {
 	d := &destination{sink: t.sink, target: t, name: name}
 	d.failure = failure{sink: t.sink.name, name: name, target: t.name, destination: d}
 	d.failure.retry = func() { c.retry(d) }
-	frontier := c.start
+	frontier, doubtful := c.start, c.inDoubt(t)
 	for _, parked := range []string{name, t.name} { // under its own name all partitions' events were parked
-		if known, ok := c.parkedAt[park.Destination{Sink: t.sink.name, Name: parked}]; ok && known.Highest.After(frontier) {
+		if known, ok := c.parkedAt[park.Destination{Sink: t.sink.name, Name: parked}]; ok && known.Highest.After(frontier) && !doubtful {
 			frontier = known.Highest
 		}
 	}
 	d.lane = lane.New(frontier, c.epochs.newest(), c.keyOf)
 	c.restoreWaiting(d)
+	if doubtful {
+		c.hold(d)
+	}
 	if t.sink.spilling {
 		c.holdAll(d)
 	}
@@ -91,7 +97,7 @@ func (c *core) newDestination(t *target, name string) *destination {
 // idle tells whether nothing of the target waits, is in flight or fails.
 func (t *target) idle() bool {
 	for _, d := range t.partitions {
-		if d.lane.Len() > 0 || d.queued || d.failure.attempts > 0 || d.lane.State() == lane.Reading || d.table.busy || !d.lane.Keys.Empty() {
+		if d.lane.Len() > 0 || d.queued || d.failure.attempts > 0 || d.lane.State() == lane.Reading || d.table.busy || d.held || !d.lane.Keys.Empty() {
 			return false
 		}
 	}
@@ -145,6 +151,7 @@ type destination struct {
 	table     tableWork // what the table lane does here
 	tableLast bool      // the table lane had the last turn
 
+	held        bool           // events are in doubt here, and all are parked before anything else
 	doubt       bool           // parked events may have landed here
 	landedAfter event.Position // ... behind this position
 }
@@ -186,7 +193,7 @@ func (d *destination) enqueue() {
 	}
 	state, queued := d.lane.State(), d.lane.Queued() > 0
 	switch {
-	case d.blocked(), d.target.assumed: // nothing but being parked
+	case d.blocked(), d.target.assumed, d.held: // nothing but being parked
 		if state != lane.Ready && state != lane.Unread || !queued || !d.lane.Keys.Whole() {
 			return
 		}

@@ -45,6 +45,7 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, name *outboxNam
 		},
 
 		Router:       router,
+		Routes:       cfg.RoutesText(),
 		DropUnrouted: cfg.Unrouted == "drop",
 		Sinks:        sinks,
 		NewEncoder:   newEncoder,

@@ -2,6 +2,9 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -99,6 +102,23 @@ func (c *Config) Router() (*route.Router, error) {
 		kinds[name] = route.Kind(s.Kind)
 	}
 	return newRouter(c.Routes, kinds, c.Shard())
+}
+
+// RoutesText is a text that is another one where an event may go to other destinations: what the routes, the columns and the default tenant say, as a hash.
+func (c *Config) RoutesText() string {
+	routes := slices.Clone(c.Routes)
+	for i := range routes {
+		routes[i].OnDead = ""
+	}
+	kinds := make(map[string]string, len(c.Sinks))
+	for name, s := range c.Sinks {
+		kinds[name] = s.Kind
+	}
+	hash := sha256.New()
+	if err := json.NewEncoder(hash).Encode([]any{routes, kinds, c.Database.Columns, c.Database.DefaultTenant}); err != nil {
+		panic(err) // texts and lists of them
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:16])
 }
 
 func newRouter(routes []Route, kinds map[string]route.Kind, of shard.Shard) (*route.Router, error) {

@@ -1,0 +1,28 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/outboxd/outboxd/event"
+)
+
+// Routing is how events behind Confirmed may have been given to their destinations.
+type Routing struct {
+	Routes     string         `json:"routes"`               // what the caller says of them: the same routes have the same text
+	Mixed      bool           `json:"mixed,omitempty"`      // by others, too
+	Partitions map[string]int `json:"partitions,omitempty"` // of each target that has several, by the caller's name for it; 0: of different numbers
+}
+
+// SaveRouting notes how events behind the confirmed position are given to destinations; nil says that none was published. It is durable when it returns.
+func SaveRouting(ctx context.Context, db Querier, lease event.Lease, r *Routing) error {
+	var text any
+	if r != nil {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		text = string(b)
+	}
+	return change(ctx, db, lease, "save how events are routed", `routing = $3::text::jsonb`, text)
+}
