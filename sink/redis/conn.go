@@ -39,7 +39,7 @@ func (c *connections) dial(ctx context.Context, network, addr string) (net.Conn,
 	if err != nil {
 		return nil, errors.Join(err, tracked.Close())
 	}
-	return secured, nil
+	return &securedConn{Conn: secured, under: tracked}, nil
 }
 
 // cutShort makes every read and write that is under way fail at once. An idle connection is not harmed: its
@@ -49,6 +49,15 @@ func (c *connections) cutShort() {
 	defer c.mu.Unlock()
 	for open := range c.open {
 		_ = open.SetDeadline(time.Unix(1, 0)) // fails only where the connection is closed already
+	}
+}
+
+// retire keeps what is open now from being used again. A call that is under way is not harmed.
+func (c *connections) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for open := range c.open {
+		open.retired.Store(true)
 	}
 }
 
@@ -76,7 +85,8 @@ func (c *connections) watch(ctx context.Context) (stop func()) {
 // conn is a registered connection.
 type conn struct {
 	net.Conn
-	all *connections
+	all     *connections
+	retired atomic.Bool
 }
 
 func (c *conn) Close() error {
@@ -86,11 +96,33 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// SyscallConn lets the pool see that the server has closed an idle connection.
+// SyscallConn lets the pool see that the server has closed an idle connection, or that it is retired.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if c.retired.Load() {
+		return nil, net.ErrClosed
+	}
 	s, ok := c.Conn.(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}
 	return s.SyscallConn()
 }
+
+// securedConn is a connection by TLS.
+type securedConn struct {
+	net.Conn
+	under *conn
+}
+
+// SyscallConn lets the pool see that the connection is retired. What stands in the socket may be a record of TLS, which says nothing.
+func (c *securedConn) SyscallConn() (syscall.RawConn, error) {
+	if c.under.retired.Load() {
+		return nil, net.ErrClosed
+	}
+	return unread{}, nil
+}
+
+// unread finds nothing in a socket.
+type unread struct{ syscall.RawConn }
+
+func (unread) Read(func(fd uintptr) (done bool)) error { return nil }

@@ -52,6 +52,9 @@ func (s *Sink) fail(call, stream string, err error) *sink.Error {
 	if r.class != sink.Rejected && !errors.Is(err, ErrTailUnread) {
 		s.client.lookAgain()
 	}
+	if isReplica(err) {
+		s.client.conns.retire() // the address may lead to the new master by now
+	}
 	mend := ""
 	if r.mend != "" {
 		mend = " (" + r.mend + ")"
@@ -144,6 +147,12 @@ func clean(err error) error {
 		return errors.New(before)
 	}
 	return err
+}
+
+// isReplica tells whether the server says that it is one. It says so to clients of the time when it was the master, too, and keeps their connections.
+func isReplica(err error) bool {
+	reply, _ := replyOf(err)
+	return strings.HasPrefix(reply, "READONLY ") || strings.HasPrefix(reply, "MASTERDOWN ")
 }
 
 // resendable tells whether the server said that another way of asking would have been right: the script by its text, or another

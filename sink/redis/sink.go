@@ -60,7 +60,6 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 		return s.failAsking(ctx, "probe", destination, err)
 	}
 	pipe := node.Pipeline()
-	// The first command's READONLY makes the client connect anew, where a name may lead to another server by now.
 	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
 	length := pipe.XLen(ctx, destination)
 	var refusal func(execErr error) error

@@ -15,10 +15,14 @@ import (
 // secured starts a server that shows the certificate and wants one of its clients, and returns its URL.
 func secured(t *testing.T, pems *testenv.Certificates, certificate string) string {
 	port := freePort(t)
-	testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
-		fmt.Sprintf("tls-port %d", port), "tls-cert-file " + certificate, "tls-key-file " + pems.ServerKey, "tls-ca-cert-file " + pems.CA, "tls-auth-clients yes",
-	}})
+	testenv.NewRedis(t, testenv.RedisOptions{Settings: tlsSettings(pems, certificate, port)})
 	return fmt.Sprintf("rediss://127.0.0.1:%d/0", port)
+}
+
+func tlsSettings(pems *testenv.Certificates, certificate string, port int) []string {
+	return []string{
+		fmt.Sprintf("tls-port %d", port), "tls-cert-file " + certificate, "tls-key-file " + pems.ServerKey, "tls-ca-cert-file " + pems.CA, "tls-auth-clients yes",
+	}
 }
 
 func TestTLSWithClientCertificate(t *testing.T) {
