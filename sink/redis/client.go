@@ -43,8 +43,13 @@ func open(cfg Config) (*client, error) {
 	case cluster:
 		c.cluster = redis.NewClusterClient(clusterOptions(a, cfg, conns))
 	case sentinel:
-		c.single = redis.NewFailoverClient(sentinelOptions(a, cfg, conns))
+		o := sentinelOptions(a, cfg, conns)
+		c.single = redis.NewFailoverClient(o)
 		c.single.AddHook(dialHook{})
+		// The client has its own copy for the master, and connects to sentinels by o. One that hangs is waited for up to four times before another's answer
+		// counts, all within a dial of the master: twice for its answer, to end its subscription, and among all. With that whole time it would use up call after call.
+		share := cfg.Timeout / 5
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = share, share, share
 	default:
 		c.single = redis.NewClient(singleOptions(a, cfg, conns))
 		c.single.AddHook(dialHook{})

@@ -3,7 +3,12 @@ package redis_test
 import (
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/sink/redis"
@@ -56,4 +61,49 @@ func TestSentinelFailoverGoesOnAtTheNewMaster(t *testing.T) {
 		t.Fatalf("the new master held %d entries, want 20", landed)
 	}
 	wantIDs(t, r, stream, 1, 40)
+}
+
+// watched returns a master and three sentinels of it, and how to reach it through them.
+func watched(t *testing.T) (master *goredis.Client, sentinels []*goredis.Client, cfg redis.Config) {
+	t.Helper()
+	master = plain(t, testenv.NewRedis(t, testenv.RedisOptions{}).URL)
+	ip, port, err := net.SplitHostPort(master.Options().Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for range 3 {
+		server := testenv.NewRedis(t, testenv.RedisOptions{Sentinel: true, Settings: []string{fmt.Sprintf("sentinel monitor orders %s %s 2", ip, port)}})
+		sentinels, hosts = append(sentinels, plain(t, server.URL)), append(hosts, server.Addr)
+	}
+	return master, sentinels, redis.Config{URL: "redis+sentinel://" + strings.Join(hosts, ",") + "/orders", Timeout: 5 * time.Second}
+}
+
+func TestSentinelThatHangsFromTheBeginningFailsNoCall(t *testing.T) {
+	t.Parallel()
+	_, sentinels, cfg := watched(t)
+	freeze(t, sentinels[1])
+	mustTail(t, opened(t, cfg), newStream(t))
+}
+
+// The client asks one sentinel, as long as that answers.
+func TestSentinelThatHangsIsLeftForAnother(t *testing.T) {
+	t.Parallel()
+	master, sentinels, cfg := watched(t)
+	s, stream := opened(t, cfg), newStream(t)
+	mustTail(t, s, stream)
+	asked := -1
+	eventually(t, "the client has subscribed to a sentinel's news", func() bool {
+		asked = slices.IndexFunc(sentinels, func(c *goredis.Client) bool {
+			subscribed, err := c.Do(t.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Text()
+			return err == nil && subscribed != ""
+		})
+		return asked >= 0
+	})
+	freeze(t, sentinels[asked])
+	if err := master.ClientKillByFilter(t.Context(), "TYPE", "normal").Err(); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, s, batch(stream, 1, 20)) // by a new connection
+	wantIDs(t, master, stream, 1, 20)
 }
