@@ -58,7 +58,7 @@ func open(cfg Config) (*client, error) {
 }
 
 // The options say three things alike: nothing is sent twice (MaxRetries), a call ends with its context (ContextTimeoutEnabled and
-// no other timeout), and the protocol is RESP 2, which every server speaks and in which nothing arrives unasked.
+// no earlier timeout), and the protocol is RESP 2, which every server speaks and in which nothing arrives unasked.
 
 func singleOptions(a address, cfg Config, conns *connections) *redis.Options {
 	o := &redis.Options{
@@ -87,7 +87,9 @@ func sentinelOptions(a address, cfg Config, conns *connections) *redis.FailoverO
 func clusterOptions(a address, cfg Config, conns *connections) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs: a.hosts, Username: a.username, Password: a.password, Dialer: conns.dial, Protocol: 2,
-		MaxRetries: -1, DialerRetries: 1, DialTimeout: cfg.Timeout, ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
+		// Who holds what is looked up without a context's end: by one look-up at a time, which a node that hangs must not hold for ever.
+		ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout,
+		MaxRetries: -1, DialerRetries: 1, DialTimeout: cfg.Timeout, ContextTimeoutEnabled: true,
 		PoolSize: cfg.PoolSize, PoolTimeout: cfg.Timeout, PipelinePoolSize: -1, ReadBufferSize: bufferBytes, WriteBufferSize: bufferBytes,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -220,6 +221,33 @@ func TestClusterFailoverGoesOnAtThePromotedReplica(t *testing.T) {
 	if landed != 10 {
 		t.Fatalf("the promoted replica held %d entries, want 10", landed)
 	}
+	wantIDs(t, replica, stream, 1, 20)
+}
+
+// A node that hangs keeps no look-up of who holds what from its end, and so no later one from its beginning.
+func TestClusterFailoverFromANodeThatHangsGoesOn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	replica := c.addReplica(t, 0)
+	s, stream := opened(t, redis.Config{URL: c.url, Timeout: time.Second}), ""
+	for from := -1; from != 0; {
+		stream = newStream(t)
+		_, from, _ = c.owner(t, stream)
+	}
+	mustTail(t, s, stream)
+	freeze(t, c.nodes[0])
+	eventually(t, "the replica is promoted", func() bool {
+		// Each call that fails makes the client look again, and it asks the nodes in any order: so it asks the one that hangs, too.
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, _ = s.Tail(ctx, stream, 1)
+		role, err := replica.Do(t.Context(), "ROLE").Slice()
+		return err == nil && role[0] == "master"
+	})
+	eventually(t, "a tail of the promoted replica, and a batch behind it", func() bool {
+		_, err := s.Tail(t.Context(), stream, 100)
+		return err == nil && s.Publish(t.Context(), batch(stream, 1, 20)) == nil
+	})
 	wantIDs(t, replica, stream, 1, 20)
 }
 
