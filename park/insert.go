@@ -15,18 +15,41 @@ import (
 // Insert parks rows, durably, by one statement. A row that is there already, in whatever state, stays as it is. It returns how many are
 // new. Where a row that may have landed comes to stand before the position that the tail was read to (see [Found]), that is forgotten.
 func Insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) (int, error) {
-	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", rows))
+	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", "", rows))
 }
 
 // InsertMissing is Insert, but leaves out rows of events that have a row for the same target, of whatever partition: their place is known.
 func InsertMissing(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) (int, error) {
 	// As a subquery it is looked up row by row: the planner can make no join of it that reads all that is parked.
-	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, ` AND (SELECT true FROM `+table(lease.Schema, "parked")+` p
+	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", ` AND (SELECT true FROM `+table(lease.Schema, "parked")+` p
 		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.target = n.target LIMIT 1) IS NULL`, rows))
 }
 
+// Move parks rows that were loaded at a destination at those that they have now, and says of what stands there that it is done, durably and by one statement.
+// A row that is in another state by now, because a person has retried or skipped it, stays where it is.
+func Move(ctx context.Context, conn *pgx.Conn, lease event.Lease, from Destination, rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	sql := moveSQL(lease.Schema, rows)
+	if _, err := insertRecords(ctx, conn, lease, rows, sql, []byte(from.Sink), []byte(from.Name)); err != nil {
+		return fmt.Errorf("move %d events away from %s: %w", len(rows), from, err)
+	}
+	return nil
+}
+
+func moveSQL(schema string, rows []Row) string {
+	const named = `(SELECT DISTINCT $1::text AS slot, $4::text AS sink, $5::text AS destination, u.id, u.replay, u.state FROM unnest($3::%s[]) u OFFSET 0) n`
+	moved := `moved AS (
+			UPDATE ` + table(schema, "parked") + ` p SET state = 'done', blocks = false FROM ` + fmt.Sprintf(named, table(schema, "parked_row")) + `
+			WHERE p.slot = n.slot AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.destination = n.destination
+				AND p.state || '' = n.state AND EXISTS (SELECT FROM lease) RETURNING p.id, p.replay
+		), `
+	return insertSQL(schema, moved, ` AND (n.id, n.replay) IN (SELECT id, replay FROM moved)`, rows)
+}
+
 // insertSQL is kept prepared: nothing in its plan depends on how much is parked.
-func insertSQL(schema, unless string, rows []Row) string {
+func insertSQL(schema, before, unless string, rows []Row) string {
 	values := "n." + strings.Join(strings.Fields(columns), " n.")
 	forget := ""
 	if slices.ContainsFunc(rows, func(r Row) bool { return !r.LandedAfter.IsZero() }) {
@@ -36,7 +59,7 @@ func insertSQL(schema, unless string, rows []Row) string {
 				AND (n.epoch, n.commit_lsn, n.ordinal) <= (t.epoch, t.commit_lsn, t.ordinal) AND EXISTS (SELECT FROM lease)
 		)`
 	}
-	return leaseCTE(schema) + `, parked AS (
+	return leaseCTE(schema) + `, ` + before + `parked AS (
 			INSERT INTO ` + table(schema, "parked") + ` (slot, ` + columns + `) SELECT $1, ` + values + `
 			FROM unnest($3::` + table(schema, "parked_row") + `[]) AS n WHERE EXISTS (SELECT FROM lease)` + unless + `
 			ON CONFLICT DO NOTHING RETURNING 1
@@ -54,7 +77,7 @@ func insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row, 
 	return n, nil
 }
 
-func insertRecords(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row, sql string) (int, error) {
+func insertRecords(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row, sql string, values ...[]byte) (int, error) {
 	prepared, err := conn.Prepare(ctx, sql, sql) // known on the connection after the first time
 	if err != nil {
 		return 0, classify(err)
@@ -63,7 +86,7 @@ func insertRecords(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows 
 	if err != nil {
 		return 0, err
 	}
-	all, formats := withLease(lease, [][]byte{newRecords(oid, rows)})
+	all, formats := withLease(lease, append([][]byte{newRecords(oid, rows)}, values...))
 	return answered(conn.PgConn().ExecPrepared(ctx, prepared.Name, all, formats, []int16{1}).Read())
 }
 

@@ -90,22 +90,6 @@ func settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinatio
 	return n, nil
 }
 
-// Unblock says that dead rows of the destination, which hold back later events, have another place now, durably.
-func Unblock(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) error {
-	if len(refs) == 0 {
-		return nil
-	}
-	ids, replays := refArrays(refs)
-	sql := leaseCTE(lease.Schema) + `, done AS (UPDATE ` + table(lease.Schema, "parked") + ` p SET state = 'done', blocks = false
-		FROM unnest($5::text[], $6::int4[]) AS u(id, replay)
-		WHERE p.slot = $1 AND p.id = u.id AND p.replay = u.replay AND p.sink = $3 AND p.destination = $4 AND p.state = 'dead'
-			AND EXISTS (SELECT FROM lease) RETURNING p.id)` + answer("done")
-	if _, err := write(ctx, conn, lease, sql, []byte(d.Sink), []byte(d.Name), ids, replays); err != nil {
-		return fmt.Errorf("move %d dead events away from %s: %w", len(refs), d, err)
-	}
-	return nil
-}
-
 // foundMost is how many rows one statement of Found changes.
 const foundMost = 5000
 

@@ -240,3 +240,32 @@ func TestWritesAreDurableOnADatabaseThatIsNot(t *testing.T) {
 		t.Errorf("%d of %d rows were committed with synchronous_commit on, want all 6", on, total)
 	}
 }
+
+// While rows are moved, people go on: what they have retried or skipped since it was loaded stays.
+func TestMoveLeavesWhatAPersonHasChangedMeanwhile(t *testing.T) {
+	_, conn := migrated(t)
+	lease := raise(t, conn, "a")
+	all := rows(5, 1)
+	all[2].State, all[2].Blocks = park.Dead, true
+	all[3].State, all[3].Blocks = park.Dead, true
+	insert(t, conn, lease, all)
+	there := all[0].Destination
+	there.Name = "there"
+	two := all[4] // to two destinations
+	for i := range all {
+		all[i].Destination = there
+	}
+	two.Destination.Name = "elsewhere"
+	exec(t, conn, `UPDATE outboxd.parked SET state = 'skipped' WHERE id = 'id-0001'`)
+	exec(t, conn, `UPDATE outboxd.parked SET state = 'waiting', blocks = false WHERE id = 'id-0003'`)
+	if err := park.Move(t.Context(), conn, lease, here, append(all, two)); err != nil {
+		t.Fatal(err)
+	}
+	const want = "0@HERE=done 0@there=waiting 1@HERE=skipped 2@HERE=done 2@there=dead! 3@HERE=waiting 4@elsewhere=waiting 4@HERE=done 4@there=waiting"
+	if got := strings.ReplaceAll(states(t, conn), "@"+here.Name+"=", "@HERE="); got != want {
+		t.Errorf("behind it there are\n%s\nwant\n%s", got, want)
+	}
+	if err := park.Move(t.Context(), conn, lease, here, all); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}

@@ -15,7 +15,7 @@ const rerouteMost = 1000
 // rerouting is what becomes of events that had no destination, and that a person has retried.
 type rerouting struct {
 	rows     []park.Row // at the destinations that they have now
-	done     []park.Row // the same without a destination
+	dropped  []park.Row // those that no route matches, where such are dropped
 	failures []park.Failure
 }
 
@@ -26,7 +26,9 @@ func (r *rerouting) add(cfg *Config, stray *park.Row) (found bool) {
 		r.failures = append(r.failures, park.Failure{Ref: stray.Ref(), Attempts: stray.Attempts + 1, Reason: err.Error(), State: park.Dead})
 		return false
 	}
-	r.done = append(r.done, *stray)
+	if len(destinations) == 0 {
+		r.dropped = append(r.dropped, *stray)
+	}
 	for _, to := range destinations {
 		row := *stray
 		row.Destination, row.Target = park.Destination{Sink: to.Sink, Name: to.Name}, to.Name
@@ -37,10 +39,10 @@ func (r *rerouting) add(cfg *Config, stray *park.Row) (found bool) {
 }
 
 func (r *rerouting) write(ctx context.Context, s store) error {
-	if err := s.insert(ctx, r.rows); err != nil {
+	if err := s.move(ctx, park.Destination{}, r.rows); err != nil {
 		return err
 	}
-	if err := s.settleParked(ctx, park.Destination{}, refsOf(r.done)); err != nil {
+	if err := s.settleParked(ctx, park.Destination{}, refsOf(r.dropped)); err != nil {
 		return err
 	}
 	return s.fail(ctx, park.Destination{}, r.failures)
@@ -104,7 +106,7 @@ func (c *core) rerouted(strays []park.Row, end bool) {
 			return
 		}
 	}
-	if len(r.done)+len(r.failures) == 0 {
+	if len(r.rows)+len(r.dropped)+len(r.failures) == 0 {
 		c.reroutedAll()
 		return
 	}

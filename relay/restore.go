@@ -190,15 +190,11 @@ func moveAll(
 		if len(rows) == 0 {
 			break
 		}
-		refs := refsOf(rows)
-		if err := place(ctx, s, rows, names, partition); err != nil {
+		if err := place(ctx, s, from, rows, names, partition); err != nil {
 			return blocked, err
 		}
 		for i := range rows {
 			blocked = append(blocked, park.WaitingKey{Destination: rows[i].Destination, Key: rows[i].Key})
-		}
-		if err := s.unblock(ctx, from, refs); err != nil {
-			return blocked, err
 		}
 	}
 	for end := false; !end; {
@@ -206,23 +202,19 @@ func moveAll(
 		if rows, end, err = s.loadAfter(ctx, from, park.Cursor{}, parkMost, parkBytes); err != nil {
 			return blocked, err
 		}
-		refs := refsOf(rows)
-		if err := place(ctx, s, rows, names, partition); err != nil {
-			return blocked, err
-		}
-		if err := s.settleParked(ctx, from, refs); err != nil {
+		if err := place(ctx, s, from, rows, names, partition); err != nil {
 			return blocked, err
 		}
 	}
 	return blocked, nil
 }
 
-// place parks rows at the partitions that their keys choose.
-func place(ctx context.Context, s store, rows []park.Row, names []string, partition func([]byte, int) int) error {
+// place moves rows to the partitions that their keys choose.
+func place(ctx context.Context, s store, from park.Destination, rows []park.Row, names []string, partition func([]byte, int) int) error {
 	for i := range rows {
 		rows[i].Destination.Name = names[partition(rows[i].Event.AppendKey(nil), len(names))]
 	}
-	return s.insert(ctx, rows)
+	return s.move(ctx, from, rows)
 }
 
 func refsOf(rows []park.Row) []event.Ref {

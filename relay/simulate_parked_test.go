@@ -107,8 +107,23 @@ func (s simStore) blocking(context.Context, park.Destination, int, int64) ([]par
 	panic("no destination of the simulation has partitions")
 }
 
-func (s simStore) unblock(context.Context, park.Destination, []event.Ref) error {
-	panic("no destination of the simulation has partitions")
+func (s simStore) move(_ context.Context, from park.Destination, rows []park.Row) error {
+	if err := s.begin(true); err != nil {
+		return err
+	}
+	var done []*park.Row
+	s.add(slices.DeleteFunc(slices.Clone(rows), func(r park.Row) bool {
+		p := s.find(from, r.Ref())
+		if p == nil || p.State != r.State {
+			return true
+		}
+		done = append(done, p)
+		return false
+	}))
+	for _, p := range done {
+		p.State = park.Done
+	}
+	return s.done()
 }
 
 // finished says that waiting rows of the destination have landed.

@@ -22,7 +22,7 @@ type store interface {
 	loadKeys(ctx context.Context, d park.Destination, keys []uint64, perKey int, bytes int64) (rows []park.Row, exhausted []uint64, err error)
 	loadAfter(ctx context.Context, d park.Destination, after park.Cursor, limit int, bytes int64) (rows []park.Row, end bool, err error)
 	blocking(ctx context.Context, d park.Destination, limit int, bytes int64) ([]park.Row, error)
-	unblock(ctx context.Context, d park.Destination, refs []event.Ref) error
+	move(ctx context.Context, from park.Destination, rows []park.Row) error
 	settleParked(ctx context.Context, d park.Destination, refs []event.Ref) error
 	found(ctx context.Context, d park.Destination, refs []event.Ref, all bool) (int, error)
 	fail(ctx context.Context, d park.Destination, failures []park.Failure) error
@@ -102,8 +102,8 @@ func (d database) blocking(ctx context.Context, at park.Destination, limit int, 
 	return park.Blocking(ctx, d.conn, d.lease.Schema, d.lease.Slot, at, limit, bytes)
 }
 
-func (d database) unblock(ctx context.Context, at park.Destination, refs []event.Ref) error {
-	return park.Unblock(ctx, d.conn, d.lease, at, refs)
+func (d database) move(ctx context.Context, from park.Destination, rows []park.Row) error {
+	return park.Move(ctx, d.conn, d.lease, from, rows)
 }
 
 func (d database) settleParked(ctx context.Context, at park.Destination, refs []event.Ref) error {
