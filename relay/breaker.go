@@ -71,7 +71,7 @@ func (c *core) probe(s *sinkLane, f *failure) {
 		f.retryAt = time.Now().Add(c.cfg.RetryMax)
 		return
 	}
-	s.probes = append(s.probes, probe{f.name, f.target, f})
+	s.probes.push(probe{f.name, f.target, f}, f.slow)
 }
 
 // probed closes a breaker, or leaves it open for another, longer while.

@@ -36,6 +36,8 @@ type job struct {
 
 	probe probe
 
+	began   time.Time
+	slow    bool // probe and resolve: the last one took long
 	suspect bool // tail and publish: the destination failed last time
 	table   bool // publish: the batch is the table lane's
 

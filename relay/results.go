@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"time"
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
@@ -11,6 +12,7 @@ import (
 // finished takes a job's results.
 func (c *core) finished(j *job) {
 	j.sink.ended(j)
+	j.timed(time.Now())
 	switch j.kind {
 	case jobResolve:
 		c.resolved(j)

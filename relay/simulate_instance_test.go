@@ -116,7 +116,9 @@ func (i *instance) tidy() {
 			slices.SortStableFunc(l.suspect, byName)
 		}
 		slices.SortStableFunc(s.parks, byName)
-		slices.SortStableFunc(s.probes, func(a, b probe) int { return strings.Compare(a.name, b.name) })
+		for _, probes := range [][]probe{s.probes.brisk, s.probes.slow} {
+			slices.SortStableFunc(probes, func(a, b probe) int { return strings.Compare(a.name, b.name) })
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type failure struct {
 	attempts int
 	retryAt  time.Time
 	backoff  *backoff.ExponentialBackOff
+	slow     bool   // its last call took long
 	open     bool   // nothing is tried but a probe, until one succeeds
 	retry    func() // puts the work back where it is dispatched from
 }
@@ -131,7 +132,7 @@ func (t *target) push(c *core, e *entry) {
 func (t *target) resolve() {
 	if !t.asked {
 		t.asked = true
-		t.sink.unresolved = append(t.sink.unresolved, t)
+		t.sink.unresolved.push(t, t.failure.slow)
 	}
 }
 
@@ -260,13 +261,13 @@ type sinkLane struct {
 	jobs        [jobKinds]chan *job
 	spare       []*job
 
-	unresolved []*target
+	unresolved inquiries[*target]
 	unread     line
 	ready      line // for what comes from the log
 	lent       line // for what comes from the table
 	busyLent   int
 	parks      []*destination // in line for being parked
-	probes     []probe        // what is to be probed
+	probes     inquiries[probe]
 
 	draining bool     // the session ends
 	down     *failure // the whole broker fails; nil when it does not
@@ -319,23 +320,27 @@ func takeFirst(from *[]*destination) *destination {
 
 // active tells whether anything is in flight or could be.
 func (s *sinkLane) active() bool {
-	return s.busy != [jobKinds]int{} || s.down == nil && s.ready.len()+s.unread.len()+s.lent.len()+len(s.unresolved) > 0 || len(s.parks) > 0
+	return s.busy != [jobKinds]int{} || s.down == nil && s.ready.len()+s.unread.len()+s.lent.len()+s.unresolved.len() > 0 || len(s.parks) > 0
 }
 
 // dispatch hands out jobs as far as publishers are free. A channel of jobs has room for all of them, so it never blocks.
 func (s *sinkLane) dispatch(cfg *Config) {
-	for len(s.probes) > 0 && s.busy[jobProbe] < s.concurrency[jobProbe] {
-		p := s.probes[0]
-		s.probes = s.probes[1:]
-		s.start(&job{kind: jobProbe, sink: s, probe: p})
+	for s.busy[jobProbe] < s.concurrency[jobProbe] {
+		p, slow, ok := s.probes.next(s.concurrency[jobProbe])
+		if !ok {
+			break
+		}
+		s.start(&job{kind: jobProbe, sink: s, probe: p, slow: slow})
 	}
 	if s.down != nil {
 		return // one probe speaks for all
 	}
-	for len(s.unresolved) > 0 && s.busy[jobResolve] < s.concurrency[jobResolve] {
-		t := s.unresolved[0]
-		s.unresolved = s.unresolved[1:]
-		s.start(&job{kind: jobResolve, sink: s, target: t})
+	for s.busy[jobResolve] < s.concurrency[jobResolve] {
+		t, slow, ok := s.unresolved.next(s.concurrency[jobResolve])
+		if !ok {
+			break
+		}
+		s.start(&job{kind: jobResolve, sink: s, target: t, slow: slow})
 	}
 	for s.busy[jobTail] < s.concurrency[jobTail] {
 		d := s.unread.next(s.concurrency[jobTail])
@@ -386,6 +391,7 @@ func (s *sinkLane) pull(d *destination) {
 
 func (s *sinkLane) start(j *job) {
 	s.busy[j.kind]++
+	j.began = time.Now()
 	s.jobs[j.kind] <- j
 }
 
@@ -394,6 +400,12 @@ func (s *sinkLane) ended(j *job) {
 	s.busy[j.kind]--
 	if j.table {
 		s.busyLent--
+	}
+	switch {
+	case j.slow && j.kind == jobProbe:
+		s.probes.ended()
+	case j.slow:
+		s.unresolved.ended()
 	}
 	if !j.suspect {
 		return
