@@ -40,6 +40,13 @@ func (t *Tracer) Sink(s sink.Sink, name, system string) sink.Sink {
 	return &one
 }
 
+// BeginSession tells the sink, where it goes by sessions.
+func (s *traced) BeginSession() {
+	if b, ok := s.Sink.(sink.SessionSink); ok {
+		b.BeginSession()
+	}
+}
+
 // Publish publishes the batch, then makes the spans of what was attempted.
 func (s *traced) Publish(ctx context.Context, batch []sink.Message) []error {
 	started := time.Now()

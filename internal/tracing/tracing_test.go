@@ -9,6 +9,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -75,6 +78,19 @@ func (b *broker) Publish(context.Context, []sink.Message) []error { return b.res
 
 type partitionedBroker struct {
 	broker
+	sink.Partitioner
+}
+
+// sessionBroker is one that goes by sessions.
+type sessionBroker struct {
+	broker
+	begun int
+}
+
+func (b *sessionBroker) BeginSession() { b.begun++ }
+
+type partitionedSessionBroker struct {
+	sessionBroker
 	sink.Partitioner
 }
 
@@ -233,6 +249,42 @@ func TestSinkKeepsItsPartitions(t *testing.T) {
 	}
 	if _, ok := tracer.Sink(&partitionedBroker{}, "pulsar", "pulsar").(sink.Partitioner); !ok {
 		t.Error("a sink has lost its partitions")
+	}
+}
+
+func TestSinkIsToldThatASessionBegins(t *testing.T) {
+	tracer := newTracer(t, "http://127.0.0.1:1", 1, io.Discard)
+	defer tracer.Close(t.Context()) //nolint:errcheck // nothing waits
+	plain, partitioned := &sessionBroker{}, &partitionedSessionBroker{}
+	for _, s := range []sink.Sink{&broker{}, plain, partitioned} {
+		if session, ok := tracer.Sink(s, "pulsar", "pulsar").(sink.SessionSink); ok {
+			session.BeginSession()
+		}
+	}
+	if plain.begun != 1 || partitioned.begun != 1 {
+		t.Errorf("told %d and %d times, want once each", plain.begun, partitioned.begun)
+	}
+}
+
+// Who adds an optional interface to package sink reads here that the wrapper has to keep it.
+func TestSinkKeepsEveryOptionalInterface(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "sink", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`(?m)^type (\w+) interface \{`).FindAllSubmatch(text, -1) {
+			found = append(found, string(name[1]))
+		}
+	}
+	slices.Sort(found)
+	if kept := []string{"Partitioner", "SessionSink", "Sink"}; !slices.Equal(found, kept) {
+		t.Errorf("package sink has %v, and the tests above speak of %v", found, kept)
 	}
 }
 
