@@ -27,7 +27,7 @@ const busyStall = 3
 func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Message, size int) (int, *sink.Error) {
 	bytes := min(int64(size+len(messages)*clientOverhead), s.cfg.PendingBytes)
 	if err := s.pending.Acquire(ctx, bytes); err != nil {
-		return 0, known(sink.Retry, fmt.Errorf("wait for memory: %w", err))
+		return 0, known(sink.Unavailable, fmt.Errorf("wait for memory: %w", err))
 	}
 	defer s.pending.Release(bytes)
 	s.noteEntry(p, int64(size))
