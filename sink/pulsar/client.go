@@ -35,11 +35,17 @@ func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authen
 		KeepAliveInterval:       keepAlive,
 		MaxConnectionsPerBroker: 1,  // order between a producer's close and the next one's begin needs no more
 		MemoryLimitBytes:        -1, // Sink.pending is the limit; the client's own would block in the middle of an entry
-		Logger:                  clientLogger{log: s.log, heard: s.heard},
 		MetricsCardinality:      client.MetricsCardinalityNone,
 		MetricsRegisterer:       prometheus.NewRegistry(), // not the process's default one
 		Description:             "outboxd",
 	}
+}
+
+// newClient makes a client with a log of its own: each numbers its producers from one.
+func (s *Sink) newClient() (pulsarClient, error) {
+	options := s.options
+	options.Logger = clientLogger{log: s.log, heard: s.heard, client: new(byte)}
+	return client.NewClient(options)
 }
 
 // call runs f, which takes no context, and returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
@@ -126,7 +132,7 @@ func (s *Sink) replaceSilentClient(c pulsarClient) {
 	if s.closed || s.client != c || time.Since(s.answered) < clientSilence {
 		return
 	}
-	fresh, err := client.NewClient(s.options)
+	fresh, err := s.newClient()
 	if err != nil {
 		s.log.Error().Err(err).Msg("replace the silent pulsar client")
 		return

@@ -3,11 +3,12 @@ package pulsar
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	clientlog "github.com/apache/pulsar-client-go/pulsar/log"
 	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
 )
 
 // What the client says in its log and nowhere else. The version of the client is pinned, and tests notice when a new
@@ -15,7 +16,7 @@ import (
 const (
 	lineMaxMessageSize   = "Got MaxMessageSize from handshake response:"
 	lineHandshakeRefused = "Failed to establish connection with broker: '%s'"
-	lineSendRefused      = "Received send error from server: [%v] : [%s]"
+	lineReceived         = "Received command: %s -- payload: %v"
 )
 
 var linesConnectFailed = map[string]bool{
@@ -26,25 +27,57 @@ var linesConnectFailed = map[string]bool{
 }
 
 // overheard is what was learned from the client's log: the broker's limit; why the last connection failed, which the client's
-// errors do not say ("connection error"); and how the broker last refused a batch, which the client keeps to itself.
+// errors do not say ("connection error"); and how the broker refused a producer's batch, which the client keeps to itself.
 type overheard struct {
 	maxMessageSize atomic.Int64
 	connectProblem atomic.Pointer[string]
-	lastRefusal    atomic.Pointer[refusal]
+
+	mu        sync.Mutex
+	producers map[string]heardProducer // those that are open, by their names; guarded by mu
 }
 
-// refusal is the broker's answer to a batch. Whose batch it was is not known.
-type refusal struct {
-	at   time.Time
-	text string
+// heardProducer is a producer as the client's log speaks of it.
+type heardProducer struct {
+	number  producerNumber
+	refusal string // what the broker has refused a batch with, "" when it has refused none
 }
 
-// refusalSince returns what the broker refused a batch with, "" when it refused none since then.
-func (o *overheard) refusalSince(t time.Time) string {
-	if r := o.lastRefusal.Load(); r != nil && !r.at.Before(t) {
-		return r.text
+// producerNumber is what the broker calls a producer.
+type producerNumber struct {
+	client *byte // of which client it is
+	id     uint64
+}
+
+func (o *overheard) opened(name string, number producerNumber) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.producers == nil {
+		o.producers = make(map[string]heardProducer)
 	}
-	return ""
+	o.producers[name] = heardProducer{number: number}
+}
+
+func (o *overheard) refused(number producerNumber, text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for name, p := range o.producers {
+		if p.number == number {
+			o.producers[name] = heardProducer{number, text}
+		}
+	}
+}
+
+// refusalOf returns what the broker refused a batch of the producer with, "" when it refused none. A producer sends nothing after that.
+func (o *overheard) refusalOf(name string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.producers[name].refusal
+}
+
+func (o *overheard) forget(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.producers, name)
 }
 
 // problem returns why the last connection failed, "" when that is not known.
@@ -60,10 +93,11 @@ func (o *overheard) setProblem(s string) { o.connectProblem.Store(&s) }
 // clientLogger passes the client's log on at two levels lower than the client means it: it reports as errors what this
 // package handles. Fields are dropped but for the error: some of them hold message properties.
 type clientLogger struct {
-	log   zerolog.Logger
-	heard *overheard
-	err   error
-	topic string
+	log    zerolog.Logger
+	heard  *overheard
+	client *byte // stands for the client whose log it is
+	err    error
+	topic  string
 }
 
 var _ clientlog.Logger = clientLogger{}
@@ -85,6 +119,11 @@ func (l clientLogger) with(fields clientlog.Fields) clientLogger {
 	if topic, ok := fields["topic"].(string); ok {
 		l.topic = topic
 	}
+	if id, ok := fields["producerID"].(uint64); ok {
+		if name, ok := fields["producer_name"].(string); ok {
+			l.heard.opened(name, producerNumber{l.client, id})
+		}
+	}
 	return l
 }
 
@@ -101,7 +140,23 @@ func (l clientLogger) Debug(args ...any) {
 	}
 }
 
-func (l clientLogger) Debugf(string, ...any) {}
+// Debugf looks at each command that comes, for the one that refuses a batch.
+func (l clientLogger) Debugf(format string, args ...any) {
+	if format != lineReceived || len(args) == 0 {
+		return
+	}
+	command, ok := args[0].(proto.Message)
+	if !ok {
+		return
+	}
+	m := command.ProtoReflect()
+	if refused := m.Descriptor().Fields().ByName("send_error"); refused == nil || !m.Has(refused) {
+		return
+	}
+	if c, err := readCommand(command); err == nil && c.Refused != nil {
+		l.heard.refused(producerNumber{l.client, c.Refused.ProducerID}, c.Refused.Error+": "+c.Refused.Message)
+	}
+}
 
 func (l clientLogger) Info(args ...any)               { l.emit(zerolog.TraceLevel, args) }
 func (l clientLogger) Infof(format string, a ...any)  { l.emitf(zerolog.TraceLevel, format, a) }
@@ -118,11 +173,8 @@ func (l clientLogger) Warn(args ...any) {
 }
 
 func (l clientLogger) Warnf(format string, a ...any) {
-	switch format {
-	case lineHandshakeRefused:
+	if format == lineHandshakeRefused {
 		l.heard.setProblem(fmt.Sprintf(format, a...))
-	case lineSendRefused:
-		l.heard.lastRefusal.Store(&refusal{time.Now(), fmt.Sprint(a...)})
 	}
 	l.emitf(zerolog.DebugLevel, format, a)
 }

@@ -64,7 +64,7 @@ func (s *Sink) giveBack(p *producer) {
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
 	s.background.Go(func() {
-		p.Close()
+		s.closeProducer(p)
 		p.markLost(errClosed)
 		s.doneClosing(p.topic, closed)
 	})

@@ -36,7 +36,7 @@ type producers struct {
 	closing    map[string]chan struct{}
 	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; absent: settledUnknown
 	retired    map[string]string        // name of the producer of each topic that was closed or refused last
-	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not
+	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not in this session
 	buffered   int64                    // sum of producer.largest
 }
 
@@ -90,10 +90,11 @@ func (ps *producers) demand(topic string, d time.Duration) {
 }
 
 // BeginSession lets the end of every topic stand still before it is read, also behind a clean end of our last producer: another instance may have
-// had the topic since, and been killed.
+// had the topic since, and been killed. The sizes that topics have refused are forgotten: somebody may have raised their limits.
 func (s *Sink) BeginSession() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	clear(s.producers.entryLimit)
 	maps.DeleteFunc(s.producers.settling, func(_ string, d time.Duration) bool { return d == 0 })
 }
 
@@ -164,7 +165,7 @@ func (s *Sink) retireLocked(p *producer, doubtful bool) {
 	s.producers.closing[p.topic] = closed
 	s.background.Go(func() {
 		began := time.Now()
-		p.Close()
+		s.closeProducer(p)
 		settling := settledAfter(doubtful || p.lost.Err() != nil, time.Since(began))
 		p.markLost(errClosed)
 		s.mu.Lock()
@@ -172,6 +173,11 @@ func (s *Sink) retireLocked(p *producer, doubtful bool) {
 		s.mu.Unlock()
 		s.doneClosing(p.topic, closed)
 	})
+}
+
+func (s *Sink) closeProducer(p client.Producer) {
+	p.Close()
+	s.heard.forget(p.Name())
 }
 
 // doneClosing says that a producer of the topic is closed.
@@ -242,7 +248,7 @@ func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
 		s.silent.Store(true) // the next call looks first whether anybody listens
 		markLost(errLost)
 	})
-	made, err := call(ctx, s, func(c pulsarClient) (client.Producer, error) { return c.CreateProducer(options) }, client.Producer.Close)
+	made, err := call(ctx, s, func(c pulsarClient) (client.Producer, error) { return c.CreateProducer(options) }, s.closeProducer)
 	if err != nil {
 		markLost(err)
 		s.noteRefused(topic, options.Name, err)

@@ -37,7 +37,6 @@ func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Mess
 	defer context.AfterFunc(p.lost, func() { cancel(context.Cause(p.lost)) })()
 	defer s.watchStall(cancel)()
 
-	began := time.Now()
 	e := newEntry(messages)
 	err := e.send(ctx, p)
 	if err == nil {
@@ -46,16 +45,16 @@ func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Mess
 		return len(messages), nil
 	}
 	failed := sendError(ctx, err, len(messages))
-	if text := s.heard.refusalSince(began); text != "" && errors.Is(failed, errStalled) {
+	if text := s.heard.refusalOf(p.Name()); text != "" && errors.Is(failed, errStalled) {
 		s.refused(p, text, size, len(messages), failed)
 	}
 	return 0, failed
 }
 
-// refused adds to a stalled entry's error what the broker has refused a batch with meanwhile. When it is the size, which a namespace or topic
+// refused adds to a stalled entry's error what the broker has refused it with. When it is the size, which a namespace or topic
 // can limit below the broker's own limit, the topic's entries become smaller, until a single message is refused a second time.
 func (s *Sink) refused(p *producer, text string, size, messages int, failed *sink.Error) {
-	failed.Err = fmt.Errorf("%w: the broker has refused a batch: %s", failed.Err, text)
+	failed.Err = fmt.Errorf("%w: the broker has refused the batch: %s", failed.Err, text)
 	if !strings.Contains(text, "Exceed maximum message size") {
 		return
 	}

@@ -24,7 +24,7 @@ func (closable) Name() string { return "outboxd@test" }
 // What an older producer left under way is not settled by the clean end of a later one, and nothing of a session before is relied on.
 func TestCleanEndDoesNotSettleWhatAnOlderProducerLeft(t *testing.T) {
 	const topic = "persistent://public/default/orders"
-	s := &Sink{producers: newProducers()}
+	s := &Sink{producers: newProducers(), heard: &overheard{}}
 	demands := func(when string, want time.Duration) {
 		t.Helper()
 		if got := s.producers.demanded(topic); got != want {

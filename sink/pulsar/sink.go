@@ -70,7 +70,7 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 	}
 	s.silent.Store(true)
 	s.options = s.clientOptions(tlsConfig, authentication)
-	s.client, err = client.NewClient(s.options)
+	s.client, err = s.newClient()
 	if err != nil {
 		return nil, fmt.Errorf("configure sink pulsar: %w", err)
 	}

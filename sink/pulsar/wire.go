@@ -36,6 +36,7 @@ type wireMessage struct {
 	Found    *wireFound    `json:"lookupTopicResponse,omitempty"`
 	Producer *wireProducer `json:"producer,omitempty"`
 	Close    *wireClose    `json:"closeProducer,omitempty"`
+	Refused  *wireRefused  `json:"sendError,omitempty"`
 	Error    *wireError    `json:"error,omitempty"`
 	Pong     *struct{}     `json:"pong,omitempty"`
 }
@@ -76,6 +77,12 @@ type wireProducer struct {
 type wireClose struct {
 	ProducerID uint64 `json:"producerId,string"`
 	RequestID  uint64 `json:"requestId,string"`
+}
+
+type wireRefused struct {
+	ProducerID uint64 `json:"producerId,string"`
+	Error      string `json:"error"`
+	Message    string `json:"message"`
 }
 
 type wireError struct {
@@ -209,6 +216,11 @@ func (w *wire) receive() (wireMessage, error) {
 	if err := proto.Unmarshal(body[:size], m); err != nil {
 		return wireMessage{}, fmt.Errorf("receive: %w", err)
 	}
+	return readCommand(m)
+}
+
+// readCommand returns what a command of the client's type says.
+func readCommand(m proto.Message) (wireMessage, error) {
 	text, err := protojson.Marshal(m)
 	if err != nil {
 		return wireMessage{}, fmt.Errorf("receive: %w", err)
