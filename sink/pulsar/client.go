@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,9 +41,11 @@ func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authen
 	}
 }
 
-// newClient makes a client with a log of its own: each numbers its producers from one.
-func (s *Sink) newClient() (pulsarClient, error) {
+// newClient makes a client that knows these hosts of the service URL. It has a log of its own: each client numbers its producers from one.
+func (s *Sink) newClient(hosts []string) (pulsarClient, error) {
 	options := s.options
+	scheme, _, _ := strings.Cut(s.cfg.URL, "://")
+	options.URL = scheme + "://" + strings.Join(hosts, ",")
 	options.Logger = clientLogger{log: s.log, heard: s.heard, client: new(byte)}
 	return client.NewClient(options)
 }
@@ -92,30 +94,6 @@ func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), 
 	}
 }
 
-// reach connects to one of the hosts, when the last call into the client brought no answer. The client would repeat
-// its lookup for operationTimeout, with ever longer pauses: too late to say that nothing listens, and too late to go on.
-func (s *Sink) reach(ctx context.Context) error {
-	if !s.silent.Load() {
-		return nil
-	}
-	hosts, err := s.serviceHosts()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
-	defer cancel()
-	var problems []error
-	for _, host := range hosts {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", host)
-		if err == nil {
-			return conn.Close()
-		}
-		problems = append(problems, err)
-	}
-	return fmt.Errorf("connection error: %w", errors.Join(problems...))
-}
-
 func (s *Sink) noteAnswer(c pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,24 +103,30 @@ func (s *Sink) noteAnswer(c pulsarClient) {
 }
 
 // replaceSilentClient makes a new client when calls into c have not come back for so long that it must be stuck: an
-// unreachable broker makes them fail, not hang. The producers of the old one are lost.
+// unreachable broker makes them fail, not hang.
 func (s *Sink) replaceSilentClient(c pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.client != c || time.Since(s.answered) < clientSilence {
 		return
 	}
-	fresh, err := s.newClient()
+	s.log.Warn().Stringer("silent", time.Since(s.answered).Round(time.Millisecond)).Msg("replace the silent pulsar client")
+	s.replaceLocked(s.hosts)
+}
+
+// replaceLocked makes a new client that knows these hosts. The producers of the old one are lost.
+func (s *Sink) replaceLocked(hosts []string) {
+	fresh, err := s.newClient(hosts)
 	if err != nil {
-		s.log.Error().Err(err).Msg("replace the silent pulsar client")
+		s.log.Error().Err(err).Msg("replace the pulsar client")
 		return
 	}
-	s.log.Warn().Stringer("silent", time.Since(s.answered).Round(time.Millisecond)).Msg("replace the silent pulsar client")
-	s.client, s.answered = fresh, time.Now()
+	old := s.client
+	s.client, s.hosts, s.answered = fresh, hosts, time.Now()
 	for _, p := range s.producers.all() {
 		p.markLost(errors.New("the client was replaced"))
 	}
-	s.background.Go(c.Close)
+	s.background.Go(old.Close)
 }
 
 // sleep waits for d or until ctx ends, and tells whether it slept.

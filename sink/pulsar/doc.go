@@ -33,14 +33,16 @@
 //   - Connection lost, broker killed, topic moved to another broker: batches under way have an unknown fate at once; the
 //     destination's next Publish is refused until Tail, which finds the new broker.
 //   - Acknowledgements stand still for Config.AckStall (a hanging broker, a batch that the broker refuses, which the client keeps
-//     to itself): unknown fate, and the producer is closed. Where the broker refused a topic's batches for their size, its entries become smaller,
-//     and a single message that is refused twice is Rejected.
+//     to itself): unknown fate, and the producer is closed. Where the broker refused a topic's batches for their size, its entries become smaller
+//     until the next session, and a single message that is refused twice is Rejected.
 //   - A broker that is silent: the connection is closed after 10 to 15 s, which fails whatever waits on it; a client whose calls do not come
 //     back for 20 s is replaced.
+//   - One of several hosts in the service URL drops packets, or accepts connections and says nothing: topics are looked up at the others only, by a client
+//     that takes the place of the one before, which loses its producers. It comes back when none of those welcomes us.
 //   - Nothing listens, wrong credentials, no rights, missing tenant or namespace, terminated topic, exceeded quota, a foreign
 //     exclusive producer: Unavailable, with what the broker says. A namespace is made where Config.Create is set.
-//   - The whole broker is down ([sink.BrokerDown]) where the service URL cannot be connected to, does not shake hands or turns our credentials
-//     away, and where the connection of a batch or a tail was lost and every host of the URL refuses a new one. A topic that hangs, or whose broker
+//   - The whole broker is down ([sink.BrokerDown]) where no host of the service URL can be connected to, shakes hands and takes our credentials,
+//     and where the connection of a batch or a tail was lost and every host of the URL refuses a new one. A topic that hangs, or whose broker
 //     is gone while others answer, is Unavailable alone; a stall of Config.AckStall is to be retried, with a tail before it.
 //   - A message that is too large: Rejected; what stands before it has landed, nothing behind it was sent.
 //   - More destinations in use than Config.MaxProducers: the one that was idle longest is closed and must read its tail

@@ -104,21 +104,6 @@ func (s *Sink) classified(err error) *sink.Error {
 	return &sink.Error{Class: class, FateKnown: true, Err: oneLine{err}}
 }
 
-// asServiceError is asError for what is asked of the service URL, whatever the topic: where that cannot be connected to, or turns us away, it is
-// the whole broker. What connects and does not answer may be busy with one topic.
-func (s *Sink) asServiceError(err error) error {
-	if err == nil {
-		return nil
-	}
-	failed := s.classified(err)
-	failed.Broker = failed.Broker || failed.Class == sink.Unavailable && containsAny(failed.Error(), brokerTexts)
-	return failed
-}
-
-// brokerTexts are parts of what the client and its log say of a service URL that cannot be connected to or turns us away. They are not said
-// of a topic, which has an AuthorizationError.
-var brokerTexts = []string{"connection error", "connection refused", "no such host", "x509:", "tls:", "AuthenticationError", "Failed to "}
-
 // oneLine is an error without line breaks: the client joins its errors with them.
 type oneLine struct{ error }
 

@@ -55,21 +55,25 @@ func (s *Sink) cutOff(ctx context.Context, topic string) error {
 	return s.takeOver(ctx, topic)
 }
 
-// lookup asks the hosts of the service URL, one after the other, which broker serves the topic.
+// lookup asks the hosts that the client knows, one after the other, which broker serves the topic. Each has a share of the time of a takeOver.
 func (s *Sink) lookup(ctx context.Context, topic string) (broker, error) {
-	hosts, err := s.serviceHosts()
-	if err != nil {
-		return broker{}, err
-	}
+	hosts := s.knownHosts()
+	share := operationTimeout / time.Duration(len(hosts)+1)
 	var problems []error
 	for _, host := range hosts {
-		b, err := s.lookupAt(ctx, host, topic)
+		b, err := s.lookupWithin(ctx, share, host, topic)
 		if err == nil {
 			return b, nil
 		}
 		problems = append(problems, err)
 	}
 	return broker{}, errors.Join(problems...)
+}
+
+func (s *Sink) lookupWithin(ctx context.Context, share time.Duration, host, topic string) (broker, error) {
+	ctx, cancel := context.WithTimeout(ctx, share)
+	defer cancel()
+	return s.lookupAt(ctx, host, topic)
 }
 
 func (s *Sink) lookupAt(ctx context.Context, host, topic string) (broker, error) {

@@ -34,6 +34,7 @@ type Sink struct {
 
 	mu        sync.Mutex // guards the fields below; never held across I/O
 	client    client.Client
+	hosts     []string  // of the service URL, which client knows
 	answered  time.Time // when a call into the client last ended by itself, or the client was made
 	producers producers
 	closed    bool
@@ -70,7 +71,10 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 	}
 	s.silent.Store(true)
 	s.options = s.clientOptions(tlsConfig, authentication)
-	s.client, err = s.newClient()
+	s.hosts, err = s.serviceHosts()
+	if err == nil {
+		s.client, err = s.newClient(s.hosts)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("configure sink pulsar: %w", err)
 	}

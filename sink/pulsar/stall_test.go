@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -62,6 +63,19 @@ func open(t *testing.T, c Config) (s *Sink, a, b string) {
 	})
 	name := fmt.Sprintf("persistent://public/default/stall-%d-", time.Now().UnixNano())
 	return s, name + "a", name + "b"
+}
+
+func TestTopicIsTakenOverThoughOneHostIsMute(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	_, address, _ := strings.Cut(testenv.Pulsar(t).URL, "://")
+	s, topic, _ := open(t, Config{URL: "pulsar://" + mute.Addr().String() + "," + address})
+	if err := s.takeOver(t.Context(), topic); err != nil {
+		t.Error(err)
+	}
 }
 
 func sized(topic string, bytes int) sink.Message {

@@ -53,14 +53,20 @@ func (s *Sink) partitions(ctx context.Context, destination string) ([]string, er
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if err := s.reach(ctx); err != nil {
-		return nil, s.asServiceError(err)
+		return nil, s.asError(err)
 	}
 	var names []string
 	err = s.withNamespace(ctx, t, func() error {
 		names, err = call(ctx, s, func(c pulsarClient) ([]string, error) { return c.TopicPartitions(t.String()) }, nil)
-		return s.asServiceError(err)
+		return err
 	})
-	return names, s.asError(err)
+	if err == nil {
+		return names, nil
+	}
+	if down := s.reach(ctx); sink.BrokerDown(down) {
+		return nil, down
+	}
+	return nil, s.asError(err)
 }
 
 // Partition returns the index of the key's partition among n as Pulsar's Java client chooses it by default (JavaStringHash):

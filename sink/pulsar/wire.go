@@ -94,7 +94,10 @@ type wireError struct {
 type broker struct{ host, behindProxy string }
 
 // wire is one connection. One goroutine uses it.
-type wire struct{ conn net.Conn }
+type wire struct {
+	conn  net.Conn
+	scrub func(string) string // takes credentials out of what the broker says
+}
 
 // dial connects and shakes hands. The connection ends with ctx.
 func (s *Sink) dial(ctx context.Context, b broker) (*wire, func(), error) {
@@ -116,9 +119,12 @@ func (s *Sink) dial(ctx context.Context, b broker) (*wire, func(), error) {
 		}
 		conn = tls.Client(conn, config)
 	}
-	w := &wire{conn}
+	w := &wire{conn, s.scrub}
 	if err := s.shakeHands(w, b); err != nil {
 		hangUp()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: no answer from Pulsar", ctx.Err())
+		}
 		return nil, nil, fmt.Errorf("connect to %s: %w", b.host, err)
 	}
 	return w, hangUp, nil
@@ -162,7 +168,7 @@ func (w *wire) ask(command wireMessage, answer string) (wireMessage, error) {
 		case m.Type == answer:
 			return m, nil
 		case m.Type == "ERROR" && m.Error != nil:
-			return wireMessage{}, fmt.Errorf("server error: %s: %s", m.Error.Error, m.Error.Message)
+			return wireMessage{}, fmt.Errorf("server error: %s: %s", m.Error.Error, w.scrub(m.Error.Message))
 		case m.Type == "PING":
 			if err := w.send(wireMessage{Type: "PONG", Pong: &struct{}{}}); err != nil {
 				return wireMessage{}, err
