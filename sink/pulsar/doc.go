@@ -51,6 +51,6 @@
 // # The client
 //
 // It is used against its habits, and its version is pinned: without a reconnect, timer or send timeout, with a logger that learns the broker's size
-// limit and the reason of a failed connection, which it tells in no other way. The protocol's ExclusiveWithFencing, which it does not
+// limit, the reason of a failed connection and whose batch was refused, which it tells in no other way. The protocol's ExclusiveWithFencing, which it does not
 // have, is spoken by wire.go.
 package pulsar

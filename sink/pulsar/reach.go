@@ -31,8 +31,10 @@ func (s *Sink) reach(ctx context.Context) error {
 	if err != nil {
 		return &sink.Error{Class: sink.Unavailable, FateKnown: true, Broker: ctx.Err() == nil, Err: oneLine{fmt.Errorf("connection error: %w", err)}}
 	}
-	s.heard.setProblem("")
-	s.knowOnly(talking, known)
+	if ctx.Err() == nil { // else a host may have had no time to answer
+		s.heard.setProblem("")
+		s.knowOnly(talking, known)
+	}
 	return nil
 }
 
