@@ -9,8 +9,8 @@ import (
 
 // Routing is how events behind Confirmed may have been given to their destinations.
 type Routing struct {
-	Routes     string         `json:"routes"`               // what the caller says of them: the same routes have the same text
-	Mixed      bool           `json:"mixed,omitempty"`      // by others, too
+	Routes     string         `json:"routes"`               // the caller's text for its routes: the same text, the same destinations
+	Mixed      bool           `json:"mixed,omitempty"`      // events may have been given by other routes, too
 	Partitions map[string]int `json:"partitions,omitempty"` // of each target that has several, by the caller's name for it; 0: of different numbers
 }
 

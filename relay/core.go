@@ -60,9 +60,9 @@ type core struct {
 
 	routing    checkpoint.Routing // as recorded, or on its way
 	partitions map[string]int     // of targets that had another number on record: what is recorded when nothing of them is in doubt any more
-	doubt      doubt
+	unsure     unsure
 	recording  single     // the routing is written
-	unrecorded []resolved // targets that wait for that
+	unrecorded []answered // targets that wait for that
 
 	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
 	unfinished  bool            // something was delivered from the table since the checkpoint was saved

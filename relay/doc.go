@@ -56,6 +56,8 @@
 //     it is unavailable, or after three failures, or one while memory is short, its breaker opens: everything for it is parked, and a probe is
 //     all that is tried. A destination whose events wait for more than 2 s while memory is short and others do not is parked as well.
 //   - A topic has other partitions than a session knows, and refuses the old ones: the session ends, and the next one gives them what is parked.
+//   - Routes, or the number of a topic's partitions, have changed, and the session before did not end in order: what the log holds for the destinations
+//     concerned is parked in doubt, and their tails tell which of it has landed.
 //   - A whole broker is down: with another sink at work its events are parked at once; else the log is held up to the limit, and then they are
 //     parked.
 //   - The replication or the control connection breaks, the server stops, a settlement or a task fails: the session ends, its memory is

@@ -61,11 +61,11 @@ func (s *session) open(parent context.Context) error {
 	if s.restored, err = restore(patient, s.store(s.tables), s.confirmed(), s.relay.cfg.Table.MaxKeys); err != nil {
 		return err
 	}
-	if s.routing, s.doubt, err = openRouting(patient, s.store(s.tables), &s.record, s.relay.cfg.Routes, s.epochs()); err != nil {
+	if s.routing, s.unsure, err = openRouting(patient, s.store(s.tables), &s.record, s.relay.cfg.Routes, s.epochs()); err != nil {
 		return err
 	}
-	if s.doubt.all {
-		s.relay.cfg.Log.Info().Stringer("until", s.doubt.until.Commit).
+	if s.unsure.all {
+		s.relay.cfg.Log.Info().Stringer("until", s.unsure.until.Commit).
 			Msg("a session with other routes did not end in order: what the log holds is parked before it is published, as some may have landed")
 	}
 	return limitStatements(patient, s.tables, s.relay.cfg.StatementTimeout)

@@ -99,7 +99,7 @@ func (c *core) parkRow(d *destination, e *entry, doubt bool) park.Row {
 	}
 	switch {
 	case d.held:
-		row.LandedAfter = c.start
+		row.LandedAfter, row.Reason = c.start, "its route, or its topic's partitions, have changed, and it may have landed"
 	case doubt:
 		row.LandedAfter = d.lane.Frontier()
 	}

@@ -38,7 +38,7 @@ type Config struct {
 	Admit func(context.Context, *pgx.Conn) error
 
 	Router       *route.Router
-	Routes       string               // what Router and Columns make of events, as a text: another one where an event may go elsewhere
+	Routes       string               // a text that differs where Router and Columns may send an event elsewhere; where it stays empty, a change is not noticed
 	DropUnrouted bool                 // drop events that no route matches instead of parking them
 	Sinks        map[string]sink.Sink // by name; the caller closes them after Run
 	NewEncoder   func() *format.Encoder

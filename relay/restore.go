@@ -150,7 +150,7 @@ func (c *core) unassume(t *target, names []string) {
 		t.waiting = append(t.waiting, d.lane.Shift().Value)
 	}
 	delete(c.waiting, d)
-	delete(c.doubt.held, d)
+	delete(c.unsure.held, d)
 	t.partitions, t.assumed = nil, false
 	c.rehome(t, from, names)
 }

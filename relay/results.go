@@ -37,7 +37,7 @@ func (c *core) resolved(j *job) {
 		return
 	}
 	c.succeed(&t.failure)
-	if c.partitionsRecorded(t, j.names) {
+	if c.recordPartitions(t, j.names) {
 		c.partitionsKnown(t, j.names)
 	}
 }

@@ -44,7 +44,7 @@ type session struct {
 	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
 
 	routing checkpoint.Routing // how events are given to destinations from now on
-	doubt   doubt              // ... and what is not known of the sessions before
+	unsure  unsure             // ... and what is not known of the sessions before
 
 	timelines []event.LSN // where those began that came since the record was made
 }
@@ -187,7 +187,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now, settleMost: settleMost,
 		table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
-		routing: s.routing, doubt: s.doubt, partitions: map[string]int{},
+		routing: s.routing, unsure: s.unsure, partitions: map[string]int{},
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
 		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),

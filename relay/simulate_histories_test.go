@@ -14,7 +14,9 @@ import (
 var rareHistories = map[string]func(*world){
 	"term checked behind the fence": frozenInstanceWakes,
 	"placed among the adopted":      slotIsLostWithADeadEvent,
+	"other destinations adopted":    slotIsLostWithADeadEvent,
 	"epochs of timelines":           positionIsUsedAgain,
+	"end in order known":            sessionStopsBeforeItHasSeenAll,
 	"term checked behind a load":    frozenInstanceLoadsWhatIsInDoubt,
 }
 
@@ -67,6 +69,25 @@ func frozenInstanceLoadsWhatIsInDoubt(w *world) {
 	for _, name := range []string{"load parked events", "publish a"} {
 		frozen.finishNamed(name)
 	}
+}
+
+// sessionStopsBeforeItHasSeenAll: a process dies with an event on its way, when a later one has landed elsewhere. The next one stops before it has received
+// anything, and the one after that has other routes, by which the event goes where the later one is.
+func sessionStopsBeforeItHasSeenAll(w *world) {
+	w.insert(w.begin(), '1', "mail")
+	w.insert(w.begin(), '2', "orders")
+	w.start(nil)
+	i := w.active()
+	i.receive(2)
+	i.ask()
+	for _, name := range []string{"tail a  x", "check the term", "publish a  x"} {
+		i.finishNamed(name)
+	}
+	w.end(i)
+	w.start(nil)
+	w.stop(w.active())
+	w.reroutes, w.script = true, []byte{1}
+	w.start(nil)
 }
 
 // slotIsLostWithADeadEvent: an event is dead at one destination, and neither it nor an earlier one of its key has come to another.

@@ -37,7 +37,7 @@ func (w *world) open(s *session, tables simStore) (err error) {
 	if s.restored, err = restore(context.Background(), tables, s.confirmed(), s.relay.cfg.Table.MaxKeys); err != nil {
 		return err
 	}
-	s.routing, s.doubt, err = openRouting(context.Background(), tables, &s.record, s.relay.cfg.Routes, s.epochs())
+	s.routing, s.unsure, err = openRouting(context.Background(), tables, &s.record, s.relay.cfg.Routes, s.epochs())
 	return err
 }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -72,11 +73,15 @@ func (w *world) crash() {
 	if i == nil {
 		return
 	}
-	kind := w.choose(5)
-	w.note("session %d: %s", i.store.term, [...]string{"the process dies", "the connection breaks", "is frozen", "the slot is dropped", "a standby takes the server's place"}[kind])
+	kind := w.choose(6)
+	w.note("session %d: %s", i.store.term, [...]string{
+		"the process dies", "the connection breaks", "is frozen", "the slot is dropped", "a standby takes the server's place", "is asked to stop",
+	}[kind])
 	switch {
 	case kind == 0:
 		w.end(i)
+	case kind == 5:
+		w.stop(i)
 	case kind == 1:
 		for n := len(i.pending) - 1; n >= 0; n-- { // its publishers end before the next session begins
 			if p := i.pending[n]; p.publish || p.tail != "" {
@@ -104,6 +109,29 @@ func (w *world) crash() {
 	case len(w.instances) < 2:
 		w.start(nil)
 	}
+}
+
+// stop lets a session end in order, as far as the time for that allows.
+func (w *world) stop(i *instance) {
+	i.core.drain(time.Minute)
+	i.core.receive(nil, false)
+	for range w.choose(40) {
+		i.ask()
+		if len(i.pending) == 0 || i.core.drained() {
+			break
+		}
+		i.finish(w.choose(len(i.pending)))
+		if w.active() != i {
+			return // it has ended by an error
+		}
+	}
+	if i.core.finish() == nil && (i.core.clean() || w.off == "end in order known") {
+		w.note("session %d leaves nothing behind the checkpoint", i.store.term)
+		if err := i.store.saveRouting(context.Background(), nil); err != nil {
+			panic(err)
+		}
+	}
+	w.end(i)
 }
 
 // disturb changes how the brokers are, or what a person wants.

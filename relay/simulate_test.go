@@ -92,12 +92,12 @@ func TestSimulation(t *testing.T) {
 
 // Each protection that the models can switch off is needed: without it a promise is broken within so many histories, or in the rare one.
 func TestSimulationCatchesEachProtectionThatIsSwitchedOff(t *testing.T) {
-	const within = 1000
+	const within = 500
 	for _, off := range []string{
 		"fence", "tail", "deep tail", "term", "visibility", "park awaited", "checkpoint waits", "keys wait", "parks raise the frontier",
 		"found settled", "settle spares the parked", "tombstones", "term checked behind the fence", "term checked behind a load",
 		"older rows adopted", "one epoch of adoption", "adoption recorded", "other destinations adopted", "placed among the adopted", "tail back to the checkpoint",
-		"epochs of timelines", "routing recorded", "replay numbers", "skipped rows stay", "commands are heard", "candidates wait",
+		"epochs of timelines", "routing recorded", "end in order known", "replay numbers", "skipped rows stay", "commands are heard", "candidates wait",
 	} {
 		t.Run(off, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
