@@ -53,7 +53,7 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 	source := s.relay.cfg.WAL
 	source.Create = true
 	server, err := wal.Verify(ctx, s.control, source)
-	if err := hindering(err); err != nil {
+	if err := hindering(err, server != nil && server.PublicationExists); err != nil {
 		return nil, err
 	}
 	for _, warning := range server.Warnings {
@@ -71,12 +71,14 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 }
 
 // hindering is what of err keeps a new slot from being made. A lost slot does not, it is dropped now, nor does a publication that is missing beside
-// it, which is made. Rows of another shard, or a second layout, would be delivered twice by a new slot as by the old one.
-func hindering(err error) error {
+// it, which is made.
+func hindering(err error, publicationExists bool) error {
 	if !failsCheck(err, wal.CheckSlotLost) {
 		return err
 	}
-	return only(err, wal.CheckFilter, wal.CheckLayout)
+	return failedChecks(err, func(c wal.Check) bool {
+		return c != wal.CheckSlotLost && (c != wal.CheckPublication || publicationExists)
+	})
 }
 
 // beginRecord begins an epoch at the new slot.

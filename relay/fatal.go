@@ -39,15 +39,15 @@ func failsCheck(err error, check wal.Check) bool {
 	return slices.ContainsFunc(wal.CheckErrors(err), func(e *wal.CheckError) bool { return e.Check == check })
 }
 
-// only is what of err failed one of the checks.
-func only(err error, checks ...wal.Check) error {
-	var left []error
+// failedChecks joins those of the failed checks in err that are wanted.
+func failedChecks(err error, wanted func(wal.Check) bool) error {
+	var found []error
 	for _, failed := range wal.CheckErrors(err) {
-		if slices.Contains(checks, failed.Check) {
-			left = append(left, failed)
+		if wanted(failed.Check) {
+			found = append(found, failed)
 		}
 	}
-	return errors.Join(left...)
+	return errors.Join(found...)
 }
 
 // passing tells whether err can go away by itself: a server that is not there yet, busy, or on its way down. Before the first

@@ -249,7 +249,7 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 			case failsCheck(unfit, wal.CheckPrimary): // a standby has not the slots of its primary
 				return unfit
 			case failsCheck(unfit, wal.CheckLayout): // reshard has dropped the slot
-				return only(unfit, wal.CheckLayout)
+				return failedChecks(unfit, func(c wal.Check) bool { return c == wal.CheckLayout })
 			}
 			return lostIf(true, err)
 		}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/outboxd/outboxd/event"
@@ -89,12 +90,14 @@ func (c *core) tailRead(j *job) {
 		return
 	}
 	// What the table lane, or a park in doubt, has left there is settled before anything is published.
-	at, highest, refs, all := d.place(), j.highest, j.refs, d.doubt
+	at, highest, refs, all, newest := d.place(), j.highest, j.refs, d.doubt, c.epochs.newest()
 	var found int
 	c.pollers.giveFirst(&task{
 		name: "settle what the tail holds", statement: statementDeliver, at: at, limit: longTask,
 		run: func(ctx context.Context, s store) (err error) {
-			found, err = s.found(ctx, at, refs, all)
+			if err = withinLog(ctx, s, newest, fenced{d, highest}); err == nil {
+				found, err = s.found(ctx, at, refs, all)
+			}
 			return err
 		},
 		then: func() {
@@ -121,11 +124,16 @@ func (c *core) checkTerm() {
 	if len(c.fenced) == 0 || !c.checking.begin() {
 		return
 	}
-	all := c.fenced
+	all, newest := c.fenced, c.epochs.newest()
 	c.fenced = nil
 	c.pollers.giveFirst(&task{
 		name: "check the term", statement: statementOther,
-		run: func(ctx context.Context, s store) error { return s.checkTerm(ctx) },
+		run: func(ctx context.Context, s store) error {
+			if err := s.checkTerm(ctx); err != nil {
+				return err
+			}
+			return withinLog(ctx, s, newest, all...)
+		},
 		then: func() {
 			for _, f := range all {
 				c.tailKnown(f.destination, f.highest)
@@ -135,6 +143,22 @@ func (c *core) checkTerm() {
 			}
 		},
 	})
+}
+
+// withinLog returns ErrSlotLost where a tail speaks of a position of the newest epoch that the log has not come to. The server was set back then, to a copy of its
+// data, say, and what it writes now has positions that were published before.
+func withinLog(ctx context.Context, s store, newest uint32, tails ...fenced) error {
+	end, err := s.logEnd(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range tails {
+		if t.highest.Epoch == newest && t.highest.Commit > end {
+			return fmt.Errorf("%w: %s %s holds what was committed at %s, and the log ends at %s: the server was set back",
+				ErrSlotLost, t.destination.sink.name, t.destination.name, t.highest, end)
+		}
+	}
+	return nil
 }
 
 // tailKnown goes on at a destination whose tail is read and settled.

@@ -225,7 +225,7 @@ func (s *session) clerks(c *core) []*clerk {
 
 // store is what tasks ask of PostgreSQL, by the connection.
 func (s *session) store(conn *pgx.Conn) store {
-	return database{conn: conn, table: s.table, lease: s.lease}
+	return database{conn: conn, table: s.table, lease: s.lease, source: s.relay.cfg.WAL}
 }
 
 // freshStatus is the status of a row that the log lane delivers; nil when the table has no status column.

@@ -1,10 +1,13 @@
 package relay_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -39,6 +42,39 @@ func TestRenamedTableHoldsTheStreamAndIsNamed(t *testing.T) {
 	})
 	if r.length("acme:orders") != 1 || r.confirmed(end) {
 		t.Errorf("the row of the renamed table was published, or the slot has passed it, to %s", end)
+	}
+}
+
+// Of a table that takes the name of the published one the log says nothing. With keep, rows of it would count as settled.
+func TestTableThatIsSwappedUnderTheStreamEndsTheRelay(t *testing.T) {
+	for _, onSent := range []outbox.OnSent{outbox.Mark, outbox.Keep} {
+		t.Run(string(onSent), func(t *testing.T) {
+			r := newRig(t, "", "")
+			change := func(c *relay.Config) { c.Outbox.OnSent = onSent }
+			run := r.start(change)
+			r.insert("acme", 0, 1, 1)
+			r.eventually("the first event", func() bool { return r.length("acme:orders") == 1 })
+			r.exec(`ALTER TABLE outbox RENAME TO outbox_old; CREATE TABLE outbox (LIKE outbox_old INCLUDING ALL)`)
+			r.insert("acme", 1, 5, 1)
+			r.eventually("Run returns", run.ended)
+			if failed := wal.CheckErrors(run.err); len(failed) != 1 || failed[0].Check != wal.CheckPublication || !strings.Contains(failed[0].Mend, "slot drop") {
+				t.Fatalf("Run returned %v, want a failed check of the publication with its mend", run.err)
+			}
+			r.exec(`ALTER PUBLICATION outboxd ADD TABLE outbox`)
+			r.eventually("nobody has the slot, and it is dropped", func() bool {
+				_, err := r.conn.Exec(t.Context(), `SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+				return err == nil
+			})
+			r.start(change)
+			r.eventually("what was inserted meanwhile", func() bool { return slices.Contains(r.seqs("acme:orders"), 5) })
+			r.insert("acme", 6, 1, 1)
+			r.eventually("a later event", func() bool { return slices.Contains(r.seqs("acme:orders"), 6) })
+			for seq := range 7 {
+				if !slices.Contains(r.seqs("acme:orders"), seq) {
+					t.Errorf("event %d is missing", seq)
+				}
+			}
+		})
 	}
 }
 

@@ -57,6 +57,7 @@ type store interface {
 	save(ctx context.Context, confirmed event.LSN) error
 	saveSettled(ctx context.Context, snapshot string) error
 	snapshot(ctx context.Context) (string, error)
+	stillPublished(ctx context.Context) error
 	saveRouting(ctx context.Context, r *checkpoint.Routing) error
 	logEnd(ctx context.Context) (event.LSN, error)
 	measure(ctx context.Context) (measured, error)
@@ -64,9 +65,10 @@ type store interface {
 
 // database is the store that PostgreSQL is, by one connection.
 type database struct {
-	conn  *pgx.Conn
-	table *outbox.Table
-	lease event.Lease
+	conn   *pgx.Conn
+	table  *outbox.Table
+	lease  event.Lease
+	source wal.Config
 }
 
 func (d database) insert(ctx context.Context, rows []park.Row) error {
@@ -213,6 +215,10 @@ func (d database) save(ctx context.Context, confirmed event.LSN) error {
 
 func (d database) saveSettled(ctx context.Context, snapshot string) error {
 	return checkpoint.SaveSettled(ctx, d.conn, d.lease, snapshot)
+}
+
+func (d database) stillPublished(ctx context.Context) error {
+	return wal.StillPublished(ctx, d.conn, d.source)
 }
 
 func (d database) saveRouting(ctx context.Context, r *checkpoint.Routing) error {

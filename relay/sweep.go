@@ -78,9 +78,9 @@ func (c *core) newSweep(now time.Time) *sweepRound {
 
 func (r *sweepRound) run(ctx context.Context, s store) error {
 	r.after, r.again = r.before, nil
-	steps := []func(context.Context, store) error{r.repair, r.failed, r.settled, r.find, r.count}
+	steps := []func(context.Context, store) error{r.published, r.repair, r.failed, r.settled, r.find, r.count}
 	if r.keep {
-		steps = []func(context.Context, store) error{r.keepSnapshot, r.count}
+		steps = []func(context.Context, store) error{r.published, r.keepSnapshot, r.count}
 	}
 	for _, step := range steps {
 		if err := step(ctx, s); err != nil {
@@ -89,6 +89,9 @@ func (r *sweepRound) run(ctx context.Context, s store) error {
 	}
 	return nil
 }
+
+// published ends the session where the log does not carry what is inserted into the table, before any of that counts as settled.
+func (r *sweepRound) published(ctx context.Context, s store) error { return s.stillPublished(ctx) }
 
 // repair brings the mirrors in order, and takes rows that a person set to SENT for skipped.
 func (r *sweepRound) repair(ctx context.Context, s store) (err error) {
@@ -123,15 +126,21 @@ func (r *sweepRound) settled(ctx context.Context, s store) error {
 	if !r.settle || len(r.before.candidates) == 0 {
 		return nil
 	}
-	rows, err := s.stillNew(ctx, r.before.candidates[:min(againMost, len(r.before.candidates))])
+	some := min(againMost, len(r.before.candidates))
+	rows, err := s.stillNew(ctx, r.before.candidates[:some])
 	r.deliver(rows)
+	r.after.candidates = r.before.candidates[some:]
 	return err
 }
 
 // find remembers the rows that are NEW now, and how far the log has come.
 func (r *sweepRound) find(ctx context.Context, s store) (err error) {
+	if r.settle && len(r.after.candidates) > 0 {
+		r.look = false // those come first
+		return nil
+	}
 	if r.settle {
-		r.after.candidates, r.after.behind = nil, 0
+		r.after.behind = 0
 	}
 	if !r.look {
 		return nil

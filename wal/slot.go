@@ -30,6 +30,7 @@ type Slot struct {
 	WALStatus   string // 13: reserved, extended, unreserved or lost
 	SafeWALSize *int64 // 13: bytes that may still be written before the slot is lost; nil without a limit
 
+	TwoPhase           bool       // 14: it sends transactions when they are prepared
 	Conflicting        bool       // 16
 	InvalidationReason string     // 17
 	InactiveSince      *time.Time // 17
@@ -56,7 +57,7 @@ func readSlot(ctx context.Context, conn *pgx.Conn, name string, major int) (*Slo
 	s := &Slot{Name: name}
 	var restart, confirmed string
 	err := conn.QueryRow(ctx, slotSQL(major), name).Scan(&s.Plugin, &s.Database, &s.Temporary, &s.ActivePID,
-		&restart, &confirmed, &s.RetainedBytes, &s.WALStatus, &s.SafeWALSize, &s.Conflicting,
+		&restart, &confirmed, &s.RetainedBytes, &s.WALStatus, &s.SafeWALSize, &s.TwoPhase, &s.Conflicting,
 		&s.InvalidationReason, &s.InactiveSince, &s.Failover, &s.Synced)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("read slot %q: %w", name, ErrSlotMissing)
@@ -88,6 +89,7 @@ func slotSQL(major int) string {
 			ELSE pg_current_wal_lsn() END, restart_lsn), 0)::bigint,
 		` + since(13, "coalesce(wal_status, '')", "''") + `,
 		` + since(13, "safe_wal_size", "NULL::bigint") + `,
+		` + since(14, "two_phase", "false") + `,
 		` + since(16, "coalesce(conflicting, false)", "false") + `,
 		` + since(17, "coalesce(invalidation_reason, '')", "''") + `,
 		` + since(17, "inactive_since", "NULL::timestamptz") + `,

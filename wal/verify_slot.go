@@ -32,6 +32,10 @@ func (v *verifier) checkSlot(ctx context.Context) error {
 		v.fail(CheckSlot, fmt.Sprintf("slot %q belongs to database %q, this is %q", slot.Name, slot.Database, v.server.Database),
 			"name another slot, or the other database, in the configuration")
 	}
+	if slot.TwoPhase {
+		v.fail(CheckSlot, fmt.Sprintf("slot %q was made with two_phase: it sends transactions when they are prepared, and not when they are committed", slot.Name),
+			drop+" and have it made without two_phase")
+	}
 	if slot.Temporary {
 		v.fail(CheckSlot, fmt.Sprintf("slot %q is temporary and ends with the session that made it", slot.Name), "name another slot in the configuration")
 	}

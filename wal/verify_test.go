@@ -226,6 +226,12 @@ var slotFaults = []fault{
 		},
 	},
 	{
+		name: "slot with two_phase", since: 14, check: wal.CheckSlot, problem: "two_phase", mend: "without two_phase", plant: func(f *fixture) {
+			f.publish()
+			f.exec("SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, true)", f.cfg.Slot)
+		},
+	},
+	{
 		name: "temporary slot", check: wal.CheckSlot, problem: "temporary", mend: "name another slot", plant: func(f *fixture) {
 			f.publish()
 			session := f.other()
