@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -19,12 +20,15 @@ type index struct {
 	Valid        bool
 	Building     bool // CREATE INDEX or REINDEX is at work on it
 	Unique       bool
+	UniqueID     bool // no two rows of the outbox table have one id
 	NamesStatus  bool // in its columns or its predicate
 	Scans, Bytes int64
 }
 
 const indexesSQL = `SELECT n.nspname, i.relname, n.nspname = $3, x.indisvalid AND x.indisready,
 		EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.oid OR p.relid = t.oid), x.indisunique,
+		t.relname = $2 AND n.nspname = $1 AND x.indisunique AND x.indpred IS NULL AND x.indnkeyatts = 1
+			AND x.indkey[0] = (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = $5),
 		t.relname = $2 AND n.nspname = $1 AND am.amname <> 'brin' AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = $4
 			AND (a.attnum = ANY(x.indkey::int2[]) OR pg_get_expr(x.indpred, t.oid) ~ ('\m' || $4 || '\M'))),
 		coalesce(s.idx_scan, 0), pg_relation_size(i.oid)
@@ -35,7 +39,7 @@ const indexesSQL = `SELECT n.nspname, i.relname, n.nspname = $3, x.indisvalid AN
 
 func checkIndexes(ctx context.Context, d *database) ([]Finding, error) {
 	o := d.Outbox.WithDefaults()
-	rows, err := d.conn.Query(ctx, indexesSQL, d.WAL.Schema, d.WAL.Table, d.Migrations.Schema, o.Columns.Status)
+	rows, err := d.conn.Query(ctx, indexesSQL, d.WAL.Schema, d.WAL.Table, d.Migrations.Schema, o.Columns.Status, o.Columns.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +55,7 @@ func checkIndexes(ctx context.Context, d *database) ([]Finding, error) {
 	}
 	findings := invalidFindings(indexes, migrations.LeanIndexName(d.WAL.Table))
 	findings = append(findings, d.missingIndex()...)
+	findings = append(findings, d.ambiguousID(indexes)...)
 	return append(findings, indexFindings(indexes, o, changes)...), nil
 }
 
@@ -110,6 +115,25 @@ func (d *database) missingIndex() []Finding {
 		return []Finding{found(Warning, "index_missing", "no index begins with the status or with "+o.Columns.RetryAfter, why, sql).
 			withFix(func(ctx context.Context, conn *pgx.Conn) (string, error) { return concurrently(ctx, conn, sql) })}
 	}
+}
+
+// ambiguousID is about ids that two rows can have. A table without any index that begins with the id has been told of. A partitioned one can have no
+// unique index without the partition key, and uuids need none.
+func (d *database) ambiguousID(indexes []index) []Finding {
+	id := d.Outbox.WithDefaults().Columns.ID
+	unique := slices.ContainsFunc(indexes, func(i index) bool { return i.UniqueID && i.Valid })
+	if d.table == nil || unique {
+		return nil
+	}
+	mend := fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s); where it fails, two rows have one id already", quote(d.WAL.Schema, d.WAL.Table), quote(id))
+	if d.server != nil && d.server.Partitioned {
+		if d.columns[id].Type == "uuid" {
+			return nil
+		}
+		mend = fmt.Sprintf("make %s a uuid, or see that all partitions take it from one sequence that never begins anew", quote(id))
+	}
+	return []Finding{found(Warning, "index_unique", fmt.Sprintf("no unique index is on %q alone: two rows can have one id", id),
+		"events are told apart by their id: of two with the same one the second can be taken for the first, and is not delivered then", mend)}
 }
 
 // fewChanges is how many rows a table must have seen before an unused index means something.

@@ -36,6 +36,53 @@ func TestATableThatCannotBeSettledIsFound(t *testing.T) {
 	r.want("table", Error, `no index begins with column "id"`, "CREATE UNIQUE INDEX CONCURRENTLY")
 }
 
+func TestIDsThatTwoRowsCanHaveAreFound(t *testing.T) {
+	const pair = "two rows can have one id"
+	r := setup(t)
+	r.wantNone("index_unique", Warning)
+	r.exec(`ALTER TABLE outbox DROP CONSTRAINT outbox_pkey`)
+	r.exec(`CREATE INDEX plain ON outbox (id)`)
+	r.want("index_unique", Warning, pair, `CREATE UNIQUE INDEX CONCURRENTLY ON "public"."outbox" ("id")`)
+	r.exec(`CREATE UNIQUE INDEX partial ON outbox (id) WHERE status = 'NEW'`)
+	r.exec(`CREATE UNIQUE INDEX wide ON outbox (id, created_at)`)
+	r.exec(`CREATE UNIQUE INDEX another ON outbox (created_at)`)
+	r.exec(`CREATE UNIQUE INDEX failed ON outbox (id)`)
+	r.invalid("failed")
+	r.want("index_unique", Warning, pair, "")
+	r.cfg.Outbox.OnSent = outbox.Keep
+	r.want("index_unique", Warning, pair, "")
+	r.exec(`CREATE UNIQUE INDEX serves ON outbox (id) INCLUDE (topic)`)
+	r.wantNone("index_unique", Warning)
+}
+
+func TestIDsThatTwoRowsOfPartitionsCanHaveAreFound(t *testing.T) {
+	if testenv.Postgres(t).Major < 13 {
+		return // it cannot publish partitioned tables
+	}
+	for _, one := range []struct {
+		id, key, by string
+		found       bool
+	}{
+		{"uuid", "id, created_at", "created_at", false},
+		{"bigint", "id, created_at", "created_at", true},
+		{"bigint", "id", "id", false},
+	} {
+		t.Run(one.id+" by "+one.by, func(t *testing.T) {
+			r := bare(t, testenv.Postgres(t))
+			r.exec(`CREATE TABLE outbox (id ` + one.id + `, tenant_id text NOT NULL, topic text NOT NULL, payload jsonb NOT NULL, status varchar(10) DEFAULT 'NEW',
+				created_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (` + one.key + `)) PARTITION BY RANGE (` + one.by + `)`)
+			r.exec(`CREATE TABLE outbox_rest PARTITION OF outbox DEFAULT`)
+			r.migrate()
+			r.stream()
+			if one.found {
+				r.want("index_unique", Warning, "two rows can have one id", `make "id" a uuid`)
+			} else {
+				r.wantNone("index_unique", Warning)
+			}
+		})
+	}
+}
+
 func TestEachProblemOfTheTableIsAFinding(t *testing.T) {
 	r := setup(t)
 	r.cfg.Outbox.Statuses = outbox.Statuses{New: "NEW_NEW_NEW_NEW", Sent: "SENT_SENT_SENT"}
