@@ -18,7 +18,7 @@ type Config struct {
 	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it for a person to decide, drop forgets it and counts it."`
 	Shards             Shards          `yaml:"shards" doc:"The sharing out of one outbox table among several instances (PostgreSQL 15 and later). See docs/scaling.md."`
 	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
-	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched."`
+	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched, until the cleanup deletes it: by default when it is older than cleanup.retention; an empty cleanup.schedule keeps it for ever."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
 	Source             string          `yaml:"source" doc:"The source of an event whose metadata names none, an absolute path or URI. Empty means /outboxd in CloudEvents and null in bento."`
 	Encrypt            Encrypt         `yaml:"encrypt" doc:"The encryption of fields of the payload. Where there is a key, these fields are published as Fernet tokens, in all formats; outboxd decrypt and Python's cryptography.fernet read them."`
@@ -64,7 +64,7 @@ type Database struct {
 
 // Columns maps what outboxd needs to the columns of the table.
 type Columns struct {
-	ID            string `yaml:"id" default:"id" doc:"Primary key of the event; must not be empty."`
+	ID            string `yaml:"id" default:"id" doc:"Primary key of the event; must not be empty. Events are told apart by it alone, so that an id must never be used twice, also not after a TRUNCATE: use UUIDs."`
 	TenantID      string `yaml:"tenant_id" default:"tenant_id" doc:"Tenant, part of the key that order is kept for; may be empty where database.default_tenant is not."`
 	Topic         string `yaml:"topic" default:"topic" doc:"Topic, what routes match; must not be empty."`
 	AggregateType string `yaml:"aggregate_type" default:"aggregate_type" doc:"Type of the aggregate, part of the key."`
@@ -101,7 +101,7 @@ type Shards struct {
 
 // Encrypt is the encryption of fields of the payload.
 type Encrypt struct {
-	Fields   Names  `yaml:"fields" default:"password,token,secret,key" doc:"Members of the payload that are encrypted: a name is every member of exactly that name at any depth, a path such as customer.card.number that one alone, with * for any one name or element; arrays are looked through, so that items[].secret is items.secret. An empty list encrypts nothing."`
+	Fields   Names  `yaml:"fields" default:"password,token,secret,key" doc:"Members of the payload that are encrypted: a name is every member of exactly that name at any depth, a path such as customer.card.number that one alone, with * for any one name or element; arrays are looked through, so that items[].secret is items.secret. An empty list encrypts nothing. Write it out, also where it is the default: without a key that is an error then, and else nothing is encrypted."`
 	Keys     Secret `yaml:"keys" env:"ENCRYPTION_KEY" doc:"Fernet keys, separated by commas: the first encrypts, all of them decrypt. Empty: nothing is encrypted."`
 	KeysFile string `yaml:"keys_file" doc:"File that holds the keys, in the place of keys, one to a line; it is read at the start."`
 }
@@ -165,7 +165,7 @@ type Outage struct {
 
 // Cleanup is the removal of old rows.
 type Cleanup struct {
-	Retention     Duration `yaml:"retention" default:"168h" min:"1m" max:"87600h" doc:"Age at which delivered rows are deleted."`
+	Retention     Duration `yaml:"retention" default:"168h" min:"1m" max:"87600h" doc:"Age at which delivered rows are deleted; with on_sent: keep all rows below the confirmed position, whatever their status."`
 	DeadRetention Duration `yaml:"dead_retention" default:"0s" min:"0s" max:"87600h" doc:"Age at which dead rows are deleted of which nothing is parked; 0s never. What outboxd itself made dead stays parked until a person skips or retries it."`
 	BatchSize     int      `yaml:"batch_size" default:"5000" min:"1" max:"100000" doc:"Rows that are looked at in one transaction."`
 	Schedule      string   `yaml:"schedule" default:"0 2 * * *" doc:"When the active instance cleans up, as five fields of cron in the machine's time zone; empty: never by itself."`
