@@ -75,6 +75,6 @@ type RowError struct {
 
 func (e *RowError) Error() string {
 	return fmt.Sprintf("event %q, row %d of the transaction that committed at %s: column %q of %s is NULL, which no event may have: "+
-		"declare the column NOT NULL, so that the application is refused, or map another (database.columns)",
+		"declare the column NOT NULL, so that the application is refused, or map another (database.columns); for a tenant, database.default_tenant",
 		e.ID, e.Position.Ordinal, e.Position.Commit, e.Column, e.Table)
 }

@@ -197,7 +197,8 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	if err := s.completeParked(ctx, tables, a); err != nil {
 		return err
 	}
-	s.relay.cfg.Log.Info().Int("adopted", adopted).Msg("rows that are older than the slot are adopted")
+	s.relay.facts.droppedUnrouted.Add(uint64(chosen.dropped))
+	s.relay.cfg.Log.Info().Int("adopted", adopted).Int("dropped", chosen.dropped).Msg("rows that are older than the slot are adopted")
 	return tables.endAdoption(ctx)
 }
 
@@ -210,8 +211,14 @@ func adoptChunk(ctx context.Context, tables store, chosen *chooser, ids []string
 	for i := range found {
 		bytes += found[i].Event.Size()
 	}
-	if parked, err = parkMissing(ctx, tables, chosen.rows(found)); err != nil {
+	rows := chosen.rows(found)
+	if parked, err = parkMissing(ctx, tables, rows); err != nil {
 		return 0, 0, err
+	}
+	for i := range rows {
+		if rows[i].State == park.Done {
+			chosen.dropped++
+		}
 	}
 	return parked, bytes, tables.saveAdoption(ctx, ids[len(ids)-1])
 }
@@ -246,6 +253,8 @@ type chooser struct {
 	landed event.Position
 	older  outbox.Snapshot // what it sees is older than the slot's log
 	left   outbox.Snapshot // what it sees is left alone
+
+	dropped int // so many were chosen that no route matches
 }
 
 func (s *session) newChooser(a *checkpoint.Adoption) (*chooser, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/relay"
 )
 
@@ -66,6 +67,24 @@ func TestATableWithoutATenantHasTheDefaultOne(t *testing.T) {
 	r.eventually("the older row", func() bool { return r.length("acme:orders") == 1 })
 	insert(1)
 	r.eventually("the fresh row", func() bool { return r.length("acme:orders") == 2 })
+	r.settled()
+	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[0 1]" {
+		t.Errorf("the stream holds %s", got)
+	}
+}
+
+func TestEventWithoutATenantIsDeliveredWhereItIsRetriedWithADefault(t *testing.T) {
+	r := newRig(t, "", "")
+	r.exec(`ALTER TABLE outbox ALTER tenant_id DROP NOT NULL`)
+	run := r.start(nil)
+	r.insert("acme", 0, 1, 1)
+	r.exec(`INSERT INTO outbox (tenant_id, aggregate_type, aggregate_id, topic, occurred_at, payload) VALUES (NULL, 'order', '0', 'orders', now(), '{"seq": 1}')`)
+	r.eventually("it is dead", func() bool { return r.parked(`state = 'dead' AND reason LIKE '%database.default_tenant%'`) == 1 })
+	run.crash()
+	r.start(func(c *relay.Config) { c.Columns.DefaultTenant, c.Outbox.DefaultTenant = "acme", "acme" })
+	if n, err := park.Retry(t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, park.Filter{}, "test"); n != 1 || err != nil {
+		t.Fatalf("%d events retried, %v", n, err)
+	}
 	r.settled()
 	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[0 1]" {
 		t.Errorf("the stream holds %s", got)

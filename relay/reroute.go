@@ -21,6 +21,10 @@ type rerouting struct {
 
 // add finds the event its destinations.
 func (r *rerouting) add(cfg *Config, stray *park.Row) (found bool) {
+	if len(stray.Event.TenantID) == 0 && cfg.Columns.DefaultTenant != "" { // NULL, before there was a default
+		stray.Event.TenantID = []byte(cfg.Columns.DefaultTenant)
+		stray.Key, _ = park.KeyOf(&stray.Event, stray.Replay, nil)
+	}
 	destinations, err := cfg.Router.Route(&stray.Event)
 	if err != nil && (!errors.Is(err, route.ErrUnrouted) || !cfg.DropUnrouted) {
 		r.failures = append(r.failures, park.Failure{Ref: stray.Ref(), Attempts: stray.Attempts + 1, Reason: err.Error(), State: park.Dead})
@@ -114,6 +118,7 @@ func (c *core) rerouted(strays []park.Row, end bool) {
 		name: "give events a destination", statement: statementMove,
 		run: r.write,
 		then: func() {
+			c.facts.droppedUnrouted.Add(uint64(len(r.dropped)))
 			c.entered(r.rows)
 			c.rerouting.again = c.rerouting.again || !end && !c.rerouteDue
 			c.reroutedAll()

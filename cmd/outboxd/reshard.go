@@ -73,7 +73,7 @@ func newReshardCommand(a *app) *cobra.Command {
 		if output.value == "json" {
 			return a.printJSON(report)
 		}
-		return a.printResharded(report, next)
+		return a.printResharded(report, cfg, next)
 	}
 	return cmd
 }
@@ -97,11 +97,12 @@ func (a *app) reshard(ctx context.Context, cfg, next *config.Config) (report res
 		return report, noConnection(ctx, err)
 	}
 	defer func() { err = errors.Join(err, closeConn(ctx, r.conn)) }()
-	report = reshardReport{Count: next.Shards.Count, By: next.Shards.By}
-	position, err := r.run(ctx)
+	report = reshardReport{Count: next.Shards.Count, By: next.Shards.By, DroppedSlots: []string{}}
+	position, dropped, err := r.run(ctx)
 	if err != nil {
 		return report, err
 	}
+	report.DroppedSlots = append(report.DroppedSlots, dropped...)
 	if position > 0 {
 		report.Position = position.String()
 	}
@@ -110,14 +111,16 @@ func (a *app) reshard(ctx context.Context, cfg, next *config.Config) (report res
 	}
 	for _, part := range r.old {
 		d := &part.Database
-		report.DroppedSlots = append(report.DroppedSlots, d.Slot)
 		report.LeftSchemas = append(report.LeftSchemas, d.Schema)
 		report.LeftPublications = append(report.LeftPublications, d.Publication)
 	}
 	return report, nil
 }
 
-func (a *app) printResharded(r reshardReport, next *config.Config) error {
+func (a *app) printResharded(r reshardReport, cfg, next *config.Config) error {
+	if r.Position == "" && len(r.DroppedSlots) == 0 {
+		return a.print("nothing to do: the slots of %s are there, and none of %s, which the configuration says\n", next.Shard().Layout(), cfg.Shard().Layout())
+	}
 	at, routes := "", ""
 	if r.Position != "" {
 		at = " at " + r.Position

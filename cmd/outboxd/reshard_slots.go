@@ -128,7 +128,7 @@ func (r *resharding) makeSlot(ctx context.Context, part *config.Config) (*wal.Se
 		return nil, fmt.Errorf("make schema %q (as the table's owner, run outboxd migrate up with %s before, or what outboxd migrate sql --role NAME prints): %w",
 			d.Schema, part.Shard().Layout(), err)
 	}
-	if err := r.dropSlot(ctx, part); err != nil {
+	if _, err := r.dropSlots(ctx, []*config.Config{part}); err != nil {
 		return nil, err
 	}
 	r.log.Info().Str("slot", d.Slot).Msg("making a slot, which waits for the transactions that are open")
@@ -187,25 +187,22 @@ func (r *resharding) undo(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := r.dropSlots(ctx, r.next); err != nil {
+	if _, err := r.dropSlots(ctx, r.next); err != nil {
 		return err
 	}
 	r.log.Info().Msg("the new layout has no slots; the old one can go on")
 	return nil
 }
 
-func (r *resharding) dropSlots(ctx context.Context, parts []*config.Config) (err error) {
+func (r *resharding) dropSlots(ctx context.Context, parts []*config.Config) (dropped []string, err error) {
 	for _, part := range parts {
-		err = errors.Join(err, r.dropSlot(ctx, part))
+		slot := part.Database.Slot
+		switch failed := awaited(ctx, func() error { return wal.DropSlot(ctx, r.conn, slot) }); {
+		case failed == nil:
+			dropped = append(dropped, slot)
+		case !errors.Is(failed, wal.ErrSlotMissing):
+			err = errors.Join(err, failed)
+		}
 	}
-	return err
-}
-
-// dropSlot drops the shard's slot where there is one.
-func (r *resharding) dropSlot(ctx context.Context, part *config.Config) error {
-	err := awaited(ctx, func() error { return wal.DropSlot(ctx, r.conn, part.Database.Slot) })
-	if errors.Is(err, wal.ErrSlotMissing) {
-		return nil
-	}
-	return err
+	return dropped, err
 }

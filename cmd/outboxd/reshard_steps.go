@@ -42,14 +42,14 @@ type beginning struct {
 	before   []checkpoint.Record // of the old layout, which has come to the position
 }
 
-// run returns the position at which the new layout begins; 0 where an earlier run has recorded it.
-func (r *resharding) run(ctx context.Context) (event.LSN, error) {
+// run returns the position at which the new layout begins, 0 where an earlier run has recorded it, and the slots that it has dropped.
+func (r *resharding) run(ctx context.Context) (position event.LSN, dropped []string, err error) {
 	if err := r.takeLocks(ctx, r.conn, r.next); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	done, err := r.decided(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	short := context.WithoutCancel(ctx) // for what is not broken off any more
 	var b beginning
@@ -58,16 +58,16 @@ func (r *resharding) run(ctx context.Context) (event.LSN, error) {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx) // and not what it made of a statement
 			}
-			return 0, errors.Join(err, r.undo(short))
+			return 0, nil, errors.Join(err, r.undo(short))
 		}
 		if err := r.decide(short, b); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	if err := r.dropSlots(short, r.old); err != nil {
-		return 0, fmt.Errorf("the new layout has begun; drop the slots of the old one by running it again: %w", err)
+	if dropped, err = r.dropSlots(short, r.old); err != nil {
+		return 0, nil, fmt.Errorf("the new layout has begun; drop the slots of the old one by running it again: %w", err)
 	}
-	return b.position, nil
+	return b.position, dropped, nil
 }
 
 // decided tells whether an earlier run has recorded the beginning of the new slots.
