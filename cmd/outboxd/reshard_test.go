@@ -148,7 +148,11 @@ func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
 	if n := s.slotsOf(3); n != 0 || s.slotsOf(2) != 2 {
 		t.Errorf("%d old slots and %d new ones are there", n, s.slotsOf(2))
 	}
-	command.run("reshard", "--count", "2", "--yes") // once more: nothing is left to do
+	said = command.log.Len()
+	command.run("reshard", "--count", "2", "--yes")
+	if text := command.log.String()[said:]; !strings.Contains(text, "nothing to do: the slots of shards.count: 2, shards.by: tenant are there") {
+		t.Errorf("once more it says %s", text)
+	}
 	s.layout(2).refuses(`holds the record of slot "`+s.slot+`_3t_0", which is gone`, "reshard", "--count", "3", "--yes")
 }
 
