@@ -126,8 +126,14 @@ func TestRoutingIsKeptUntilItIsClearedOrTheNextSlot(t *testing.T) {
 			t.Errorf("the routing is %+v, want %+v", got, want)
 		}
 	}
-	if r := newEpoch(t, conn, lease, 100, time.Now()); r.Routing != nil {
-		t.Errorf("the next slot begins with the routing %+v, want none", r.Routing)
+	if err := checkpoint.SaveLost(t.Context(), conn, lease, "set back"); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, conn).Lost; got != "set back" {
+		t.Errorf("the log is lost because of %q, want what was saved", got)
+	}
+	if r := newEpoch(t, conn, lease, 100, time.Now()); r.Routing != nil || r.Lost != "" {
+		t.Errorf("the next slot begins with the routing %+v and lost %q, want neither", r.Routing, r.Lost)
 	}
 }
 
@@ -137,6 +143,9 @@ var calls = map[string]func(context.Context, checkpoint.Querier, event.Lease) er
 		return checkpoint.SaveAdoption(ctx, db, lease, "later")
 	},
 	"end adoption": checkpoint.EndAdoption,
+	"save lost": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+		return checkpoint.SaveLost(ctx, db, lease, "x")
+	},
 	"save routing": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
 		return checkpoint.SaveRouting(ctx, db, lease, nil)
 	},

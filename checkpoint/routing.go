@@ -26,3 +26,8 @@ func SaveRouting(ctx context.Context, db Querier, lease event.Lease, r *Routing)
 	}
 	return change(ctx, db, lease, "save how events are routed", `routing = $3::text::jsonb`, text)
 }
+
+// SaveLost notes why the slot does not carry all that was committed since. A new epoch ends that.
+func SaveLost(ctx context.Context, db Querier, lease event.Lease, why string) error {
+	return change(ctx, db, lease, "save that the log is lost", `lost = $3`, why)
+}

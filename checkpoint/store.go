@@ -27,6 +27,7 @@ type Record struct {
 	SkippedSnapshot string    // rows that it sees are left alone, by request; "": none
 	SettledSnapshot string    // where rows are kept: those that it sees are below Confirmed; "": not known
 	Routing         *Routing  // how events behind Confirmed may have been given to destinations; nil: none was published
+	Lost            string    // why the slot, though it is there, does not carry all that was committed since; "": it does
 	Restored        bool      // Load has left out snapshots, which speak of another cluster's transactions
 }
 
@@ -112,7 +113,7 @@ func leaseCTE(schema string) string {
 }
 
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
-	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text, routing`
+	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text, routing, coalesce(lost, '')`
 
 // restoredColumn tells whether a snapshot of the record ends behind the transaction that wrote the record: the last one before 2^31 from now whose id has
 // the low half xmin.
@@ -137,7 +138,7 @@ func newEpochSQL(schema string) string {
 			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
 			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN coalesce($12::bigint, ` + nextEpoch + ` - 1) END,
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
-			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL
+			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL, lost = NULL
 		RETURNING ` + recordColumns + `, ` + durable
 }
 
@@ -167,7 +168,7 @@ func scan(row pgx.Row, slot string, last any) (Record, error) {
 	var routing []byte
 	var a Adoption
 	err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, &r.SkippedSnapshot, &r.SettledSnapshot,
-		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, &routing, last)
+		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, &routing, &r.Lost, last)
 	if err == nil && routing != nil {
 		err = json.Unmarshal(routing, &r.Routing)
 	}

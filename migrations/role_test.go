@@ -41,7 +41,7 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 	role := uniqueRole(t, conn)
 	exec(t, conn, roleScript(t, migrations.Options{}, migrations.Role{Name: role}))
 	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
-		ALTER TABLE outboxd.checkpoint DROP COLUMN routing; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
+		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
 		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version > 3`)
 	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 2 {
 		t.Fatalf("Up applied %v, want the fourth step and the fifth", report.Steps)

@@ -36,8 +36,8 @@ func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, lease event.L
 
 // SkipSent takes events for skipped whose outbox row a person has set to SENT while they wait or are dead, for the parked rows with the
 // next ids behind after: it looks at limit of them at most, and returns the last id, or "" at the end, and how many parked rows it
-// skipped. Replays are left alone: the row of an event that is delivered once more is SENT. So are those that may have landed, as long as no tail tells:
-// outboxd may have marked their rows itself. So is everything where rows are kept, or have no status.
+// skipped. Replays are left alone: the row of an event that is delivered once more is SENT. So is everything where rows are
+// kept, or have no status.
 func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, lease event.Lease, after string, limit int) (last string, skipped int, err error) {
 	if t.config.OnSent == Keep || t.config.Columns.Status == "" {
 		return "", 0, nil
@@ -50,9 +50,6 @@ func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, lease event.Lease,
 		), skipped AS (
 			UPDATE ` + parked + ` p SET state = 'skipped'
 			WHERE p.slot = $1 AND p.id = ANY(ARRAY(SELECT id FROM sent)) AND p.replay = 0 AND p.state IN ('waiting', 'dead')
-				AND (p.landed_epoch IS NULL OR EXISTS (SELECT FROM ` + pgx.Identifier{lease.Schema, "tail_read"}.Sanitize() + ` t
-					WHERE t.slot = p.slot AND t.sink = p.sink AND t.destination = p.destination
-						AND (p.epoch, p.commit_lsn, p.ordinal) <= (t.epoch, t.commit_lsn, t.ordinal)))
 			RETURNING p.id, p.sink, p.destination
 		), noted AS (
 			INSERT INTO ` + pgx.Identifier{lease.Schema, "audit"}.Sanitize() + ` (slot, id, sink, destination, action, note)

@@ -47,23 +47,3 @@ func TestSkippedRowStaysUntilTheEventIsPassedAndDoneEverywhere(t *testing.T) {
 	}
 	l.want("1=SENT", "")
 }
-
-// outboxd itself has marked rows that its log lane has delivered. Their events are parked in doubt behind a crash, until their tail is read.
-func TestRowThatIsSentIsNoSkipAsLongAsItsEventMayHaveLanded(t *testing.T) {
-	l := setupLane(t, outbox.Config{})
-	sweep := func(want int) {
-		t.Helper()
-		if _, skipped, err := l.table.SkipSent(t.Context(), l.conn, l.lease, "", 10); err != nil || skipped != want {
-			t.Fatalf("%d rows were taken for skipped, %v; want %d", skipped, err, want)
-		}
-	}
-	l.row(1, "SENT")
-	l.park(1, at{destination: "d", state: "waiting"})
-	l.exec(`UPDATE outboxd.parked SET landed_epoch = epoch, landed_lsn = '0/1', landed_ordinal = 0`)
-	sweep(0)
-	if _, err := park.Found(t.Context(), l.conn, l.lease, park.Destination{Sink: "sink", Name: "d"}, nil, true); err != nil {
-		t.Fatal(err)
-	}
-	sweep(1)
-	l.want("1=SENT", "1@d=skipped")
-}

@@ -1,8 +1,10 @@
 package relay_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/outboxd/outboxd/event"
@@ -315,12 +317,26 @@ func TestServerThatWasSetBackIsSeenByATailBeyondItsLog(t *testing.T) {
 	}
 	beyond := event.Position{Epoch: epoch, Commit: end + 1<<30, Ordinal: 1}
 	r.append("acme:orders", sink.HeaderID, "lost with the rest", sink.HeaderPosition, beyond.String(), "payload", `{"Seq": 5}`)
-	run = r.start(nil)
+	stop := func(c *relay.Config) { c.StopWhenLost = true }
+	run = r.start(stop)
 	r.insert("acme", 6, 5, 1)
-	r.eventually("what is written now", func() bool { return r.length("acme:orders") >= 11 })
+	r.eventually("it ends, where a lost slot is not made anew", run.ended)
+	last := r.redis.XRevRangeN(t.Context(), r.stream("acme:orders"), "+", "-", 1).Val()[0]
+	if err := r.redis.XDel(t.Context(), r.stream("acme:orders"), last.ID).Err(); err != nil { // as if the log had passed it
+		t.Fatal(err)
+	}
+	run = r.start(stop)
+	r.eventually("it ends again", run.ended)
+	if !errors.Is(run.err, relay.ErrSlotLost) || !strings.Contains(run.err.Error(), "set back") {
+		t.Fatalf("Run returned %v, want that the server was set back", run.err)
+	}
+	run = r.start(nil)
+	r.eventually("what is written now", func() bool { return r.length("acme:orders") >= 10 })
 	r.insert("acme", 11, 1, 1)
 	r.settled()
-	r.sequence("acme:orders", 12)
+	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[0 1 2 3 4 6 7 8 9 10 11]" {
+		t.Errorf("the stream holds %s", got)
+	}
 	if now := run.Status().Epoch; now <= epoch {
 		t.Errorf("the epoch is %d, want one behind %d", now, epoch)
 	}

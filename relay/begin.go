@@ -63,6 +63,9 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 		if err := wal.CreatePublication(ctx, s.control, source); err != nil {
 			return nil, err
 		}
+		if s.published, err = wal.Published(ctx, s.control, source); err != nil {
+			return nil, err
+		}
 	}
 	if err := wal.DropSlot(ctx, s.control, source.Slot); err != nil && !errors.Is(err, wal.ErrSlotMissing) {
 		return nil, err

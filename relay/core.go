@@ -58,6 +58,7 @@ type core struct {
 	mirrors      []outbox.Mirror
 	sweeping     sweeping
 
+	asTable    string             // what is published as the table
 	routing    checkpoint.Routing // as recorded, or on its way
 	partitions map[string]int     // of targets that had another number on record: what is recorded when nothing of them is in doubt any more
 	unsure     unsure

@@ -114,6 +114,9 @@ func (s *session) admit(ctx context.Context) error {
 // that is there.
 func (s *session) prepare(ctx, patient context.Context) (err error) {
 	cfg := &s.relay.cfg
+	if s.published, err = wal.Published(ctx, s.control, cfg.WAL); err != nil { // before it is verified
+		return err
+	}
 	if s.table, err = outbox.Describe(ctx, s.control, cfg.Outbox); err != nil {
 		return err
 	}
@@ -236,10 +239,21 @@ func limitStatements(ctx context.Context, conn *pgx.Conn, limit time.Duration) e
 	return nil
 }
 
+// lost puts on record that the log is lost, though the slot is there, and why, and returns ErrSlotLost.
+func lost(ctx context.Context, s store, why string) error {
+	if err := s.saveLost(ctx, why); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", ErrSlotLost, why)
+}
+
 // prepareSlot verifies the way to the log. Publication and slot are made only before the first session: afterwards one that is missing
 // means that a part of the log is lost, which nothing may hide.
 func (s *session) prepareSlot(ctx context.Context, found bool) error {
 	source := s.relay.cfg.WAL
+	if s.record.Lost != "" {
+		return fmt.Errorf("%w: %s", ErrSlotLost, s.record.Lost)
+	}
 	if found {
 		source.Create = false
 		// Where it stands is not compared yet: the instance before may have moved it since the record was read.

@@ -128,12 +128,7 @@ func (c *core) checkTerm() {
 	c.fenced = nil
 	c.pollers.giveFirst(&task{
 		name: "check the term", statement: statementOther,
-		run: func(ctx context.Context, s store) error {
-			if err := s.checkTerm(ctx); err != nil {
-				return err
-			}
-			return withinLog(ctx, s, newest, all...)
-		},
+		run: func(ctx context.Context, s store) error { return withinLog(ctx, s, newest, all...) },
 		then: func() {
 			for _, f := range all {
 				c.tailKnown(f.destination, f.highest)
@@ -145,17 +140,17 @@ func (c *core) checkTerm() {
 	})
 }
 
-// withinLog returns ErrSlotLost where a tail speaks of a position of the newest epoch that the log has not come to. The server was set back then, to a copy of its
-// data, say, and what it writes now has positions that were published before.
+// withinLog checks the term, and returns ErrSlotLost where a tail speaks of a position of the newest epoch that the log has not come to: the server was set
+// back then, to a copy of its data, say, and what it writes now has positions that were published before. That is on record before the log passes them.
 func withinLog(ctx context.Context, s store, newest uint32, tails ...fenced) error {
-	end, err := s.logEnd(ctx)
+	end, err := s.checkTerm(ctx)
 	if err != nil {
 		return err
 	}
 	for _, t := range tails {
 		if t.highest.Epoch == newest && t.highest.Commit > end {
-			return fmt.Errorf("%w: %s %s holds what was committed at %s, and the log ends at %s: the server was set back",
-				ErrSlotLost, t.destination.sink.name, t.destination.name, t.highest, end)
+			return lost(ctx, s, fmt.Sprintf("%s %s holds what was committed at %s, and the log ends at %s: the server was set back",
+				t.destination.sink.name, t.destination.name, t.highest, end))
 		}
 	}
 	return nil

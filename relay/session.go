@@ -43,6 +43,8 @@ type session struct {
 	maxRetained int64           // max_slot_wal_keep_size in bytes; 0: none
 	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
 
+	published string // what is published as the table
+
 	routing checkpoint.Routing // how events are given to destinations from now on
 	unsure  unsure             // ... and what is not known of the sessions before
 
@@ -187,7 +189,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now, settleMost: settleMost,
 		table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
-		routing: s.routing, unsure: s.unsure, partitions: map[string]int{},
+		asTable: s.published, routing: s.routing, unsure: s.unsure, partitions: map[string]int{},
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
 		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),

@@ -125,9 +125,9 @@ func (s simStore) done() error {
 	return nil
 }
 
-func (s simStore) checkTerm(context.Context) error {
+func (s simStore) checkTerm(context.Context) (event.LSN, error) {
 	if err := s.begin(s.w.off != "term checked behind the fence"); err != nil {
-		return err
+		return 0, err
 	}
-	return s.done()
+	return s.end(), s.done()
 }

@@ -168,7 +168,9 @@ func (s simStore) save(_ context.Context, confirmed event.LSN) error {
 
 func (s simStore) saveSettled(context.Context, string) error { return s.begin(true) }
 
-func (s simStore) stillPublished(context.Context) error { return s.begin(false) }
+func (s simStore) published(context.Context) (string, error) { return "", s.begin(false) }
+
+func (s simStore) saveLost(context.Context, string) error { return s.begin(true) }
 
 func (s simStore) saveRouting(_ context.Context, r *checkpoint.Routing) error {
 	if err := s.begin(true); err != nil {

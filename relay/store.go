@@ -53,11 +53,12 @@ type store interface {
 	newRows(ctx context.Context, since uint64, limit int) ([]string, error)
 
 	// The term, the checkpoint and the server.
-	checkTerm(ctx context.Context) error
+	checkTerm(ctx context.Context) (logEnd event.LSN, err error)
 	save(ctx context.Context, confirmed event.LSN) error
 	saveSettled(ctx context.Context, snapshot string) error
 	snapshot(ctx context.Context) (string, error)
-	stillPublished(ctx context.Context) error
+	published(ctx context.Context) (string, error)
+	saveLost(ctx context.Context, why string) error
 	saveRouting(ctx context.Context, r *checkpoint.Routing) error
 	logEnd(ctx context.Context) (event.LSN, error)
 	measure(ctx context.Context) (measured, error)
@@ -97,7 +98,7 @@ func (d database) underTerm(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
-	return d.checkTerm(ctx)
+	return park.Check(ctx, d.conn, d.lease)
 }
 
 func (d database) blocking(ctx context.Context, at park.Destination, limit int, bytes int64) ([]park.Row, error) {
@@ -207,7 +208,12 @@ func (d database) newRows(ctx context.Context, since uint64, limit int) ([]strin
 	return d.table.New(ctx, d.conn, d.lease, since, limit)
 }
 
-func (d database) checkTerm(ctx context.Context) error { return park.Check(ctx, d.conn, d.lease) }
+func (d database) checkTerm(ctx context.Context) (logEnd event.LSN, err error) {
+	if err := park.Check(ctx, d.conn, d.lease); err != nil {
+		return 0, err
+	}
+	return wal.LogEnd(ctx, d.conn)
+}
 
 func (d database) save(ctx context.Context, confirmed event.LSN) error {
 	return checkpoint.Save(ctx, d.conn, d.lease, confirmed)
@@ -217,8 +223,12 @@ func (d database) saveSettled(ctx context.Context, snapshot string) error {
 	return checkpoint.SaveSettled(ctx, d.conn, d.lease, snapshot)
 }
 
-func (d database) stillPublished(ctx context.Context) error {
-	return wal.StillPublished(ctx, d.conn, d.source)
+func (d database) published(ctx context.Context) (string, error) {
+	return wal.Published(ctx, d.conn, d.source)
+}
+
+func (d database) saveLost(ctx context.Context, why string) error {
+	return checkpoint.SaveLost(ctx, d.conn, d.lease, why)
 }
 
 func (d database) saveRouting(ctx context.Context, r *checkpoint.Routing) error {

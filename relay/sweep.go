@@ -61,7 +61,10 @@ type sweepRound struct {
 	settle bool            // the candidates of before are below the checkpoint
 	left   outbox.Snapshot // rows that it sees are left alone
 
+	published string // what the session streams
+
 	after   sweeping
+	looked  bool         // for rows that are NEW
 	again   []outbox.Row // to be delivered once more
 	dropped int          // rows that a person has set to SENT
 	totals  *park.Totals // nil: the sweep was given up before it had counted
@@ -69,7 +72,7 @@ type sweepRound struct {
 
 func (c *core) newSweep(now time.Time) *sweepRound {
 	w := &c.sweeping
-	r := &sweepRound{before: *w, began: now, keep: c.keep, left: c.leftAlone}
+	r := &sweepRound{before: *w, began: now, keep: c.keep, left: c.leftAlone, published: c.asTable}
 	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
 	often := c.table.HasStatusIndex() && r.left.Low() == 0  // else all that are NEW, and left alone, may be read
 	r.look = (w.behind == 0 || r.settle) && (often || !now.Before(w.fullDue))
@@ -78,9 +81,9 @@ func (c *core) newSweep(now time.Time) *sweepRound {
 
 func (r *sweepRound) run(ctx context.Context, s store) error {
 	r.after, r.again = r.before, nil
-	steps := []func(context.Context, store) error{r.published, r.repair, r.failed, r.settled, r.find, r.count}
+	steps := []func(context.Context, store) error{r.checkPublished, r.repair, r.failed, r.settled, r.find, r.count}
 	if r.keep {
-		steps = []func(context.Context, store) error{r.published, r.keepSnapshot, r.count}
+		steps = []func(context.Context, store) error{r.checkPublished, r.keepSnapshot, r.count}
 	}
 	for _, step := range steps {
 		if err := step(ctx, s); err != nil {
@@ -90,8 +93,15 @@ func (r *sweepRound) run(ctx context.Context, s store) error {
 	return nil
 }
 
-// published ends the session where the log does not carry what is inserted into the table, before any of that counts as settled.
-func (r *sweepRound) published(ctx context.Context, s store) error { return s.stillPublished(ctx) }
+// checkPublished ends the session where the log does not carry what is inserted into the table, before any of that counts as settled. A missing table is
+// told by whatever asks for it.
+func (r *sweepRound) checkPublished(ctx context.Context, s store) error {
+	now, err := s.published(ctx)
+	if err == nil && now != "" && now != r.published {
+		err = lost(ctx, s, "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile is not in the log")
+	}
+	return err
+}
 
 // repair brings the mirrors in order, and takes rows that a person set to SENT for skipped.
 func (r *sweepRound) repair(ctx context.Context, s store) (err error) {
@@ -136,8 +146,7 @@ func (r *sweepRound) settled(ctx context.Context, s store) error {
 // find remembers the rows that are NEW now, and how far the log has come.
 func (r *sweepRound) find(ctx context.Context, s store) (err error) {
 	if r.settle && len(r.after.candidates) > 0 {
-		r.look = false // those come first
-		return nil
+		return nil // those come first
 	}
 	if r.settle {
 		r.after.behind = 0
@@ -145,6 +154,7 @@ func (r *sweepRound) find(ctx context.Context, s store) (err error) {
 	if !r.look {
 		return nil
 	}
+	r.looked = true
 	if r.after.candidates, err = s.newRows(ctx, r.left.Low(), sweepRows); err != nil {
 		return err
 	}
@@ -186,7 +196,7 @@ func (c *core) swept(r *sweepRound) {
 	now := time.Now()
 	due := now.Add(max(c.cfg.Table.Sweep, sweepRest*now.Sub(r.began)))
 	fullDue := c.sweeping.fullDue
-	if r.look {
+	if r.looked {
 		fullDue = now.Add(c.cfg.Table.FullSweep)
 	}
 	c.sweeping = r.after

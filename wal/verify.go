@@ -86,32 +86,6 @@ func Verify(ctx context.Context, conn *pgx.Conn, cfg Config) (*Server, error) {
 	return v.server, errors.Join(v.problems...)
 }
 
-// StillPublished makes the checks on the table and the publication once more, for a stream that runs: where another table has taken the name, or the
-// publication was changed, the log says nothing of it. What is wrong is an error as of Verify. Of a table that is missing it says nothing, which every statement on it does.
-func StillPublished(ctx context.Context, conn *pgx.Conn, cfg Config) error {
-	cfg.Create = false
-	v := &verifier{conn: conn, cfg: cfg, server: &Server{}}
-	major, err := majorVersion(ctx, conn)
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
-	v.server.Version = major * 10000
-	if v.server.Slot, err = readSlot(ctx, conn, cfg.Slot, major); err == nil {
-		v.server.Database = v.server.Slot.Database
-		err = v.checkTable(ctx)
-	}
-	if err == nil && v.server.TableOwner != "" {
-		err = v.checkPublication(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
-	if v.server.TableOwner == "" {
-		return nil
-	}
-	return errors.Join(v.problems...)
-}
-
 // checkServer checks what does not depend on table, publication or slot.
 func (v *verifier) checkServer(ctx context.Context) error {
 	var (

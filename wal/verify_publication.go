@@ -143,10 +143,11 @@ func (v *verifier) notMember(ctx context.Context, p publication) error {
 	if v.server.Partitioned && !p.viaRoot {
 		mend += "; ALTER PUBLICATION " + name + " SET (publish_via_partition_root = true)"
 	}
+	problem := fmt.Sprintf("publication %q does not contain %s", v.cfg.Publication, v.cfg.table())
 	if v.server.Slot != nil {
-		mend += "; what was inserted before that is not in the log: have the slot dropped (outboxd slot drop) and made anew, and it is taken from the table"
+		problem += ", and what is inserted meanwhile is not in the log of the slot: outboxd slot drop before the mend lets a new slot take it from the table"
 	}
-	v.fail(CheckPublication, fmt.Sprintf("publication %q does not contain %s", v.cfg.Publication, v.cfg.table()), mend)
+	v.fail(CheckPublication, problem, mend)
 	return nil
 }
 

@@ -102,7 +102,7 @@ func TestHostThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
 func TestHostThatBeginsToHangIsLeftOut(t *testing.T) {
 	s := sharedServer(t)
 	proxy := s.proxy(t)
-	p := s.behind(proxy.Listen).open(t, func(c *pulsar.Config) { c.Timeout = 2 * time.Second })
+	p := s.behind(proxy.Listen).open(t, func(c *pulsar.Config) { c.Timeout = 6 * time.Second })
 	lookup := func() error {
 		_, err := p.Partitions(t.Context(), s.topic(t))
 		if sink.BrokerDown(err) {

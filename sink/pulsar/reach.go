@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/outboxd/outboxd/sink"
 )
@@ -40,7 +41,7 @@ func (s *Sink) reach(ctx context.Context) error {
 
 // knock asks all hosts at once whether they welcome us. It returns those that say anything in time, with an error unless one says yes.
 func (s *Sink) knock(ctx context.Context, hosts []string) (talking []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, min(s.cfg.Timeout/3, keepAlive)) // the client's own patience with a handshake, twice and some time left
+	ctx, cancel := context.WithTimeout(ctx, min(max(s.cfg.Timeout/3, time.Second), keepAlive)) // the client's own patience with a handshake, twice and some time left
 	defer cancel()
 	problems := make([]error, len(hosts))
 	var asked sync.WaitGroup
