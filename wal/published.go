@@ -15,11 +15,14 @@ func Published(ctx context.Context, conn *pgx.Conn, cfg Config) (text string, er
 	if err != nil {
 		return "", err
 	}
-	filter := ""
-	if major >= filterMajor {
-		filter = `, r.prqual, (SELECT s.oid FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)`
+	newer := ""
+	if major >= 13 {
+		newer = `, p.pubviaroot`
 	}
-	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT concat_ws(' ', c.oid, c.relkind, c.relpersistence, p.oid, p.pubinsert, p.puballtables, r.oid`+filter+`)
+	if major >= filterMajor {
+		newer += `, r.prqual, r.prattrs, (SELECT s.oid FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)`
+	}
+	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT concat_ws(' ', c.oid, c.relkind, c.relpersistence, p.oid, p.pubinsert, p.puballtables, r.oid`+newer+`)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_publication p ON p.pubname = $3
 		LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid WHERE n.nspname = $1 AND c.relname = $2), '')`,
 		cfg.Schema, cfg.Table, cfg.Publication).Scan(&text)
