@@ -218,11 +218,7 @@ func adoptChunk(ctx context.Context, tables store, chosen *chooser, ids []string
 	if parked, err = parkMissing(ctx, tables, rows); err != nil {
 		return 0, 0, err
 	}
-	for i := range rows {
-		if rows[i].State == park.Done {
-			chosen.dropped++
-		}
-	}
+	chosen.dropped += dropped(rows)
 	return parked, bytes, tables.saveAdoption(ctx, ids[len(ids)-1])
 }
 
@@ -316,6 +312,16 @@ func routed(cfg *Config, base park.Row) []park.Row {
 		rows[i].Destination, rows[i].Target = park.Destination{Sink: d.Sink, Name: d.Name}, d.Name
 	}
 	return rows
+}
+
+// dropped is of how many events the rows say that no route matches them: each has one, which is done.
+func dropped(rows []park.Row) (n int) {
+	for i := range rows {
+		if rows[i].State == park.Done {
+			n++
+		}
+	}
+	return n
 }
 
 // completeParked parks events that were parked above the old checkpoint at the destinations for which they have no row: whether those

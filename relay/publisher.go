@@ -37,8 +37,7 @@ type job struct {
 	probe probe
 
 	began   time.Time
-	slow    bool // probe and resolve: the last one took long
-	suspect bool // tail and publish: the destination failed last time
+	suspect bool // tail and publish: the destination failed last time; resolve and probe: the last call took long
 	table   bool // publish: the batch is the table lane's
 
 	frontier event.Position // publish: what the messages of the table lane say of the frontier

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,20 +30,10 @@ func frozenInstanceWakes(w *world) {
 		w.insert(tx, key, "mail")
 	}
 	w.broker.topic("z").poison["1.1"] = 1
-	w.start(nil)
-	frozen := w.active()
-	frozen.receive(3)
-	frozen.ask()
-	w.start(nil)
-	successor := w.active()
-	successor.receive(2)
-	successor.ask()
-	for _, name := range []string{"tail", "check the term", "publish", "park events", "publish"} {
-		successor.finishNamed(name)
-	}
-	for _, name := range []string{"tail", "check the term", "publish"} {
-		frozen.finishNamed(name)
-	}
+	frozen := w.receiving(3)
+	successor := w.receiving(2)
+	successor.finishNamed("tail", "check the term", "publish", "park events", "publish")
+	frozen.finishNamed("tail", "check the term", "publish")
 }
 
 // frozenInstanceLoadsWhatIsInDoubt: an event of a key has landed, and the next one waits. A successor with other routes parks the first, in doubt.
@@ -52,23 +43,13 @@ func frozenInstanceLoadsWhatIsInDoubt(w *world) {
 		w.insert(tx, key, "orders")
 	}
 	w.broker.topic("x").poison["1.2"] = 1
-	w.start(nil)
-	frozen := w.active()
-	frozen.receive(2)
-	frozen.ask()
-	for _, name := range []string{"tail a", "check the term", "publish a", "park events"} {
-		frozen.finishNamed(name)
-	}
+	frozen := w.receiving(2)
+	frozen.finishNamed("tail a", "check the term", "publish a", "park events")
 	w.reroutes, w.script = true, []byte{1}
-	w.start(nil)
-	successor := w.active()
-	successor.receive(2)
-	successor.ask()
+	successor := w.receiving(2)
 	successor.finishNamed("park events")
 	w.pass(simSecond)
-	for _, name := range []string{"load parked events", "publish a"} {
-		frozen.finishNamed(name)
-	}
+	frozen.finishNamed("load parked events", "publish a")
 }
 
 // sessionStopsBeforeItHasSeenAll: a process dies with an event on its way, when a later one has landed elsewhere. The next one stops before it has received
@@ -76,13 +57,8 @@ func frozenInstanceLoadsWhatIsInDoubt(w *world) {
 func sessionStopsBeforeItHasSeenAll(w *world) {
 	w.insert(w.begin(), '1', "mail")
 	w.insert(w.begin(), '2', "orders")
-	w.start(nil)
-	i := w.active()
-	i.receive(2)
-	i.ask()
-	for _, name := range []string{"tail a  x", "check the term", "publish a  x"} {
-		i.finishNamed(name)
-	}
+	i := w.receiving(2)
+	i.finishNamed("tail a  x", "check the term", "publish a  x")
 	w.end(i)
 	w.start(nil)
 	w.stop(w.active())
@@ -117,14 +93,22 @@ func positionIsUsedAgain(w *world) {
 	w.insert(w.begin(), '1', "mail")
 }
 
-// finishNamed finishes something that the core has asked for, by the beginning of its name, if it has.
-func (i *instance) finishNamed(name string) {
-	for n, p := range i.pending {
-		if strings.HasPrefix(p.name, name) {
+// finishNamed finishes one after the other what the core has asked for, by the beginnings of their names; those that it has not are left out.
+func (i *instance) finishNamed(names ...string) {
+	for _, name := range names {
+		if n := slices.IndexFunc(i.pending, func(p *pending) bool { return strings.HasPrefix(p.name, name) }); n >= 0 {
 			i.finish(n)
-			return
 		}
 	}
+}
+
+// receiving begins a session that receives so many events.
+func (w *world) receiving(events int) *instance {
+	w.start(nil)
+	i := w.active()
+	i.receive(events)
+	i.ask()
+	return i
 }
 
 func TestRareHistoriesOfTheSimulationAreHarmless(t *testing.T) {
@@ -182,15 +166,11 @@ func TestRowThatIsSkippedWhileAScanDeliversItBlocksNothing(t *testing.T) {
 			tx.visible, w.db.record.Confirmed, w.db.slot.confirmed = true, tx.end, tx.end
 			w.start(nil)
 			i := w.active()
-			for _, name := range []string{"tail", "check the term", "load parked events"} {
-				i.finishNamed(name)
-			}
+			i.finishNamed("tail", "check the term", "load parked events")
 			w.skip()
 			i.core.nudged()
 			i.ask()
-			for _, name := range []string{"look at what a command has changed", "publish", "settle parked events"} {
-				i.finishNamed(name)
-			}
+			i.finishNamed("look at what a command has changed", "publish", "settle parked events")
 			w.insert(w.begin(), '1', "orders")
 		}, "")
 		if fault != "" {
@@ -208,17 +188,10 @@ func TestEventThatTheCheckpointPassesWhileItIsSettledIsRemovedAtOnce(t *testing.
 		row := w.insert(tx, '1', "mail")
 		tx.visible = true
 		w.broker.topic("z").poison["1.1"] = 1
-		w.start(nil)
-		i := w.active()
-		i.receive(forEver)
-		i.ask()
-		for _, name := range []string{"tail", "check the term", "publish", "park events"} {
-			i.finishNamed(name)
-		}
+		i := w.receiving(forEver)
+		i.finishNamed("tail", "check the term", "publish", "park events")
 		w.pass(simSecond / 100)
-		for _, name := range []string{"load parked events", "publish"} {
-			i.finishNamed(name)
-		}
+		i.finishNamed("load parked events", "publish")
 		for range 5 {
 			w.pass(simSecond)
 			i.finishNamed("settle and save")
@@ -244,13 +217,8 @@ func TestClerkSettlesWhileTheSettlerIsBusy(t *testing.T) {
 			rows = append(rows, w.insert(tx, key, "mail"))
 		}
 		tx.visible = true
-		w.start(nil)
-		i := w.active()
-		i.receive(forEver)
-		i.ask()
-		for _, name := range []string{"tail", "check the term", "publish"} {
-			i.finishNamed(name)
-		}
+		i := w.receiving(forEver)
+		i.finishNamed("tail", "check the term", "publish")
 		i.finishNamed("publish")
 		w.pass(simSecond)
 		i.finishNamed("settle rows")

@@ -111,12 +111,12 @@ func (i *instance) tidy() {
 	byName := func(a, b *destination) int { return strings.Compare(a.name, b.name) }
 	slices.SortStableFunc(i.core.settleQueue, func(a, b *entry) int { return a.event.Position.Compare(b.event.Position) })
 	for _, s := range i.core.sinks {
-		for _, l := range []*line{&s.unread, &s.ready, &s.lent} {
+		for _, l := range []*line[*destination]{&s.unread, &s.ready, &s.lent} {
 			slices.SortStableFunc(l.healthy, byName)
 			slices.SortStableFunc(l.suspect, byName)
 		}
 		slices.SortStableFunc(s.parks, byName)
-		for _, probes := range [][]probe{s.probes.brisk, s.probes.slow} {
+		for _, probes := range [][]probe{s.probes.healthy, s.probes.suspect} {
 			slices.SortStableFunc(probes, func(a, b probe) int { return strings.Compare(a.name, b.name) })
 		}
 	}

@@ -127,13 +127,8 @@ func leaderIsCutOff(w *world) {
 	w.insert(w.begin(), '1', "mail")
 	w.broker.topic("z").poison["1.1"] = 1
 	publishes := func() *instance {
-		w.start(nil)
-		i := w.active()
-		i.receive(1)
-		i.ask()
-		for _, name := range []string{"tail", "check the term", "publish"} {
-			i.finishNamed(name)
-		}
+		i := w.receiving(1)
+		i.finishNamed("tail", "check the term", "publish")
 		return i
 	}
 	leader := publishes()

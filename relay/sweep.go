@@ -218,13 +218,10 @@ func (c *core) swept(r *sweepRound) {
 // deliverAgain parks rows of the outbox as replays: others have set them back to NEW, or to FAILED.
 func (c *core) deliverAgain(found []outbox.Row) {
 	var rows []park.Row
-	dropped := 0
 	for i := range found {
 		rows = append(rows, rowsOf(c.cfg, &found[i])...)
-		if rows[len(rows)-1].State == park.Done {
-			dropped++
-		}
 	}
+	dropped := dropped(rows)
 	c.facts.droppedUnrouted.Add(uint64(dropped))
 	if n := len(found) - dropped; n > 0 {
 		c.cfg.Log.Info().Int("rows", n).Msg("rows that others set back to NEW or FAILED are delivered again")

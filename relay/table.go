@@ -114,7 +114,7 @@ func (c *core) dispatchTable(now time.Time) {
 			}
 		case d.lane.State() == lane.Unread && !d.queued: // what the tail holds comes first
 			d.lineUp()
-			d.sink.unread.push(d)
+			d.sink.unread.push(d, d.suspect())
 		}
 	}
 	c.tableDue = c.countWaiting(now)

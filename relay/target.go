@@ -200,22 +200,22 @@ func (d *destination) enqueue() {
 		}
 		d.sink.parks = append(d.sink.parks, d)
 	case state == lane.Unread && (queued || d.table.loaded):
-		d.sink.unread.push(d)
+		d.sink.unread.push(d, d.suspect())
 	case state != lane.Ready:
 		return
 	case d.table.loaded && (!d.tableLast || !queued):
-		d.sink.lent.push(d)
+		d.sink.lent.push(d, d.suspect())
 	case queued && d.lane.HeadWaits():
 		if d.waitsBriefly() {
 			if !d.table.loaded {
 				return
 			}
-			d.sink.lent.push(d)
+			d.sink.lent.push(d, d.suspect())
 			break
 		}
 		d.sink.parks = append(d.sink.parks, d)
 	case queued:
-		d.sink.ready.push(d)
+		d.sink.ready.push(d, d.suspect())
 	default:
 		d.since, d.waited = time.Time{}, 0
 		return
@@ -261,61 +261,23 @@ type sinkLane struct {
 	jobs        [jobKinds]chan *job
 	spare       []*job
 
-	unresolved inquiries[*target]
-	unread     line
-	ready      line // for what comes from the log
-	lent       line // for what comes from the table
+	unresolved line[*target]
+	unread     line[*destination]
+	ready      line[*destination] // for what comes from the log
+	lent       line[*destination] // for what comes from the table
 	busyLent   int
 	parks      []*destination // in line for being parked
-	probes     inquiries[probe]
+	probes     line[probe]
 
 	draining bool     // the session ends
 	down     *failure // the whole broker fails; nil when it does not
 	spilling bool     // ... and its events are parked instead of being waited for
 }
 
-// line is where destinations wait for a publisher. Those that failed last time may take as long as a call can: they get every other
-// turn and half of the publishers at most, so that the rest goes on.
-type line struct {
-	healthy, suspect []*destination
-	busySuspects     int
-	lastSuspect      bool // the one that left the line last
-}
-
-func (l *line) len() int { return len(l.healthy) + len(l.suspect) }
-
-func (l *line) push(d *destination) {
-	if d.suspect() {
-		l.suspect = append(l.suspect, d)
-		return
-	}
-	l.healthy = append(l.healthy, d)
-}
-
-// next takes a destination from the line, nil when none may have one of the publishers.
-func (l *line) next(publishers int) *destination {
-	if len(l.suspect) > 0 && l.busySuspects < max(1, publishers/2) && (!l.lastSuspect || len(l.healthy) == 0) {
-		l.lastSuspect = true
-		l.busySuspects++
-		return takeFirst(&l.suspect)
-	}
-	if len(l.healthy) == 0 {
-		return nil
-	}
-	return l.nextHealthy()
-}
-
-func (l *line) nextHealthy() *destination {
-	l.lastSuspect = false
-	return takeFirst(&l.healthy)
-}
-
-func takeFirst(from *[]*destination) *destination {
-	d := (*from)[0]
-	*from = (*from)[1:]
+// leaveLine notes that the destination has its turn.
+func (d *destination) leaveLine() {
 	d.queued = false
 	d.waited += time.Since(d.lined)
-	return d
 }
 
 // active tells whether anything is in flight or could be.
@@ -326,42 +288,45 @@ func (s *sinkLane) active() bool {
 // dispatch hands out jobs as far as publishers are free. A channel of jobs has room for all of them, so it never blocks.
 func (s *sinkLane) dispatch(cfg *Config) {
 	for s.busy[jobProbe] < s.concurrency[jobProbe] {
-		p, slow, ok := s.probes.next(s.concurrency[jobProbe])
+		p, suspect, ok := s.probes.next(s.concurrency[jobProbe])
 		if !ok {
 			break
 		}
-		s.start(&job{kind: jobProbe, sink: s, probe: p, slow: slow})
+		s.start(&job{kind: jobProbe, sink: s, probe: p, suspect: suspect})
 	}
 	if s.down != nil {
 		return // one probe speaks for all
 	}
 	for s.busy[jobResolve] < s.concurrency[jobResolve] {
-		t, slow, ok := s.unresolved.next(s.concurrency[jobResolve])
+		t, suspect, ok := s.unresolved.next(s.concurrency[jobResolve])
 		if !ok {
 			break
 		}
-		s.start(&job{kind: jobResolve, sink: s, target: t, slow: slow})
+		s.start(&job{kind: jobResolve, sink: s, target: t, suspect: suspect})
 	}
 	for s.busy[jobTail] < s.concurrency[jobTail] {
-		d := s.unread.next(s.concurrency[jobTail])
-		if d == nil {
+		d, _, ok := s.unread.next(s.concurrency[jobTail])
+		if !ok {
 			break
 		}
+		d.leaveLine()
 		d.lane.Read()
 		s.start(d.tailJob(cfg))
 	}
 	for most := max(1, s.concurrency[jobPublish]/2); s.busyLent < most && s.busy[jobPublish] < s.concurrency[jobPublish]; {
-		d := s.lent.next(most)
-		if d == nil {
+		d, _, ok := s.lent.next(most)
+		if !ok {
 			break
 		}
+		d.leaveLine()
 		s.lend(cfg, d)
 	}
 	for s.busy[jobPublish] < s.concurrency[jobPublish] {
-		d := s.ready.next(s.concurrency[jobPublish])
-		if d == nil {
+		d, _, ok := s.ready.next(s.concurrency[jobPublish])
+		if !ok {
 			break
 		}
+		d.leaveLine()
 		if d.lane.HeadWaits() { // since it stands in line
 			if d.suspect() {
 				s.ready.busySuspects--
@@ -401,16 +366,14 @@ func (s *sinkLane) ended(j *job) {
 	if j.table {
 		s.busyLent--
 	}
-	switch {
-	case j.slow && j.kind == jobProbe:
-		s.probes.ended()
-	case j.slow:
-		s.unresolved.ended()
-	}
 	if !j.suspect {
 		return
 	}
 	switch {
+	case j.kind == jobProbe:
+		s.probes.busySuspects--
+	case j.kind == jobResolve:
+		s.unresolved.busySuspects--
 	case j.kind == jobTail:
 		s.unread.busySuspects--
 	case j.table:
@@ -433,6 +396,7 @@ func (s *sinkLane) nextBatch(cfg *Config, first *destination) *job {
 				return j
 			}
 			d = s.ready.nextHealthy()
+			d.leaveLine()
 			continue
 		}
 		from := len(j.items)
@@ -445,6 +409,7 @@ func (s *sinkLane) nextBatch(cfg *Config, first *destination) *job {
 			return j
 		}
 		d = s.ready.nextHealthy()
+		d.leaveLine()
 	}
 }
 

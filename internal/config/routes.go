@@ -97,11 +97,16 @@ func split(err error) []error {
 
 // Router makes the router of the configured routes. It fails only on routes that Load has not checked.
 func (c *Config) Router() (*route.Router, error) {
+	return newRouter(c.Routes, c.kinds(), c.Shard())
+}
+
+// kinds are those of the sinks, by their names.
+func (c *Config) kinds() map[string]route.Kind {
 	kinds := make(map[string]route.Kind, len(c.Sinks))
 	for name, s := range c.Sinks {
 		kinds[name] = route.Kind(s.Kind)
 	}
-	return newRouter(c.Routes, kinds, c.Shard())
+	return kinds
 }
 
 // RoutesText is a text that is another one where an event may go to other destinations: what the routes, the columns and the default tenant say, as a hash.
@@ -110,12 +115,8 @@ func (c *Config) RoutesText() string {
 	for i := range routes {
 		routes[i].OnDead = ""
 	}
-	kinds := make(map[string]string, len(c.Sinks))
-	for name, s := range c.Sinks {
-		kinds[name] = s.Kind
-	}
 	hash := sha256.New()
-	if err := json.NewEncoder(hash).Encode([]any{routes, kinds, c.Database.Columns, c.Database.DefaultTenant}); err != nil {
+	if err := json.NewEncoder(hash).Encode([]any{routes, c.kinds(), c.Database.Columns, c.Database.DefaultTenant}); err != nil {
 		panic(err) // texts and lists of them
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:16])
