@@ -40,9 +40,7 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 	up(t, conn, migrations.Options{})
 	role := uniqueRole(t, conn)
 	exec(t, conn, roleScript(t, migrations.Options{}, migrations.Role{Name: role}))
-	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
-		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
-		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version > 3`)
+	backToThree(t, conn)
 	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 2 {
 		t.Fatalf("Up applied %v, want the fourth step and the fifth", report.Steps)
 	}
@@ -55,6 +53,31 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 	if err != nil || strings.Join(rights, " ") != "DELETE INSERT SELECT UPDATE" {
 		t.Errorf("the role may %v, %v", rights, err)
 	}
+}
+
+// What a running outboxd does to its tables stands behind a step that waits for a lock.
+func TestStepDoesNotWaitForALockForLong(t *testing.T) {
+	url := testenv.Postgres(t).Database(t)
+	conn, reader := connect(t, url), connect(t, url)
+	up(t, conn, migrations.Options{})
+	backToThree(t, conn)
+	exec(t, reader, `BEGIN; LOCK TABLE outboxd.parked IN ACCESS SHARE MODE`)
+	r, err := migrations.Up(t.Context(), conn, migrations.Options{})
+	if err == nil || !strings.Contains(err.Error(), "run it again when that has ended") || len(r.Steps) != 0 {
+		t.Errorf("Up beside a lock says %+v, %v", r, err)
+	}
+	exec(t, reader, `COMMIT`)
+	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 2 {
+		t.Errorf("Up applied %v behind the lock", report.Steps)
+	}
+}
+
+// backToThree takes back the fourth step and the fifth, and leaves a record of that time.
+func backToThree(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
+		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
+		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version > 3`)
 }
 
 // runAsRole makes the tables and the role by script, and runs as the role.

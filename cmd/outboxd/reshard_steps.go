@@ -235,18 +235,21 @@ func (r *resharding) decide(ctx context.Context, b beginning) error {
 func (r *resharding) record(ctx context.Context, tx pgx.Tx, b beginning) error {
 	first := checkpoint.Record{SystemID: b.server.SystemID, Timeline: b.server.Timeline, Confirmed: b.position}
 	epoch := time.Now().Unix() // what nextEpoch of package checkpoint does within one slot; NewEpoch takes it as the clock
-	var skipped []string
+	var skipped, settled []string
 	for _, record := range b.before {
 		promotions := max(0, b.server.Timeline-record.Timeline)
 		epoch = max(epoch, int64(record.Epoch)+int64(promotions)+1)
-		skipped = append(skipped, record.SkippedSnapshot)
+		skipped, settled = append(skipped, record.SkippedSnapshot), append(settled, record.SettledSnapshot)
 	}
 	var err error
 	if first.SkippedSnapshot, err = outbox.Latest(skipped...); err != nil {
 		return err
 	}
 	if outbox.OnSent(r.cfg.OnSent) == outbox.Keep {
-		first.SettledSnapshot = b.settled
+		settled = append(settled, b.settled)
+	}
+	if first.SettledSnapshot, err = outbox.Latest(settled...); err != nil { // also of rows that were kept before they are marked
+		return err
 	}
 	for _, part := range r.old {
 		if err := r.leftNothing(ctx, tx, part); err != nil {

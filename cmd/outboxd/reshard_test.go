@@ -349,4 +349,9 @@ func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 		t.Errorf("behind a slot that was lost: %s", report.String())
 	}
 	next.stop()
+	s.layout(2, "OUTBOXD_ON_SENT=mark").run("reshard", "--count", "3", "--yes")
+	if n := s.count(`SELECT count(*) FROM outboxd_2t_0.checkpoint o, (SELECT * FROM outboxd_3t_0.checkpoint UNION ALL SELECT * FROM outboxd_3t_1.checkpoint) c
+		WHERE c.settled_snapshot >= o.settled_snapshot`); n != 2 {
+		t.Error("shards that mark do not know what was delivered while rows were kept")
+	}
 }
