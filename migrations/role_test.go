@@ -44,8 +44,8 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 2 {
 		t.Fatalf("Up applied %v, want the fourth step and the fifth", report.Steps)
 	}
-	if r, _, err := checkpoint.Load(t.Context(), conn, "outboxd", "a"); err != nil || r.Routing == nil || !r.Routing.Mixed {
-		t.Errorf("how events were routed before the steps is %+v, %v; want that it is not known", r.Routing, err)
+	if r, _, err := checkpoint.Load(t.Context(), conn, "outboxd", "a"); err != nil || r.Routing == nil || !r.Routing.Mixed || r.Published != "" {
+		t.Errorf("how events were routed before the steps is %+v, and %q was published, %v; want that neither is known", r.Routing, r.Published, err)
 	}
 	var rights []string
 	err := conn.QueryRow(t.Context(), `SELECT array_agg(right_ ORDER BY right_) FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) right_
@@ -76,7 +76,7 @@ func TestStepDoesNotWaitForALockForLong(t *testing.T) {
 func backToThree(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
-		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
+		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost, DROP COLUMN published; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
 		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version > 3`)
 }
 

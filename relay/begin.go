@@ -111,7 +111,7 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 		s.relay.cfg.Log.Warn().Msg("the checkpoint comes from another cluster, whose transactions told what was settled, or left alone with --skip-backlog: every row that is due is adopted")
 	}
 	next := s.nextRecord(found, snapshot)
-	next.SystemID, next.Timeline, next.Confirmed = server.SystemID, server.Timeline, slot.ConsistentPoint
+	next.SystemID, next.Timeline, next.Confirmed, next.Published = server.SystemID, server.Timeline, slot.ConsistentPoint, s.published
 	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
 	return snapshot, err
 }

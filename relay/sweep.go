@@ -98,7 +98,7 @@ func (r *sweepRound) run(ctx context.Context, s store) error {
 func (r *sweepRound) checkPublished(ctx context.Context, s store) error {
 	now, err := s.published(ctx)
 	if err == nil && now != "" && now != r.published {
-		err = lost(ctx, s, "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile is not in the log")
+		err = lost(ctx, s, swapped)
 	}
 	return err
 }
