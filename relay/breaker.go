@@ -149,7 +149,7 @@ func (c *core) destinationsOf(sinkName string) []*destination {
 }
 
 // spillWhereDue decides where events are parked because their destination fails. A destination that fails alone is spilled at once. A broker that
-// is down holds the log back, which costs nothing, as long as no other sink is held up by that and the log stays inside its limit.
+// is down holds the log back, which costs nothing, as long as no other sink is held up by that and the log stays inside its limit, and is not to be left.
 func (c *core) spillWhereDue() {
 	for _, s := range c.sinks {
 		if s.down == nil {
@@ -160,7 +160,7 @@ func (c *core) spillWhereDue() {
 			}
 			continue
 		}
-		if s.spilling || !c.othersWork(s) && c.retained < c.maxRetained {
+		if s.spilling || !c.swapped && !c.othersWork(s) && c.retained < c.maxRetained {
 			continue
 		}
 		s.spilling = true

@@ -59,6 +59,7 @@ type core struct {
 	sweeping     sweeping
 
 	asTable    string             // what is published as the table
+	swapped    bool               // ... and it is not what the slot was read as: the session ends where the log did when it began
 	routing    checkpoint.Routing // as recorded, or on its way
 	partitions map[string]int     // of targets that had another number on record: what is recorded when nothing of them is in doubt any more
 	unsure     unsure
@@ -169,7 +170,7 @@ func (c *core) publishFacts() {
 func (c *core) receive(h *handover, ok bool) {
 	if !ok {
 		c.in, c.received = nil, true
-		if c.cfg.Until > 0 && c.stopped == nil {
+		if (c.cfg.Until > 0 || c.swapped) && c.stopped == nil {
 			c.progress = true   // how far it came is recorded, also where no event passed
 			c.unfinished = true // what is delivered or skipped leaves the table lane, behind the last checkpoint
 			c.finishDue = c.finishDue || c.tracker.Safe() <= c.saved

@@ -19,14 +19,14 @@ func (c *core) halt(cause error) {
 // stopDrain is how long the rest may take when an event has stopped the stream.
 const stopDrain = 5 * time.Second
 
-// untilDrain is how long the rest may take at Config.Until, where nobody has asked for a stop.
+// untilDrain is how long the rest may take at Config.Until, or where the slot counts as lost behind it, where nobody has asked for a stop.
 const untilDrain = 10 * time.Minute
 
 // drain begins the end of the session: nothing more is received, and what is here has until the timeout. A stop behind Config.Until makes that shorter.
 func (c *core) drain(timeout time.Duration) {
 	by := time.Now().Add(timeout)
 	if c.draining {
-		if c.cfg.Until > 0 && by.Before(c.drainBy) {
+		if (c.cfg.Until > 0 || c.swapped) && by.Before(c.drainBy) {
 			c.drainBy = by
 		}
 		return

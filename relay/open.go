@@ -281,24 +281,6 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 	return nil
 }
 
-// swapped is why the log is lost where what is published is not what the slot was read as.
-const swapped = "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile may not be in the log"
-
-// comparePublished compares what is published with what the record says, also where a check has failed, whose mend may make both the same again. What
-// another server says has nothing to do with it.
-func (s *session) comparePublished(ctx context.Context, server *wal.Server, failed error) error {
-	switch before := s.record.Published; {
-	case before == "", s.published == "", s.published == before:
-		return nil
-	case server == nil, server.SystemID != s.record.SystemID, failsCheck(failed, wal.CheckPrimary):
-		return nil
-	}
-	if err := s.raise(ctx); err != nil {
-		return err
-	}
-	return lost(ctx, s.store(s.tables), swapped)
-}
-
 // lostIf gives a missing or invalidated slot its meaning where a checkpoint says that there was one.
 func lostIf(recorded bool, err error) error {
 	if recorded && (errors.Is(err, wal.ErrSlotMissing) || errors.Is(err, wal.ErrSlotLost)) {

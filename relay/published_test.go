@@ -111,6 +111,33 @@ func TestTableThatWasUnloggedAtAStartIsALostSlot(t *testing.T) {
 	}
 }
 
+// What the log holds of the table that had the name is nowhere else.
+func TestNothingOfATableThatIsSwappedIsLost(t *testing.T) {
+	const held = 3000 // more than fits into memory
+	for name, end := range map[string]func(*running){"running": func(*running) {}, "killed": (*running).crash} {
+		t.Run(name, func(t *testing.T) {
+			redis := durableRedis(t)
+			r := newRig(t, "", redis.URL)
+			change := func(c *relay.Config) { c.MemoryBudget = 1 << 20 }
+			run := r.start(change)
+			r.eventually("it is active", func() bool { return run.Status().State == relay.StateActive })
+			redis.Stop()
+			r.insert("acme", 0, held, 3)
+			end(run)
+			r.exec(`BEGIN; CREATE TABLE outbox_new (LIKE outbox INCLUDING ALL); ALTER TABLE outbox RENAME TO outbox_before; ALTER TABLE outbox_new RENAME TO outbox;
+				ALTER PUBLICATION outboxd ADD TABLE outbox; COMMIT`)
+			r.insert("acme", held, 10, 3)
+			if name == "killed" {
+				run = r.start(change)
+			}
+			r.eventually("a new slot is made", func() bool { return run.Status().Sessions >= 2 && r.parked("true") >= held })
+			redis.Start()
+			r.eventually("all events", func() bool { return r.length("acme:orders") >= held+10 })
+			r.keysInOrder("acme:orders", held+10, 3)
+		})
+	}
+}
+
 // As docs/scaling.md has it. What was committed before the swap is in the log, under the name that the table had then.
 func TestTableThatIsSwappedOnPurposeGoesOnWithItsSlot(t *testing.T) {
 	if testenv.Postgres(t).Major < 13 {

@@ -7,6 +7,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/wal"
 )
 
 const (
@@ -31,7 +32,7 @@ type sweeping struct {
 // sweep looks at the outbox table for what others did to it, when that is due.
 func (c *core) sweep(now time.Time) {
 	w := &c.sweeping
-	if w.busy || c.draining || now.Before(w.due) || !c.pollers.free() {
+	if w.busy || c.draining || c.swapped || now.Before(w.due) || !c.pollers.free() {
 		return
 	}
 	w.busy = true
@@ -46,7 +47,7 @@ func (c *core) sweep(now time.Time) {
 
 // sweepWake is when the next sweep is due; zero while one is under way.
 func (c *core) sweepWake() time.Time {
-	if c.sweeping.busy || c.draining || !c.pollers.free() {
+	if c.sweeping.busy || c.draining || c.swapped || !c.pollers.free() {
 		return time.Time{}
 	}
 	return c.sweeping.due
@@ -97,10 +98,14 @@ func (r *sweepRound) run(ctx context.Context, s store) error {
 // told by whatever asks for it.
 func (r *sweepRound) checkPublished(ctx context.Context, s store) error {
 	now, err := s.published(ctx)
-	if err == nil && now != "" && now != r.published {
-		err = lost(ctx, s, swapped)
+	switch {
+	case err != nil, now == "", now == r.published:
+		return err
+	case wal.SameTable(r.published, now):
+		return lost(ctx, s, swapped)
+	default:
+		return errSwapped
 	}
-	return err
 }
 
 // repair brings the mirrors in order, and takes rows that a person set to SENT for skipped.

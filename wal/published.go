@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -31,4 +32,10 @@ func Published(ctx context.Context, conn *pgx.Conn, cfg Config) (text string, er
 		return "", fmt.Errorf("read what is published as %s: %w", cfg.table(), err)
 	}
 	return text, nil
+}
+
+// SameTable tells whether two texts of [Published] are of the same table, so that what the log has not can be found there.
+func SameTable(a, b string) bool {
+	table, _, _ := strings.Cut(a, " ")
+	return strings.HasPrefix(b, table+" ")
 }

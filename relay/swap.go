@@ -1,0 +1,63 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/outboxd/outboxd/checkpoint"
+	"github.com/outboxd/outboxd/wal"
+)
+
+// Where what is published is not what the slot was read as, the log lacks what was inserted while the table was not published, and the slot counts as lost: what is
+// due is adopted from the table. Where another table has the name, what the log holds of the one before is not there. So a session delivers that first, as far as
+// the log had come when it began, and parks what fails.
+
+// swapped is why the log is lost.
+const swapped = "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile may not be in the log"
+
+// errSwapped ends a session under which another table has taken the name.
+var errSwapped = errors.New("another table has taken the outbox table's name")
+
+// notAsRead stands on record where a check failed for another table: its mend may make all as it was, but for the log.
+const notAsRead = "not what the slot was read as"
+
+// comparePublished compares what is published with what the record says. What another server says has nothing to do with it.
+func (s *session) comparePublished(ctx context.Context, server *wal.Server, failed error) (err error) {
+	switch before := s.record.Published; {
+	case before == "", s.published == "", s.published == before:
+		return nil
+	case server == nil, server.SystemID != s.record.SystemID, failsCheck(failed, wal.CheckPrimary):
+		return nil
+	}
+	same := wal.SameTable(s.record.Published, s.published)
+	if same || failed != nil {
+		if err := s.raise(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case same:
+		return lost(ctx, s.store(s.tables), swapped)
+	case failed != nil:
+		return checkpoint.SavePublished(ctx, s.tables, s.lease, notAsRead)
+	}
+	if s.swapped, err = wal.LogEnd(ctx, s.control); err == nil {
+		s.relay.cfg.Log.Warn().Stringer("until", s.swapped).
+			Msg("another table has taken the outbox table's name: what the log holds is delivered or parked before the slot is made anew")
+	}
+	return err
+}
+
+// leaveSwapped counts the slot for lost where the session has delivered or parked what the log holds; err is how it ended.
+func (s *session) leaveSwapped(err error) error {
+	if _, unfinished := errors.AsType[*UnfinishedError](err); unfinished && s.relay.cfg.Until == 0 {
+		return fmt.Errorf("%w, and what the log holds could not all be delivered or parked: %s", errSwapped, err.Error())
+	}
+	if !errors.Is(err, errStopped) || s.relay.isStopping() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return lost(ctx, s.store(s.tables), swapped)
+}
