@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +57,38 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 		WHERE has_table_privilege($1, 'outboxd.tail_read', right_)`, role).Scan(&rights)
 	if err != nil || strings.Join(rights, " ") != "DELETE INSERT SELECT UPDATE" {
 		t.Errorf("the role may %v, %v", rights, err)
+	}
+}
+
+// What else goes by the names of outboxd's tables, and by the rights on them, takes them from Objects.
+func TestObjectsAreThoseOfTheSchemaWithTheRightsOfTheScript(t *testing.T) {
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	up(t, conn, migrations.Options{})
+	role := uniqueRole(t, conn)
+	exec(t, conn, roleScript(t, migrations.Options{}, migrations.Role{Name: role}))
+	rows, err := conn.Query(t.Context(), `SELECT relname, relkind = 'S', ARRAY(SELECT privilege_type FROM aclexplode(relacl) WHERE grantee = $1::regrole ORDER BY 1)
+		FROM pg_class WHERE relnamespace = 'outboxd'::regnamespace AND relkind IN ('r', 'p', 'S', 'v', 'm', 'f') ORDER BY 1`, role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowToStructByPos[migrations.Object])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := migrations.Objects()
+	slices.SortFunc(want, func(a, b migrations.Object) int { return strings.Compare(a.Name, b.Name) })
+	var tables []string
+	for _, o := range want {
+		slices.Sort(o.Rights)
+		if !o.Sequence {
+			tables = append(tables, o.Name)
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the schema has\n%v, and Objects says\n%v", got, want)
+	}
+	if names := migrations.Tables(); !slices.Equal(slices.Sorted(slices.Values(names)), tables) {
+		t.Errorf("tables %v, want %v", names, tables)
 	}
 }
 

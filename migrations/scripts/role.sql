@@ -29,11 +29,9 @@ $outboxd$;
 
 -- outboxd's own tables. Locking the lease FOR SHARE needs UPDATE.
 GRANT USAGE ON SCHEMA {{ident .Schema}} TO {{$role}};
-GRANT SELECT, INSERT, UPDATE ON {{ident .Schema "lease"}}, {{ident .Schema "checkpoint"}} TO {{$role}};
-GRANT SELECT, INSERT, UPDATE, DELETE ON {{ident .Schema "parked"}}, {{ident .Schema "tail_read"}} TO {{$role}};
-GRANT SELECT, INSERT ON {{ident .Schema "audit"}} TO {{$role}};
-GRANT USAGE ON SEQUENCE {{ident .Schema "replay_number"}} TO {{$role}};
-GRANT SELECT ON {{ident .Schema "schema_version"}}, {{ident .Schema "schema_history"}} TO {{$role}};
+{{- range .Objects}}
+GRANT {{join .Rights ", "}} ON {{if .Sequence}}SEQUENCE {{end}}{{ident $.Schema .Name}} TO {{$role}};
+{{- end}}
 
 -- The outbox table, for on_sent: {{.Role.OnSent}}.
 GRANT USAGE ON SCHEMA {{ident .TableSchema}} TO {{$role}};
