@@ -137,6 +137,26 @@ func TestRoutingIsKeptUntilItIsClearedOrTheNextSlot(t *testing.T) {
 	}
 }
 
+func TestPublishedIsKeptUntilTheNextSlotBringsItsOwn(t *testing.T) {
+	conn, lease := session(t)
+	newEpoch(t, conn, lease, 100, time.Now())
+	for _, want := range []string{"16384 p 16390", "16500 p 16390"} {
+		if err := checkpoint.SavePublished(t.Context(), conn, lease, want); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(t, conn).Published; got != want {
+			t.Errorf("%q is published, want %q", got, want)
+		}
+	}
+	next := checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: 1, Published: "16600 p 16390"}
+	if r, err := checkpoint.NewEpoch(t.Context(), conn, lease, next, time.Now()); err != nil || r.Published != next.Published {
+		t.Errorf("the next slot begins with %q, %v", r.Published, err)
+	}
+	if r := newEpoch(t, conn, lease, 100, time.Now()); r.Published != "" {
+		t.Errorf("a slot of which it is not known begins with %q", r.Published)
+	}
+}
+
 // calls are those that change a part of the record.
 var calls = map[string]func(context.Context, checkpoint.Querier, event.Lease) error{
 	"save adoption": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
@@ -145,6 +165,9 @@ var calls = map[string]func(context.Context, checkpoint.Querier, event.Lease) er
 	"end adoption": checkpoint.EndAdoption,
 	"save lost": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
 		return checkpoint.SaveLost(ctx, db, lease, "x")
+	},
+	"save published": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+		return checkpoint.SavePublished(ctx, db, lease, "another")
 	},
 	"save routing": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
 		return checkpoint.SaveRouting(ctx, db, lease, nil)

@@ -31,3 +31,8 @@ func SaveRouting(ctx context.Context, db Querier, lease event.Lease, r *Routing)
 func SaveLost(ctx context.Context, db Querier, lease event.Lease, why string) error {
 	return change(ctx, db, lease, "save that the log is lost", `lost = $3`, why)
 }
+
+// SavePublished notes what the slot is read as from now on, where the record does not say it.
+func SavePublished(ctx context.Context, db Querier, lease event.Lease, published string) error {
+	return change(ctx, db, lease, "save what is published", `published = $3`, published)
+}

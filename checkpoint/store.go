@@ -28,6 +28,7 @@ type Record struct {
 	SettledSnapshot string    // where rows are kept: those that it sees are below Confirmed; "": not known
 	Routing         *Routing  // how events behind Confirmed may have been given to destinations; nil: none was published
 	Lost            string    // why the slot, though it is there, does not carry all that was committed since; "": it does
+	Published       string    // what the slot has been read as, the caller's text; "": not known, as in a record of an older version
 	Restored        bool      // Load has left out snapshots, which speak of another cluster's transactions
 }
 
@@ -63,11 +64,11 @@ func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found
 }
 
 // NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point, or the position to which
-// another layout has delivered) of r, with the snapshots and what is to be adopted, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
+// another layout has delivered) of r, with the snapshots, what is to be adopted and what is published, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
 // that an epoch is never used again, even after the row was removed. Of it nothing was published. The epoch before it is that of adopted rows, unless r.Adopt has one. It returns
 // the record as it now is, or [event.ErrTermLost].
 func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {
-	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil, r.SkippedSnapshot, r.SettledSnapshot, nil}
+	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil, r.SkippedSnapshot, r.SettledSnapshot, nil, r.Published}
 	if a := r.Adopt; a != nil {
 		values[6] = a.Snapshot
 		if a.Epoch > 0 {
@@ -113,7 +114,7 @@ func leaseCTE(schema string) string {
 }
 
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
-	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text, routing, coalesce(lost, '')`
+	adopt_snapshot, coalesce(adopt_after, ''), coalesce(adopt_epoch, 0), coalesce(landed_epoch, 0), coalesce(landed_lsn, '0/0')::text, routing, coalesce(lost, ''), coalesce(published, '')`
 
 // restoredColumn tells whether a snapshot of the record ends behind the transaction that wrote the record: the last one before 2^31 from now whose id has
 // the low half xmin.
@@ -128,9 +129,9 @@ func newEpochSQL(schema string) string {
 	return leaseCTE(schema) + `
 		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
 			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at, adopt_snapshot, adopt_epoch, landed_epoch, landed_lsn,
-				skipped_snapshot, settled_snapshot)
+				skipped_snapshot, settled_snapshot, published)
 		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now(), $7::text, CASE WHEN $7::text IS NOT NULL THEN coalesce($12::bigint, $3::bigint - 1) END, $8::bigint, $9::text::pg_lsn,
-			nullif($10::text, ''), nullif($11::text, '')
+			nullif($10::text, ''), nullif($11::text, ''), nullif($13::text, '')
 		WHERE EXISTS (SELECT FROM lease)
 		ON CONFLICT (slot) DO UPDATE SET
 			epoch = ` + nextEpoch + `, system_identifier = excluded.system_identifier,
@@ -138,7 +139,8 @@ func newEpochSQL(schema string) string {
 			adopt_snapshot = excluded.adopt_snapshot, adopt_after = NULL,
 			adopt_epoch = CASE WHEN excluded.adopt_snapshot IS NOT NULL THEN coalesce($12::bigint, ` + nextEpoch + ` - 1) END,
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
-			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL, lost = NULL
+			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL, lost = NULL,
+			published = excluded.published
 		RETURNING ` + recordColumns + `, ` + durable
 }
 
@@ -168,7 +170,7 @@ func scan(row pgx.Row, slot string, last any) (Record, error) {
 	var routing []byte
 	var a Adoption
 	err := row.Scan(&epoch, &r.SystemID, &r.Timeline, &confirmed, &r.At, &r.SkippedSnapshot, &r.SettledSnapshot,
-		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, &routing, &r.Lost, last)
+		&snapshot, &a.After, &adoptEpoch, &landedEpoch, &landed, &routing, &r.Lost, &r.Published, last)
 	if err == nil && routing != nil {
 		err = json.Unmarshal(routing, &r.Routing)
 	}

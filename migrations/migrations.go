@@ -42,17 +42,24 @@ func Up(ctx context.Context, conn *pgx.Conn, o Options) (Report, error) {
 	return r, nil
 }
 
-// refused adds the mend to an error that says that the role lacks a right.
+// refused adds the mend to an error that says that the role lacks a right, or that a lock was not to be had.
 func refused(err error, mend string) error {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && e.Code == "42501":
 		return fmt.Errorf("the role lacks rights: %s: %w", mend, err)
+	case ok && e.Code == "55P03":
+		return fmt.Errorf("another session holds a lock on outboxd's tables, a dump for example, and a running outboxd would wait behind this one: "+
+			"run it again when that has ended: %w", err)
+	default:
+		return err
 	}
-	return err
 }
 
 func up(ctx context.Context, conn *pgx.Conn, o Options) (r Report, err error) {
+	r.Steps = []Step{} // [] in JSON, not null
 	before, err := readStatus(ctx, conn, o)
-	if err != nil {
+	if err != nil || before.complete() {
 		return r, err
 	}
 	for _, name := range []string{"outbox.sql", "bookkeeping.sql"} {
@@ -101,6 +108,7 @@ func Down(ctx context.Context, conn *pgx.Conn, o Options) (Report, error) {
 }
 
 func down(ctx context.Context, conn *pgx.Conn, o Options) (r Report, err error) {
+	r.Steps = []Step{}
 	there, err := exists(ctx, conn, o.Schema, "schema_version")
 	if err != nil || !there {
 		return r, err

@@ -146,6 +146,9 @@ func TestRoleWithoutRightsIsToldWhatMends(t *testing.T) {
 	exec(t, conn, `RESET ROLE`)
 	up(t, conn, migrations.Options{})
 	exec(t, conn, `GRANT USAGE ON SCHEMA outboxd TO pg_monitor; GRANT SELECT ON ALL TABLES IN SCHEMA outboxd TO pg_monitor; SET ROLE pg_monitor`)
+	if r, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil || r.Steps == nil || len(r.Steps) != 0 {
+		t.Errorf("Up where nothing is to do says %+v, %v", r, err)
+	}
 	if _, err := migrations.Down(t.Context(), conn, migrations.Options{}); err == nil || !strings.Contains(err.Error(), "connect as the owner of the tables") {
 		t.Errorf("Down says %v, want the mend", err)
 	}

@@ -43,14 +43,12 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 	up(t, conn, migrations.Options{})
 	role := uniqueRole(t, conn)
 	exec(t, conn, roleScript(t, migrations.Options{}, migrations.Role{Name: role}))
-	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
-		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
-		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version > 3`)
+	backToThree(t, conn)
 	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 2 {
 		t.Fatalf("Up applied %v, want the fourth step and the fifth", report.Steps)
 	}
-	if r, _, err := checkpoint.Load(t.Context(), conn, "outboxd", "a"); err != nil || r.Routing == nil || !r.Routing.Mixed {
-		t.Errorf("how events were routed before the steps is %+v, %v; want that it is not known", r.Routing, err)
+	if r, _, err := checkpoint.Load(t.Context(), conn, "outboxd", "a"); err != nil || r.Routing == nil || !r.Routing.Mixed || r.Published != "" {
+		t.Errorf("how events were routed before the steps is %+v, and %q was published, %v; want that neither is known", r.Routing, r.Published, err)
 	}
 	var rights []string
 	err := conn.QueryRow(t.Context(), `SELECT array_agg(right_ ORDER BY right_) FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) right_
@@ -150,6 +148,31 @@ func connectNoticed(t *testing.T, url string) (conn *pgx.Conn, warnings func() s
 		defer func() { said = nil }()
 		return strings.Join(said, "; ")
 	}
+}
+
+// What a running outboxd does to its tables stands behind a step that waits for a lock.
+func TestStepDoesNotWaitForALockForLong(t *testing.T) {
+	url := testenv.Postgres(t).Database(t)
+	conn, reader := connect(t, url), connect(t, url)
+	up(t, conn, migrations.Options{})
+	backToThree(t, conn)
+	exec(t, reader, `BEGIN; LOCK TABLE outboxd.parked IN ACCESS SHARE MODE`)
+	r, err := migrations.Up(t.Context(), conn, migrations.Options{})
+	if err == nil || !strings.Contains(err.Error(), "run it again when that has ended") || len(r.Steps) != 0 {
+		t.Errorf("Up beside a lock says %+v, %v", r, err)
+	}
+	exec(t, reader, `COMMIT`)
+	if report := up(t, conn, migrations.Options{}); len(report.Steps) != 2 {
+		t.Errorf("Up applied %v behind the lock", report.Steps)
+	}
+}
+
+// backToThree takes back the fourth step and the fifth, and leaves a record of that time.
+func backToThree(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	exec(t, conn, `DROP TABLE outboxd.tail_read; CREATE INDEX parked_doubt ON outboxd.parked (slot) WHERE landed_epoch IS NOT NULL;
+		ALTER TABLE outboxd.checkpoint DROP COLUMN routing, DROP COLUMN lost, DROP COLUMN published; INSERT INTO outboxd.checkpoint (slot, epoch, system_identifier, timeline, confirmed_lsn) VALUES ('a', 1, '7', 1, '0/1');
+		UPDATE outboxd.schema_version SET version = 3; DELETE FROM outboxd.schema_history WHERE version > 3`)
 }
 
 // runAsRole makes the tables and the role by script, and runs as the role.

@@ -32,6 +32,9 @@ func render(name string, data any) (string, error) {
 	return b.String(), nil
 }
 
+// stepLimit ends a step that waits for a lock: what a running outboxd does to its tables would wait behind it.
+const stepLimit = "SET LOCAL lock_timeout = '3s';\n"
+
 // loadSteps gives m the steps for the schema, each with its mark in schema_history.
 func loadSteps(m *migrate.Migrator, schema string) error {
 	files, err := fs.Sub(stepFiles, "steps")
@@ -44,8 +47,8 @@ func loadSteps(m *migrate.Migrator, schema string) error {
 	}
 	history := ident(schema, "schema_history")
 	for _, s := range m.Migrations {
-		s.UpSQL += fmt.Sprintf("\nINSERT INTO %s (version, name) VALUES (%d, %s);\n", history, s.Sequence, literal(s.Name))
-		s.DownSQL += fmt.Sprintf("\nDELETE FROM %s WHERE version = %d;\n", history, s.Sequence)
+		s.UpSQL = stepLimit + s.UpSQL + fmt.Sprintf("\nINSERT INTO %s (version, name) VALUES (%d, %s);\n", history, s.Sequence, literal(s.Name))
+		s.DownSQL = stepLimit + s.DownSQL + fmt.Sprintf("\nDELETE FROM %s WHERE version = %d;\n", history, s.Sequence)
 	}
 	return nil
 }

@@ -97,6 +97,11 @@ func readStatus(ctx context.Context, db Querier, o Options) (s Status, err error
 	return s, nil
 }
 
+// complete tells whether nothing is to do for Up: a role that may not make tables finds that out, too.
+func (s *Status) complete() bool {
+	return s.Outbox && len(s.Pending) == 0 && int(s.Version) == len(s.Applied)
+}
+
 // version reads the version that tern keeps; 0 where nothing was migrated.
 func version(ctx context.Context, db Querier, schema string) (v int32, err error) {
 	there, err := exists(ctx, db, schema, "schema_version")

@@ -191,6 +191,38 @@ func TestFinishComesPastEventsThatStay(t *testing.T) {
 	}
 }
 
+// Where a walk stops is the same at each of them, as long as the rows before stand still.
+func TestWalkThatStopsBetweenTheRowsOfAnEventLooksAtAllOfThem(t *testing.T) {
+	l := setupLane(t, outbox.Config{})
+	for n := 1; n <= 3; n++ {
+		l.row(n, "NEW")
+	}
+	l.park(1, at{destination: "d", state: "waiting"})
+	l.park(2, at{destination: "a", state: "done"}, at{destination: "b", state: "dead", attempts: 5})
+	l.park(3, at{destination: "d", state: "waiting"})
+	ctx, repaired, skipped := t.Context(), 0, 0
+	for after, walked := "", false; !walked || after != ""; walked = true {
+		last, n, err := l.table.RepairMirrors(ctx, l.conn, l.lease, after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, repaired = last, repaired+n
+	}
+	l.want("1=NEW 2=DEAD 3=NEW", "1@d=waiting 2@a=done 2@b=dead 3@d=waiting")
+	l.exec(`UPDATE t SET status = 'SENT' WHERE status = 'DEAD'`)
+	for after, walked := "", false; !walked || after != ""; walked = true {
+		last, n, err := l.table.SkipSent(ctx, l.conn, l.lease, after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, skipped = last, skipped+n
+	}
+	l.want("1=NEW 2=SENT 3=NEW", "1@d=waiting 2@a=done 2@b=skipped 3@d=waiting")
+	if repaired != 1 || skipped != 1 {
+		t.Errorf("%d mirrors were repaired and %d rows skipped, want 1 and 1", repaired, skipped)
+	}
+}
+
 func TestKeepWritesNothingToTheOutbox(t *testing.T) {
 	l := setupLane(t, outbox.Config{OnSent: outbox.Keep})
 	for n := 1; n <= 4; n++ {

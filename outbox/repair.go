@@ -20,7 +20,7 @@ func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, lease event.L
 	parked := parkedTable(lease.Schema)
 	sql := leaseCTE(lease.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), states AS MATERIALIZED (
 			SELECT i.id, r.status, r.attempts, r.due_at, r.reason
-			FROM (SELECT DISTINCT id FROM looked WHERE state IN ('waiting', 'dead')) i CROSS JOIN LATERAL (
+			FROM (SELECT DISTINCT id FROM looked) i CROSS JOIN LATERAL (
 				SELECT CASE p.state WHEN 'dead' THEN ` + shard.Literal(s.Dead) + ` ELSE ` + shard.Literal(s.Failed) + ` END AS status, p.attempts,
 					CASE p.state WHEN 'waiting' THEN p.due_at END AS due_at, coalesce(p.reason, '') AS reason
 				FROM ` + parked + ` p WHERE p.slot = $1 AND p.id = i.id AND p.state IN ('waiting', 'dead')
@@ -46,7 +46,7 @@ func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, lease event.Lease,
 	parked := parkedTable(lease.Schema)
 	sql := leaseCTE(lease.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), sent AS MATERIALIZED (
 			SELECT ` + t.idText() + ` AS id FROM ` + t.config.quoted() + ` o
-			WHERE ` + t.idIn(`SELECT id FROM looked WHERE replay = 0 AND state IN ('waiting', 'dead')`) + ` AND ` + t.isOneOf(s.Sent, s.Published) + `
+			WHERE ` + t.idIn(`SELECT id FROM looked`) + ` AND ` + t.isOneOf(s.Sent, s.Published) + `
 		), skipped AS (
 			UPDATE ` + parked + ` p SET state = 'skipped'
 			WHERE p.slot = $1 AND p.id = ANY(ARRAY(SELECT id FROM sent)) AND p.replay = 0 AND p.state IN ('waiting', 'dead')
@@ -62,13 +62,14 @@ func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, lease event.Lease,
 	return string(row[0]), count(row[1]), nil
 }
 
-// lookedSQL selects the parked rows with the next ids behind $3, $4 at most, by the primary key.
+// lookedSQL selects the ids of the next parked rows behind $3, $4 at most, by the primary key. The last event may have rows behind the end, which
+// the next walk leaves out: whatever the state of the one that was looked at, all of its event's are taken.
 func lookedSQL(parked, after string) string {
 	behind := `>`
 	if after == "" {
 		behind = `>=` // an id may be empty
 	}
-	return `SELECT id, replay, state FROM ` + parked + ` WHERE slot = $1 AND id ` + behind + ` $3 AND EXISTS (SELECT FROM lease)
+	return `SELECT id FROM ` + parked + ` WHERE slot = $1 AND id ` + behind + ` $3 AND EXISTS (SELECT FROM lease)
 		ORDER BY slot, id LIMIT $4`
 }
 

@@ -90,6 +90,20 @@ func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, 
 	return rows, "", true, err
 }
 
+// Spelled returns the id as the log and what is parked spell it, where people may write it otherwise: a UUID in capitals, a number with leading
+// zeros. An id that is none of the table's type is the server's error.
+func (t *Table) Spelled(ctx context.Context, db Querier, id string) (string, error) {
+	switch t.id.typeName() {
+	case "pg_catalog.uuid", "pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8":
+	default:
+		return id, nil
+	}
+	if err := db.QueryRow(ctx, `SELECT $1::text::`+t.id.elements+`::text`, id).Scan(&id); err != nil {
+		return "", fmt.Errorf("select rows of %s: id %q: %w", t.config.quoted(), id, err)
+	}
+	return id, nil
+}
+
 func (t *Table) matches(f Filter) (condition string, args []any, err error) {
 	c := &t.config.Columns
 	condition = "true" + t.andOurs()

@@ -17,7 +17,6 @@ type Filter struct {
 	Sink, Destination                         string
 	Reason                                    string    // a part of it, in whatever case
 	Before, Since                             time.Time // when the row was parked
-	Limit                                     int       // of Retry and Skip: only so many, the first ones in position order; 0: all
 	WithPayload                               bool      // of List: otherwise payloads are left out
 }
 
@@ -60,16 +59,6 @@ func (f *Filter) where(values *[]any) string {
 		add(`p.parked_at >= ?`, f.Since)
 	}
 	return condition
-}
-
-// limited adds Limit to the condition.
-func (f *Filter) limited(schema, condition string, values *[]any) string {
-	if f.Limit <= 0 {
-		return condition
-	}
-	*values = append(*values, f.Limit)
-	return condition + fmt.Sprintf(` AND (p.id, p.replay, p.sink, p.destination) IN (SELECT p.id, p.replay, p.sink, p.destination FROM %s p
-		WHERE %s ORDER BY %s, p.sink, p.destination LIMIT $%d)`, table(schema, "parked"), condition, inOrder, len(*values))
 }
 
 // List returns the rows that match in position order behind the cursor, limit at most. It reads all that match for each call.

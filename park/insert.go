@@ -18,11 +18,13 @@ func Insert(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) 
 	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", "", rows))
 }
 
-// InsertMissing is Insert, but leaves out rows of events that have a row for the same target, of whatever partition: their place is known.
+// InsertMissing is Insert, but leaves out rows of events that have a row for the same target, of whatever partition: their place is known. So is that of
+// events with any row, replays left out, from before the position behind which the new one may have landed: those had come to all of their destinations.
 func InsertMissing(ctx context.Context, conn *pgx.Conn, lease event.Lease, rows []Row) (int, error) {
 	// As a subquery it is looked up row by row: the planner can make no join of it that reads all that is parked.
 	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", ` AND (SELECT true FROM `+table(lease.Schema, "parked")+` p
-		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.target = n.target LIMIT 1) IS NULL`, rows))
+		WHERE p.slot = $1 AND p.id = n.id AND p.replay = n.replay
+			AND (p.sink = n.sink AND p.target = n.target OR (p.epoch, p.commit_lsn) < (n.landed_epoch, n.landed_lsn)) LIMIT 1) IS NULL`, rows))
 }
 
 // Move parks rows that were loaded at a destination at those that they have now, and says of what stands there that it is done, durably and by one statement.

@@ -78,16 +78,18 @@ func Blocking(ctx context.Context, conn *pgx.Conn, schema, slot string, d Destin
 	return r.rows, nil
 }
 
-// Above returns rows of events, replays left out, behind the cursor's position and id in position order, in whatever state: one row of each event
-// and at most limit. It reads all that is parked, once for each call.
-func Above(ctx context.Context, conn *pgx.Conn, schema, slot string, after Cursor, limit int) ([]Row, error) {
+// Above returns rows of events, replays left out, behind the cursor's position and id and of epochs before the one given, in position order, in
+// whatever state: one row of each event and at most limit. It reads all that is parked, and sorts what it finds, once for each call.
+func Above(ctx context.Context, conn *pgx.Conn, schema, slot string, after Cursor, epoch uint32, limit int) ([]Row, error) {
 	var r rowReader
 	sql := `SELECT ` + rowColumns + ` FROM (
 			SELECT DISTINCT ON (p.epoch, p.commit_lsn, p.ordinal, p.id) p.* FROM ` + table(schema, "parked") + ` p
 			WHERE p.slot = $1 AND p.replay = 0 AND (p.epoch, p.commit_lsn, p.ordinal, p.id) > ($3::bigint, $4::pg_lsn, $5::bigint, $6::text)
+				AND p.epoch < $7::bigint
 			ORDER BY p.epoch, p.commit_lsn, p.ordinal, p.id LIMIT $2) p
 		ORDER BY ` + inOrder
 	values := append([][]byte{[]byte(slot), number(limit)}, after.values()[:4]...)
+	values = append(values, number(epoch))
 	if err := query(ctx, conn, sql, func(c *cells) { r.read(c) }, values...); err != nil {
 		return nil, fmt.Errorf("load parked events behind %s: %w", after.Position, err)
 	}

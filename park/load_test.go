@@ -119,12 +119,14 @@ func TestEventsAboveAPositionAreNamedOnce(t *testing.T) {
 	all[2].State = park.Dead
 	twice, replay := all[3], all[4]
 	twice.Destination.Name, replay.Replay = "there", 1
-	insert(t, conn, lease, append(all, twice, replay))
-	got, err := park.Above(t.Context(), conn, "outboxd", "a", all[0].Cursor(), 3)
+	later := all[5]
+	later.Event.ID, later.Event.Position.Epoch = []byte("of a later epoch"), 8
+	insert(t, conn, lease, append(all, twice, replay, later))
+	got, err := park.Above(t.Context(), conn, "outboxd", "a", all[0].Cursor(), 8, 3)
 	if err != nil || ids(got) != "1 2 3" {
 		t.Errorf("%q, %v", ids(got), err)
 	}
-	got, err = park.Above(t.Context(), conn, "outboxd", "a", got[2].Cursor(), 3)
+	got, err = park.Above(t.Context(), conn, "outboxd", "a", got[2].Cursor(), 8, 3)
 	if err != nil || ids(got) != "4 5" {
 		t.Errorf("then %q, %v", ids(got), err)
 	}

@@ -26,7 +26,7 @@ func Skip(ctx context.Context, conn *pgx.Conn, schema, slot string, f Filter, no
 // before.
 func act(ctx context.Context, conn *pgx.Conn, schema, slot string, f Filter, action, set, note string) (n int, err error) {
 	values := []any{slot, action, note, Channel(slot)}
-	condition := f.limited(schema, f.where(&values)+` AND p.state IN ('waiting', 'dead')`, &values)
+	condition := f.where(&values) + ` AND p.state IN ('waiting', 'dead')`
 	err = conn.QueryRow(ctx, `WITH lease AS MATERIALIZED (SELECT 1 FROM `+table(schema, "lease")+` WHERE slot = $1 FOR SHARE), changed AS (
 			UPDATE `+table(schema, "parked")+` p SET `+set+` WHERE `+condition+` AND (SELECT count(*) FROM lease) >= 0
 			RETURNING p.id, p.sink, p.destination

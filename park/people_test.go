@@ -70,17 +70,6 @@ func TestSkipDecidesThatNothingIsDelivered(t *testing.T) {
 	}
 }
 
-func TestLimitTakesTheFirstInOrder(t *testing.T) {
-	_, conn := migrated(t)
-	assorted(t, conn)
-	if n, err := park.Skip(t.Context(), conn, "outboxd", "a", park.Filter{Limit: 3}, ""); n != 3 || err != nil {
-		t.Fatal(n, err)
-	}
-	if got := states(t, conn); got != "0@here=skipped 1@here=skipped5 2@here=done 3@here=skipped 4@here=skipped3 4@there=dead3 5@here=waiting" {
-		t.Error(got)
-	}
-}
-
 // listen returns a wait for what a command notifies of.
 func listen(t *testing.T, url string) (heard func(want string)) {
 	t.Helper()

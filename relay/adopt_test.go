@@ -274,6 +274,36 @@ func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
 	r.keysInOrder("two:orders", 51, 3)
 }
 
+// What the checkpoint has passed was delivered wherever it is not parked, and may be further back there than a tail is read.
+func TestLostSlotDeliversAnOldParkedEventOnlyWhereItWaits(t *testing.T) {
+	const events = 6000
+	r := newRig(t, "", "")
+	two := func(c *relay.Config) {
+		c.Router = r.routes(route.Rule{To: []route.Target{
+			{Sink: "redis", Destination: r.prefix + ":one:{topic}"}, {Sink: "redis", Destination: r.prefix + ":two:{topic}"},
+		}})
+	}
+	if err := r.redis.Set(t.Context(), r.stream("one:orders"), "no stream", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run := r.start(two)
+	r.insert("acme", 0, events, 3)
+	r.eventually("all are parked for the one", func() bool { return r.parked(`state = 'waiting'`) == events })
+	r.eventually("all are at the other", func() bool { return r.length("two:orders") == events })
+	r.eventually("the checkpoint has passed them", func() bool { return run.Status().LagBytes == 0 })
+	run.crash()
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	if err := r.redis.Del(t.Context(), r.stream("one:orders")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.start(two)
+	r.insert("acme", events, 1, 3)
+	r.eventually("all are at both", func() bool { return r.length("one:orders") > events && r.length("two:orders") > events })
+	r.settled()
+	r.keysInOrder("one:orders", events+1, 3)
+	r.keysInOrder("two:orders", events+1, 3)
+}
+
 func TestRowSetBackToNewIsDeliveredAgainAsAReplay(t *testing.T) {
 	r := newRig(t, "", "")
 	r.start(nil)

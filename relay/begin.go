@@ -111,7 +111,7 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 		s.relay.cfg.Log.Warn().Msg("the checkpoint comes from another cluster, whose transactions told what was settled, or left alone with --skip-backlog: every row that is due is adopted")
 	}
 	next := s.nextRecord(found, snapshot)
-	next.SystemID, next.Timeline, next.Confirmed = server.SystemID, server.Timeline, slot.ConsistentPoint
+	next.SystemID, next.Timeline, next.Confirmed, next.Published = server.SystemID, server.Timeline, slot.ConsistentPoint, s.published
 	s.record, err = checkpoint.NewEpoch(ctx, s.tables, s.lease, next, time.Now())
 	return snapshot, err
 }
@@ -325,14 +325,14 @@ func dropped(rows []park.Row) (n int) {
 }
 
 // completeParked parks events that were parked above the old checkpoint at the destinations for which they have no row: whether those
-// have them, only the lost log could say, and the tails do.
+// have them, only the lost log could say, and the tails do. What has been adopted is left out: it was parked at all of its own.
 func (s *session) completeParked(ctx context.Context, tables store, a *checkpoint.Adoption) error {
 	if a.Landed.IsZero() {
 		return nil
 	}
 	look := adoptFirst
 	for after := (park.Cursor{Position: a.Landed}); ; {
-		events, err := tables.above(ctx, after, look)
+		events, err := tables.above(ctx, after, a.Epoch, look)
 		if err != nil || len(events) == 0 {
 			return err
 		}

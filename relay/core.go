@@ -81,6 +81,7 @@ type core struct {
 	targetLimit int // at so many targets the idle ones are forgotten
 	keyBuf      []byte
 	tx          checkpoint.Tx
+	carries     bool // ... has events
 
 	settleQueue    []*entry
 	settleDue      time.Time
@@ -204,9 +205,10 @@ func (c *core) receive(h *handover, ok bool) {
 func (c *core) apply(m mark, full *chunk) {
 	switch m.kind {
 	case markBegin:
-		c.tx = c.tracker.Begin(m.time)
+		c.tx, c.carries = c.tracker.Begin(m.time), false
 	case markCommit:
 		c.tracker.Commit(m.lsn)
+		c.progress = c.progress || c.carries // they may be settled, and the checkpoint saved, already
 		c.receivedUpTo(m.lsn)
 	case markKeepalive:
 		c.tracker.Keepalive(m.lsn)
@@ -223,7 +225,7 @@ func (c *core) accept(e *entry) {
 	if c.stopped != nil {
 		return // never settled, so nothing is confirmed past what stopped the stream
 	}
-	e.tx = c.tx
+	e.tx, c.carries = c.tx, true
 	e.chunk.refs++
 	c.open++
 	e.event.Position.Epoch = c.epochs.at(e.event.Position.Commit)

@@ -269,6 +269,9 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 		}
 	}
 	server, err := wal.Setup(ctx, s.control, source)
+	if err := s.comparePublished(ctx, server, err); err != nil {
+		return err
+	}
 	if err != nil {
 		return lostIf(found, err)
 	}
@@ -276,6 +279,24 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 		s.relay.cfg.Log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
 	}
 	return nil
+}
+
+// swapped is why the log is lost where what is published is not what the slot was read as.
+const swapped = "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile may not be in the log"
+
+// comparePublished compares what is published with what the record says, also where a check has failed, whose mend may make both the same again. What
+// another server says has nothing to do with it.
+func (s *session) comparePublished(ctx context.Context, server *wal.Server, failed error) error {
+	switch before := s.record.Published; {
+	case before == "", s.published == "", s.published == before:
+		return nil
+	case server == nil, server.SystemID != s.record.SystemID, failsCheck(failed, wal.CheckPrimary):
+		return nil
+	}
+	if err := s.raise(ctx); err != nil {
+		return err
+	}
+	return lost(ctx, s.store(s.tables), swapped)
 }
 
 // lostIf gives a missing or invalidated slot its meaning where a checkpoint says that there was one.
@@ -300,7 +321,7 @@ func (s *session) loadRecord(ctx context.Context) (err error) {
 		return err
 	}
 	if !found {
-		first := checkpoint.Record{SystemID: s.stream.SystemID, Timeline: s.stream.Timeline, Confirmed: s.stream.Start}
+		first := checkpoint.Record{SystemID: s.stream.SystemID, Timeline: s.stream.Timeline, Confirmed: s.stream.Start, Published: s.published}
 		if first.SkippedSnapshot, err = outbox.ReadSlotSnapshot(ctx, s.tables, cfg.WAL.Slot); err != nil {
 			return err
 		}
@@ -309,6 +330,11 @@ func (s *session) loadRecord(ctx context.Context) (err error) {
 	}
 	if s.stream.SlotConfirmed > s.record.Confirmed {
 		return movedError(cfg.WAL.Slot, s.stream.SlotConfirmed, s.record.Confirmed)
+	}
+	if s.record.Published == "" { // it was not known, or a person has removed it: what is there is taken for the same
+		if err := checkpoint.SavePublished(ctx, s.tables, s.lease, s.published); err != nil {
+			return err
+		}
 	}
 	if s.stream.Timeline != s.record.Timeline {
 		cfg.Log.Warn().Int32("timeline", s.stream.Timeline).Int32("before", s.record.Timeline).

@@ -18,6 +18,7 @@ var rareHistories = map[string]func(*world){
 	"other destinations adopted":    slotIsLostWithADeadEvent,
 	"epochs of timelines":           positionIsUsedAgain,
 	"end in order known":            sessionStopsBeforeItHasSeenAll,
+	"passed by the checkpoint":      slotIsLostWithAnOldEventThatWaits,
 	"term checked behind a load":    frozenInstanceLoadsWhatIsInDoubt,
 }
 
@@ -78,6 +79,29 @@ func slotIsLostWithADeadEvent(w *world) {
 	w.db.add([]park.Row{row})
 	w.db.set(dead, "DEAD")
 	tx.visible, w.db.slot.gone = true, true
+}
+
+// slotIsLostWithAnOldEventThatWaits: the checkpoint has passed an event that waits at one destination. At the other more has come since than a tail shows.
+func slotIsLostWithAnOldEventThatWaits(w *world) {
+	for n := range 4*w.publisher.largestBatch + 2 {
+		tx := w.begin()
+		row := w.insert(tx, '1'+byte(min(n, 1)), "orders")
+		at := row.event.Position
+		at.Epoch = 1
+		entry := []sink.Entry{{ID: string(row.event.ID), Position: at}}
+		w.broker.topic("y").append(0, entry)
+		if n == 0 {
+			parked := park.Row{Event: row.event, Destination: park.Destination{Sink: "a", Name: "x"}, Target: "x", Attempts: 1}
+			parked.Event.Position.Epoch = 1
+			parked.Key, _ = park.KeyOf(&parked.Event, 0, nil)
+			w.db.add([]park.Row{parked})
+		} else {
+			w.broker.topic("x").append(0, entry)
+			w.db.set(row, "SENT")
+		}
+		tx.visible, w.db.record.Confirmed, w.db.slot.confirmed = true, tx.end, tx.end
+	}
+	w.db.slot.gone = true
 }
 
 // positionIsUsedAgain: a standby has taken the server's place without a transaction that was published, and another one has its position.

@@ -132,13 +132,14 @@ func (s simStore) insertMissing(_ context.Context, rows []park.Row) (int, error)
 	}
 	s.add(slices.DeleteFunc(slices.Clone(rows), func(r park.Row) bool {
 		return slices.ContainsFunc(s.parked, func(p *park.Row) bool {
-			return p.Ref() == r.Ref() && p.Destination.Sink == r.Destination.Sink && p.Target == r.Target
+			passed := s.w.off != "passed by the checkpoint" && r.LandedAfter.After(event.Position{Epoch: p.Event.Position.Epoch, Commit: p.Event.Position.Commit})
+			return p.Ref() == r.Ref() && (passed || p.Destination.Sink == r.Destination.Sink && p.Target == r.Target)
 		})
 	}))
 	return len(s.parked) - before, s.done()
 }
 
-func (s simStore) above(_ context.Context, after park.Cursor, limit int) (rows []park.Row, err error) {
+func (s simStore) above(_ context.Context, after park.Cursor, epoch uint32, limit int) (rows []park.Row, err error) {
 	if err := s.begin(false); err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func (s simStore) above(_ context.Context, after park.Cursor, limit int) (rows [
 	}
 	for _, p := range s.parked {
 		known := slices.ContainsFunc(rows, func(r park.Row) bool { return string(r.Event.ID) == string(p.Event.ID) })
-		if p.Replay == 0 && compareCursors(p.Cursor(), after) > 0 && !known {
+		if p.Replay == 0 && compareCursors(p.Cursor(), after) > 0 && p.Event.Position.Epoch < epoch && !known {
 			rows = append(rows, *p)
 		}
 	}

@@ -96,7 +96,7 @@ func TestSimulationCatchesEachProtectionThatIsSwitchedOff(t *testing.T) {
 	for _, off := range []string{
 		"fence", "tail", "deep tail", "term", "visibility", "park awaited", "checkpoint waits", "keys wait", "parks raise the frontier",
 		"found settled", "settle spares the parked", "tombstones", "term checked behind the fence", "term checked behind a load",
-		"older rows adopted", "one epoch of adoption", "adoption recorded", "other destinations adopted", "placed among the adopted", "tail back to the checkpoint",
+		"older rows adopted", "one epoch of adoption", "adoption recorded", "other destinations adopted", "passed by the checkpoint", "placed among the adopted", "tail back to the checkpoint",
 		"epochs of timelines", "routing recorded", "end in order known", "replay numbers", "skipped rows stay", "commands are heard", "candidates wait",
 	} {
 		t.Run(off, func(t *testing.T) {

@@ -36,7 +36,7 @@ type store interface {
 	adoptable(ctx context.Context, since uint64, after string, limit int) (ids []string, end bool, err error)
 	stillAdoptable(ctx context.Context, ids []string) ([]outbox.Row, error)
 	insertMissing(ctx context.Context, rows []park.Row) (int, error)
-	above(ctx context.Context, after park.Cursor, limit int) ([]park.Row, error)
+	above(ctx context.Context, after park.Cursor, epoch uint32, limit int) ([]park.Row, error)
 	readRows(ctx context.Context, ids []string) ([]outbox.Row, error)
 	saveAdoption(ctx context.Context, after string) error
 	endAdoption(ctx context.Context) error
@@ -153,8 +153,8 @@ func (d database) insertMissing(ctx context.Context, rows []park.Row) (int, erro
 	return park.InsertMissing(ctx, d.conn, d.lease, rows)
 }
 
-func (d database) above(ctx context.Context, after park.Cursor, limit int) ([]park.Row, error) {
-	return park.Above(ctx, d.conn, d.lease.Schema, d.lease.Slot, after, limit)
+func (d database) above(ctx context.Context, after park.Cursor, epoch uint32, limit int) ([]park.Row, error) {
+	return park.Above(ctx, d.conn, d.lease.Schema, d.lease.Slot, after, epoch, limit)
 }
 
 func (d database) readRows(ctx context.Context, ids []string) ([]outbox.Row, error) {

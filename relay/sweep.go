@@ -98,7 +98,7 @@ func (r *sweepRound) run(ctx context.Context, s store) error {
 func (r *sweepRound) checkPublished(ctx context.Context, s store) error {
 	now, err := s.published(ctx)
 	if err == nil && now != "" && now != r.published {
-		err = lost(ctx, s, "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile is not in the log")
+		err = lost(ctx, s, swapped)
 	}
 	return err
 }
@@ -171,7 +171,7 @@ func (r *sweepRound) count(ctx context.Context, s store) error {
 }
 
 // keepSnapshot stores what is below the checkpoint, where the rows themselves do not say it.
-func (r *sweepRound) keepSnapshot(ctx context.Context, s store) (err error) {
+func (r *sweepRound) keepSnapshot(ctx context.Context, s store) error {
 	if r.settle {
 		if err := s.saveSettled(ctx, r.before.snapshot); err != nil {
 			return err
@@ -180,11 +180,16 @@ func (r *sweepRound) keepSnapshot(ctx context.Context, s store) (err error) {
 	if r.before.behind > 0 && !r.settle {
 		return nil
 	}
-	if r.after.snapshot, err = s.snapshot(ctx); err != nil {
+	snapshot, err := s.snapshot(ctx)
+	if err != nil {
 		return err
 	}
-	r.after.behind, err = s.logEnd(ctx)
-	return err
+	behind, err := s.logEnd(ctx)
+	if err != nil {
+		return err
+	}
+	r.after.snapshot, r.after.behind = snapshot, behind
+	return nil
 }
 
 // sweepRest is for how many times as long as a sweep took nothing is swept: one that has to read very many rows, such as those that are NEW of other shards,

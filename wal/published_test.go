@@ -6,34 +6,64 @@ import (
 	"github.com/outboxd/outboxd/wal"
 )
 
+func (f *fixture) published() string {
+	f.t.Helper()
+	text, err := wal.Published(f.t.Context(), f.Conn, f.cfg)
+	if err != nil || text == "" {
+		f.t.Fatalf("%q is published, %v", text, err)
+	}
+	return text
+}
+
+// What was changed and changed back is another one, too.
 func TestPublishedIsAnotherOneWhereTheLogMayLackRows(t *testing.T) {
 	f := setup(t)
 	f.publish()
-	read := func() string {
-		t.Helper()
-		text, err := wal.Published(t.Context(), f.Conn, f.cfg)
-		if err != nil || text == "" {
-			t.Fatalf("%q is published, %v", text, err)
+	major := f.mustVerify().Major()
+	seen := map[string]string{f.published(): "the beginning"}
+	for _, step := range []struct {
+		since  int // major version that has it
+		change string
+	}{
+		{12, "ALTER PUBLICATION outboxd DROP TABLE outbox"},
+		{12, "ALTER PUBLICATION outboxd ADD TABLE outbox"},
+		{12, "ALTER PUBLICATION outboxd SET (publish = 'update')"},
+		{12, "ALTER PUBLICATION outboxd SET (publish = 'insert')"},
+		{13, "ALTER PUBLICATION outboxd SET (publish_via_partition_root = true)"},
+		{15, "ALTER PUBLICATION outboxd SET TABLE outbox WHERE (id > 7)"},
+		{15, "ALTER PUBLICATION outboxd SET TABLE outbox (id)"},
+		{15, "ALTER PUBLICATION outboxd SET TABLES IN SCHEMA public"},
+		{15, "ALTER PUBLICATION outboxd DROP TABLES IN SCHEMA public"},
+		{15, "ALTER PUBLICATION outboxd ADD TABLES IN SCHEMA public"},
+		{12, "DROP PUBLICATION outboxd"},
+		{12, "CREATE PUBLICATION outboxd FOR ALL TABLES"},
+		{12, "ALTER TABLE outbox RENAME TO before; CREATE TABLE outbox (LIKE before INCLUDING ALL)"},
+		{12, "ALTER TABLE outbox SET UNLOGGED"},
+	} {
+		if major < step.since {
+			continue
 		}
-		return text
+		f.exec(step.change)
+		now := f.published()
+		if before, was := seen[now]; was {
+			t.Errorf("it is %q behind %s, as behind %s", now, step.change, before)
+		}
+		seen[now] = step.change
 	}
-	table := f.cfg.Table
-	before := read()
-	f.exec("ALTER TABLE " + table + " ADD COLUMN colour text")
-	f.exec("ANALYZE " + table)
-	if now := read(); now != before {
-		t.Errorf("it is %q behind a new column, was %q", now, before)
-	}
+}
+
+func TestPublishedStaysTheSameWhereTheLogLacksNothing(t *testing.T) {
+	f := setup(t)
+	f.publish()
+	before := f.published()
 	for _, change := range []string{
-		"ALTER PUBLICATION " + f.cfg.Publication + " DROP TABLE " + table + "; ALTER PUBLICATION " + f.cfg.Publication + " ADD TABLE " + table,
-		"ALTER PUBLICATION " + f.cfg.Publication + " SET (publish = 'update')",
-		"ALTER TABLE " + table + " RENAME TO before; CREATE TABLE " + table + " (LIKE before INCLUDING ALL)",
+		"ALTER TABLE outbox ADD COLUMN colour text", "CREATE INDEX ON outbox (colour)", "ANALYZE outbox", "TRUNCATE outbox", "VACUUM FULL outbox",
+		"VACUUM FREEZE pg_publication", "VACUUM FULL pg_publication",
+		"CREATE TABLE other ()", "ALTER PUBLICATION outboxd ADD TABLE other", "ALTER PUBLICATION outboxd SET TABLE outbox",
 	} {
 		f.exec(change)
-		now := read()
-		if now == before {
-			t.Errorf("it is %q still, behind %s", now, change)
+		if now := f.published(); now != before {
+			t.Errorf("it is %q behind %s, was %q", now, change, before)
 		}
-		before = now
 	}
 }

@@ -145,7 +145,7 @@ func (v *verifier) notMember(ctx context.Context, p publication) error {
 	}
 	problem := fmt.Sprintf("publication %q does not contain %s", v.cfg.Publication, v.cfg.table())
 	if v.server.Slot != nil {
-		problem += ", and what is inserted meanwhile is not in the log of the slot: outboxd slot drop before the mend lets a new slot take it from the table"
+		problem += ", and what is inserted meanwhile is not in the log of the slot, which counts as lost"
 	}
 	v.fail(CheckPublication, problem, mend)
 	return nil

@@ -84,7 +84,8 @@ func (a *app) printCleanup(output string, s cleanupStats) error {
 const (
 	cleanupLongestPause = time.Second
 	cleanupLockTimeout  = "5s" // a row that somebody holds for longer stays for the next time
-	cleanupRetries      = 5    // of one batch that met locked rows
+	lockedRetries       = 5    // of what met locked rows
+	lockedPause         = time.Second
 )
 
 // errCleanupRuns says that another cleanup of the same table is under way.
@@ -140,16 +141,24 @@ func cleanUp(
 func cleanBatch(
 	ctx context.Context, t *outbox.Table, conn *pgx.Conn, r outbox.Retention, after string, look int,
 ) (deleted int, last string, end bool, err error) {
-	for range cleanupRetries {
+	err = again(ctx, func() (err error) {
 		deleted, last, end, err = t.Cleanup(ctx, conn, r, after, look)
-		if err == nil || !outbox.Retryable(err) {
-			return deleted, last, end, err
+		return err
+	})
+	return deleted, last, end, err
+}
+
+// again does what met locks that others hold once more, some times.
+func again(ctx context.Context, do func() error) (err error) {
+	for range lockedRetries {
+		if err = do(); err == nil || !outbox.Retryable(err) {
+			return err
 		}
-		if err := pause(ctx, cleanupLongestPause); err != nil {
-			return 0, "", false, err
+		if err := pause(ctx, lockedPause); err != nil {
+			return err
 		}
 	}
-	return deleted, last, end, err
+	return err
 }
 
 // retention says which rows are old enough, and why none are if that is so.

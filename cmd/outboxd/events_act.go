@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
@@ -89,6 +91,10 @@ func (a *app) newActCommand(cmd *cobra.Command, act action) *cobra.Command {
 
 func (a *app) act(ctx context.Context, conn *pgx.Conn, cfg *config.Config, act action, f *actFlags, filter park.Filter) error {
 	schema, slot := cfg.Database.Schema, cfg.Database.Slot
+	var err error
+	if filter.IDs, err = spelled(ctx, conn, cfg, filter.IDs); err != nil {
+		return err
+	}
 	if err := checkIDs(ctx, conn, cfg, filter); err != nil {
 		return err
 	}
@@ -104,7 +110,14 @@ func (a *app) act(ctx context.Context, conn *pgx.Conn, cfg *config.Config, act a
 			return err
 		}
 	}
-	if n, err = act.do(ctx, conn, schema, slot, filter, f.note); err != nil {
+	err = again(ctx, func() (err error) {
+		n, err = act.do(ctx, conn, schema, slot, filter, f.note)
+		return err
+	})
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	if err != nil {
 		return err
 	}
 	return a.printActed(f.output.value, act, n, false)

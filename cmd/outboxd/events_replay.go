@@ -43,6 +43,10 @@ make them sent.`,
 			return err
 		}
 		return a.withRows(cmd, config.NeedAll, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+			if filter.IDs, err = spelled(ctx, conn, cfg, filter.IDs); err != nil {
+				return err
+			}
+			filter.IDs = slices.Compact(slices.Sorted(slices.Values(filter.IDs)))
 			r, err := newReplayer(ctx, conn, cfg, f.chosen(cfg, filter), to, f.note)
 			if err != nil {
 				return err
@@ -86,7 +90,7 @@ func (f *replayFlags) filter(cmd *cobra.Command, ids []string) (filter outbox.Fi
 	if err := noEmptyFlags(cmd); err != nil {
 		return filter, err
 	}
-	filter = outbox.Filter{IDs: slices.Compact(slices.Sorted(slices.Values(ids))), Tenant: f.tenant, Topic: f.topic}
+	filter = outbox.Filter{IDs: ids, Tenant: f.tenant, Topic: f.topic}
 	if filter.AggregateType, filter.AggregateID, err = f.aggregateOf(cmd); err != nil {
 		return filter, err
 	}

@@ -37,7 +37,11 @@ what people did to it. The fields of encrypt.fields are shown encrypted, and as 
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.withRows(cmd, config.NeedDatabase, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
-			report, err := showEvent(ctx, conn, cfg, args[0])
+			ids, err := spelled(ctx, conn, cfg, args)
+			if err != nil {
+				return err
+			}
+			report, err := showEvent(ctx, conn, cfg, ids[0])
 			if err != nil {
 				return err
 			}

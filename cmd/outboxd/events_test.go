@@ -231,6 +231,10 @@ func TestRetryDeliversWhatWasTooLargeWhenTheLimitIsRaised(t *testing.T) {
 		t.Errorf("events show --payload prints\n%s", out)
 	}
 
+	inCapitals := strings.ToUpper(large)
+	o.want("events show "+inCapitals, "state  dead", "outbox row  DEAD")
+	o.want("events skip "+inCapitals+" --dry-run", "would skip 1 delivery\n")
+	o.want("events replay "+inCapitals+" "+large+" --dry-run", "would replay 1 event")
 	o.want("events retry --status dead --all --dry-run", "would retry 1 delivery\n")
 	o.stop()
 	o.start()
@@ -264,6 +268,50 @@ func TestSkipLetsTheEventsBehindADeadOneGo(t *testing.T) {
 	eventually(t, "both rows are settled", func() bool { return o.status(large)+o.status(behind) == "SENTSENT" })
 	o.want("events show "+large+" --output json", `"action": "skip"`, `"note": "test-data"`)
 	o.stop()
+}
+
+// Where a session of outboxd and a person's command lock the same rows in different order, one of them has to give way.
+func TestSkipThatMeetsADeadlockIsDoneAgain(t *testing.T) {
+	o := newOperator(t)
+	o.start(smallMessages)
+	first := o.insert("acme", "1", 5000)
+	eventually(t, "the first is dead", func() bool { return len(o.list("--status", "dead").Events) == 1 })
+	o.insert("acme", "2", 5000)
+	eventually(t, "both are dead", func() bool { return len(o.list("--status", "dead").Events) == 2 })
+	o.stop()
+	ctx := t.Context()
+	other, err := pgx.ConnectConfig(ctx, o.conn.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close(context.Background()) })
+	tx, err := other.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const lock = `SELECT 1 FROM outboxd.parked WHERE (id = $1) = $2 FOR UPDATE`
+	if _, err := tx.Exec(ctx, lock, first, false); err != nil {
+		t.Fatal(err)
+	}
+	skip := exec.Command(o.path, "events", "skip", "--status", "dead", "--all", "--yes")
+	skip.Env = o.environ
+	var said bytes.Buffer
+	skip.Stdout, skip.Stderr = &said, &said
+	if err := skip.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it waits for the second row", func() bool {
+		return o.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+	})
+	if _, err := tx.Exec(ctx, lock, first, true); err != nil { // the other one has waited for longer, and looks first
+		t.Fatal(err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := skip.Wait(); err != nil || !strings.Contains(said.String(), "skipped 2 deliveries") {
+		t.Errorf("%v: %s", err, said.String())
+	}
 }
 
 // The replay of a row that is not delivered yet would make it SENT, and its own delivery could be taken for skipped.

@@ -100,7 +100,11 @@ roles stay.`,
 			if output.value == "json" {
 				return a.printJSON(r)
 			}
-			return a.printSteps("removed", "nothing to remove", r.Steps)
+			nothing := "nothing to remove"
+			if r.SchemaDropped {
+				nothing = "removed what was left of schema " + cfg.Database.Schema
+			}
+			return a.printSteps("removed", nothing, r.Steps)
 		})
 	}
 	return cmd

@@ -35,11 +35,12 @@ type resharding struct {
 
 // beginning is where the new layout begins.
 type beginning struct {
-	position event.LSN // everything that was committed before it is the old layout's
-	settled  string    // a snapshot that sees nothing of the new layout's
-	leases   []event.Lease
-	server   *wal.Server
-	before   []checkpoint.Record // of the old layout, which has come to the position
+	position  event.LSN // everything that was committed before it is the old layout's
+	settled   string    // a snapshot that sees nothing of the new layout's
+	leases    []event.Lease
+	published []string // what is published for each lease's slot, read before the position was taken
+	server    *wal.Server
+	before    []checkpoint.Record // of the old layout, which has come to the position
 }
 
 // run returns the position at which the new layout begins, 0 where an earlier run has recorded it, and the slots that it has dropped.
@@ -133,6 +134,11 @@ func (r *resharding) prepare(ctx context.Context) (b beginning, err error) {
 		if b.server, err = r.makeSlot(ctx, part); err != nil {
 			return b, err
 		}
+		published, err := wal.Published(ctx, r.conn, r.source(part))
+		if err != nil {
+			return b, err
+		}
+		b.published = append(b.published, published)
 	}
 	if err := r.oldIsStopped(ctx); err != nil { // beside the new slots none starts any more
 		return b, err
@@ -235,25 +241,29 @@ func (r *resharding) decide(ctx context.Context, b beginning) error {
 func (r *resharding) record(ctx context.Context, tx pgx.Tx, b beginning) error {
 	first := checkpoint.Record{SystemID: b.server.SystemID, Timeline: b.server.Timeline, Confirmed: b.position}
 	epoch := time.Now().Unix() // what nextEpoch of package checkpoint does within one slot; NewEpoch takes it as the clock
-	var skipped []string
+	var skipped, settled []string
 	for _, record := range b.before {
 		promotions := max(0, b.server.Timeline-record.Timeline)
 		epoch = max(epoch, int64(record.Epoch)+int64(promotions)+1)
-		skipped = append(skipped, record.SkippedSnapshot)
+		skipped, settled = append(skipped, record.SkippedSnapshot), append(settled, record.SettledSnapshot)
 	}
 	var err error
 	if first.SkippedSnapshot, err = outbox.Latest(skipped...); err != nil {
 		return err
 	}
 	if outbox.OnSent(r.cfg.OnSent) == outbox.Keep {
-		first.SettledSnapshot = b.settled
+		settled = append(settled, b.settled)
+	}
+	if first.SettledSnapshot, err = outbox.Latest(settled...); err != nil { // also of rows that were kept before they are marked
+		return err
 	}
 	for _, part := range r.old {
 		if err := r.leftNothing(ctx, tx, part); err != nil {
 			return err
 		}
 	}
-	for _, lease := range b.leases {
+	for i, lease := range b.leases {
+		first.Published = b.published[i]
 		if _, err := checkpoint.NewEpoch(ctx, tx, lease, first, time.Unix(epoch, 0)); err != nil {
 			return err
 		}

@@ -327,11 +327,12 @@ func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 	stop := s.load(200)
 	c.stop()
 	skipped := func(schema string) int {
-		return s.count(`SELECT count(*) FROM ` + schema + `.checkpoint c, outboxd.checkpoint o WHERE c.skipped_snapshot = o.skipped_snapshot AND c.settled_snapshot IS NOT NULL`)
+		return s.count(`SELECT count(*) FROM ` + schema + `.checkpoint c, outboxd.checkpoint o WHERE c.skipped_snapshot = o.skipped_snapshot AND c.settled_snapshot IS NOT NULL
+			AND c.published <> o.published`)
 	}
 	c.run("reshard", "--count", "2", "--yes")
 	if skipped("outboxd_2t_0") != 1 || skipped("outboxd_2t_1") != 1 {
-		t.Error("the new shards do not know what was left alone, or what was delivered")
+		t.Error("the new shards do not know what was left alone, what was delivered, or what is published for them")
 	}
 	stop()
 	next := s.layout(2)
@@ -349,4 +350,9 @@ func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
 		t.Errorf("behind a slot that was lost: %s", report.String())
 	}
 	next.stop()
+	s.layout(2, "OUTBOXD_ON_SENT=mark").run("reshard", "--count", "3", "--yes")
+	if n := s.count(`SELECT count(*) FROM outboxd_2t_0.checkpoint o, (SELECT * FROM outboxd_3t_0.checkpoint UNION ALL SELECT * FROM outboxd_3t_1.checkpoint) c
+		WHERE c.settled_snapshot >= o.settled_snapshot`); n != 2 {
+		t.Error("shards that mark do not know what was delivered while rows were kept")
+	}
 }

@@ -37,7 +37,16 @@ range, and a section that this version does not support are errors, reported all
 
 ## Example
 
-` + "```yaml\n" + Example + "```\n"
+` + "```yaml\n" + Example + "```\n" + `
+### A table of another shape
+
+Columns are named in ` + "`database.columns`" + `; an empty name says that there is none. A table without a status needs ` + "`on_sent: delete`" + ` or ` + "`keep`" + `, one without a
+tenant ` + "`database.default_tenant`" + `. The table that Debezium's event router reads (` + "`id`, `aggregatetype`, `aggregateid`, `type`, `payload`" + `):
+
+` + "```yaml\n" + otherShape + "```\n" + `
+All rows of a table without a status count as due at the first start and after a lost slot, and what became of an event shows in ` + "`outboxd events`" + ` alone. Where the application deletes
+each row in the transaction that inserts it, events come from the log as ever, but nothing can make up for a lost slot. Without ` + "`created_at`" + ` a cleanup has no age to go by: hence the empty schedule.
+`
 
 // Example is a configuration file that shows the most common settings.
 const Example = `database:
@@ -58,6 +67,29 @@ routes:                         # the first that matches wins
 on_sent: mark
 memory: {budget: 64MiB}
 log: {level: info, format: json}
+`
+
+// otherShape is a configuration file for the table of Debezium's event router.
+const otherShape = `database:
+  url: postgres://outboxd@db.internal:5432/shop?sslmode=verify-full
+  table: public.outboxevent
+  columns:
+    topic: type
+    aggregate_type: aggregatetype
+    aggregate_id: aggregateid
+    tenant_id: ""
+    occurred_at: ""
+    schema_id: ""
+    schema_version: ""
+    metadata: ""
+    status: ""
+  default_tenant: shop
+sinks:
+  redis: {url: "rediss://cache.internal:6379/0"}
+routes:
+  - to: [{sink: redis, destination: "outbox.event.{aggregate_type}"}]
+on_sent: delete
+cleanup: {schedule: ""}
 `
 
 // WriteReference writes the reference of all settings as Markdown.

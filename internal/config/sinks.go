@@ -39,7 +39,7 @@ func (s Sink) settings() reflect.Value {
 // Redis is a Redis server, Sentinel group or Cluster.
 type Redis struct {
 	Type            string   `yaml:"type" enum:"redis,pulsar,stdout" doc:"redis. Needed only where the sink's name does not say it."`
-	URL             URL      `yaml:"url" env:"REDIS_URL" required:"true" doc:"redis://user:password@host:6379/0; redis+sentinel://host1:26379,host2:26379/MASTER/0; redis+cluster://host1:6379,host2:6379; unix:///path/to/socket. With rediss in the place of redis the connection is secured by TLS."`
+	URL             URL      `yaml:"url" env:"REDIS_URL" required:"true" doc:"redis://user:password@host:6379/0; redis+sentinel://host1:26379,host2:26379/MASTER/0; redis+cluster://host1:6379,host2:6379; unix:///path/to/socket. With rediss in the place of redis the connection is secured by TLS, to sentinels too. The sentinels' own user and password are the parameters sentinel_username and sentinel_password of the URL, a secret as the password of the user: give the URL by the environment or --env-file then."`
 	Username        string   `yaml:"username" doc:"ACL user, where the URL names none."`
 	Password        Secret   `yaml:"password" doc:"Password, where the URL holds none."`
 	PasswordFile    string   `yaml:"password_file" doc:"File that holds the password; it is read at the start."`

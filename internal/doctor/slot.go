@@ -65,6 +65,7 @@ type slotFacts struct {
 	slot              *wal.Slot // nil when there is none
 	record            checkpoint.Record
 	recorded          bool
+	published         string // what is published now, "" where there is no table
 	systemID          string // of this server, "" where it is not known
 	keep, maxRetained int64  // limits in bytes; keep is 0 without one
 	stopWhenLost      bool
@@ -89,6 +90,9 @@ func checkSlot(ctx context.Context, d *database) ([]Finding, error) {
 		return nil, nil // told by the check of the server; nothing here is to be done about it
 	}
 	if f.keep, err = wal.KeepLimit(ctx, d.conn); err != nil {
+		return nil, err
+	}
+	if f.published, err = wal.Published(ctx, d.conn, d.WAL); err != nil {
 		return nil, err
 	}
 	f.record, f.recorded, err = checkpoint.Load(ctx, d.conn, d.Migrations.Schema, f.name)
@@ -187,6 +191,11 @@ func (f *slotFacts) agreement() []Finding {
 	case f.slot.ConfirmedFlush > f.record.Confirmed:
 		return []Finding{found(Error, "checkpoint", fmt.Sprintf("slot %q is confirmed at %s, beyond its checkpoint %s: somebody else has read from it or moved it",
 			f.name, f.slot.ConfirmedFlush, f.record.Confirmed), lost, f.anew())}
+	case f.record.Lost != "":
+		return []Finding{found(Error, "checkpoint", fmt.Sprintf("it is on record that slot %q is lost: %s", f.name, f.record.Lost), lost, f.anew())}
+	case f.record.Published != "" && f.published != "" && f.record.Published != f.published:
+		return []Finding{found(Error, "checkpoint", fmt.Sprintf("since slot %q was read, another table has taken the outbox table's name, or its publication was changed", f.name),
+			lost, f.anew())}
 	case f.record.Adopt != nil:
 		return []Finding{found(Info, "checkpoint", "rows that are older than the slot are being taken from the table", "", "")}
 	default:

@@ -99,6 +99,22 @@ func TestFaultsOfTheSlotAreFound(t *testing.T) {
 	r.want("slot", Warning, "does not exist yet", "outboxd run")
 }
 
+// Only outboxd itself can say since when: what it has read is on record.
+func TestALogThatMayLackRowsIsFound(t *testing.T) {
+	r := setup(t)
+	published, err := wal.Published(t.Context(), r.conn, r.cfg.WAL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.exec(`UPDATE outboxd.checkpoint SET published = $1`, published)
+	r.want("checkpoint", OK, "the slot agrees", "")
+	r.exec(`ALTER PUBLICATION outboxd DROP TABLE outbox`)
+	r.exec(`ALTER PUBLICATION outboxd ADD TABLE outbox`)
+	r.want("checkpoint", Error, "its publication was changed", "outboxd run makes it anew")
+	r.exec(`UPDATE outboxd.checkpoint SET lost = 'it was set back'`)
+	r.want("checkpoint", Error, "is lost: it was set back", "outboxd run makes it anew")
+}
+
 func TestADroppedSlotIsToldFromOneThatNeverWas(t *testing.T) {
 	r := setup(t)
 	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
