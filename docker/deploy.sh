@@ -18,6 +18,7 @@ less than the database has refuses to start, and says so. So deploy one instance
 
   --binary FILE     the version to put into service
   --config FILE     its settings; variables of the environment count as well
+  --env-file FILE   more variables, those that EnvironmentFile of the unit names
   --systemd UNIT    the service is this unit; the binary goes to /usr/local/bin/outboxd
   --process FOLDER  the service is a process of its own; FOLDER has its binary, outboxd.pid and outboxd.log
   --install FILE    where the binary goes instead
@@ -39,18 +40,19 @@ fail() {
 	return 1
 }
 
-binary='' config='' unit='' folder='' install='' timeout=60 url=http://127.0.0.1:9090 steps=''
+binary='' config='' variables='' unit='' folder='' install='' timeout=60 url=http://127.0.0.1:9090 steps=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
 		usage
 		exit 0
 		;;
-	--binary | --config | --systemd | --process | --install | --timeout | --url)
+	--binary | --config | --env-file | --systemd | --process | --install | --timeout | --url)
 		[ $# -ge 2 ] || wrong "$1 needs a value"
 		case $1 in
 		--binary) binary=$2 ;;
 		--config) config=$2 ;;
+		--env-file) variables=$2 ;;
 		--systemd) unit=$2 ;;
 		--process) folder=$2 ;;
 		--install) install=$2 ;;
@@ -68,6 +70,7 @@ while [ $# -gt 0 ]; do
 done
 [ -x "$binary" ] || wrong "--binary '$binary' is no program"
 [ -r "$config" ] || wrong "--config '$config' cannot be read"
+[ -z "$variables" ] || [ -r "$variables" ] || wrong "--env-file '$variables' cannot be read"
 [ -n "$unit" ] && [ -n "$folder" ] && wrong "--systemd and --process exclude each other"
 if [ -n "$unit" ]; then
 	install=${install:-/usr/local/bin/outboxd}
@@ -78,7 +81,10 @@ else
 fi
 case $timeout in '' | *[!0-9]*) wrong "--timeout '$timeout' is no number of seconds" ;; esac
 
-outboxd() { "$binary" "$@" --config "$config"; }
+# with PROGRAM COMMAND...: runs it with the settings. The caller must be able to read the files that they name: root, or the unit's user.
+with() { "$@" --config "$config" ${variables:+--env-file "$variables"}; }
+
+outboxd() { with "$binary" "$@"; }
 
 check() { outboxd config >/dev/null; }
 
@@ -135,7 +141,7 @@ launch() {
 		return
 	fi
 	stop || return
-	nohup "$install" run --config "$config" >>"$folder/outboxd.log" 2>&1 </dev/null &
+	nohup "$install" run --config "$config" ${variables:+--env-file "$variables"} >>"$folder/outboxd.log" 2>&1 </dev/null &
 	echo $! >"$folder/outboxd.pid"
 }
 
@@ -153,7 +159,7 @@ start() {
 # ready waits until the installed binary finds the instance ready.
 ready() {
 	waited=0
-	until reason=$("$install" healthcheck --ready --config "$config" 2>&1); do
+	until reason=$(with "$install" healthcheck --ready 2>&1); do
 		if [ -n "$folder" ] && ! running; then
 			tail -n 5 "$folder/outboxd.log" >&2
 			fail "verify: the process has ended, see $folder/outboxd.log" || return

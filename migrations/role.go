@@ -74,8 +74,9 @@ func WriteRoleSQL(w io.Writer, o Options, r Role) error {
 	}
 	text, err := render("role.sql", struct {
 		Options
-		Role Role
-	}{o, r})
+		Role    Role
+		Objects []Object
+	}{o, r, Objects()})
 	if err != nil {
 		return err
 	}

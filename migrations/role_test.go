@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
@@ -52,6 +55,98 @@ func TestRoleThatMayParkMayDoSoAfterTheNextUp(t *testing.T) {
 		WHERE has_table_privilege($1, 'outboxd.tail_read', right_)`, role).Scan(&rights)
 	if err != nil || strings.Join(rights, " ") != "DELETE INSERT SELECT UPDATE" {
 		t.Errorf("the role may %v, %v", rights, err)
+	}
+}
+
+// What else goes by the names of outboxd's tables, and by the rights on them, takes them from Objects.
+func TestObjectsAreThoseOfTheSchemaWithTheRightsOfTheScript(t *testing.T) {
+	conn := connect(t, testenv.Postgres(t).Database(t))
+	up(t, conn, migrations.Options{})
+	role := uniqueRole(t, conn)
+	exec(t, conn, roleScript(t, migrations.Options{}, migrations.Role{Name: role}))
+	rows, err := conn.Query(t.Context(), `SELECT relname, relkind = 'S', ARRAY(SELECT privilege_type FROM aclexplode(relacl) WHERE grantee = $1::regrole ORDER BY 1)
+		FROM pg_class WHERE relnamespace = 'outboxd'::regnamespace AND relkind IN ('r', 'p', 'S', 'v', 'm', 'f') ORDER BY 1`, role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowToStructByPos[migrations.Object])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := migrations.Objects()
+	slices.SortFunc(want, func(a, b migrations.Object) int { return strings.Compare(a.Name, b.Name) })
+	var tables []string
+	for _, o := range want {
+		slices.Sort(o.Rights)
+		if !o.Sequence {
+			tables = append(tables, o.Name)
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the schema has\n%v, and Objects says\n%v", got, want)
+	}
+	if names := migrations.Tables(); !slices.Equal(slices.Sorted(slices.Values(names)), tables) {
+		t.Errorf("tables %v, want %v", names, tables)
+	}
+}
+
+// On Amazon RDS nobody may give REPLICATION; the membership of a role stands for it.
+func TestRoleScriptTakesTheMembershipForTheAttribute(t *testing.T) {
+	conn, warnings := connectNoticed(t, testenv.Postgres(t).Database(t))
+	up(t, conn, migrations.Options{})
+	name := uniqueRole(t, conn)
+	script := roleScript(t, migrations.Options{}, migrations.Role{Name: name})
+	exec(t, conn, `CREATE ROLE `+name+` LOGIN`)
+	exec(t, conn, script)
+	if said := warnings(); !strings.Contains(said, "the role needs LOGIN and REPLICATION: ALTER ROLE \""+name) {
+		t.Errorf("without a right to replicate the script says %q", said)
+	}
+	exec(t, conn, `CREATE ROLE rds_replication`)
+	t.Cleanup(func() {
+		if _, err := conn.Exec(context.WithoutCancel(t.Context()), `DROP ROLE rds_replication`); err != nil {
+			t.Error(err)
+		}
+	})
+	exec(t, conn, `GRANT rds_replication TO `+name)
+	exec(t, conn, script)
+	if said := warnings(); said != "" {
+		t.Errorf("to a member of rds_replication the script says %q", said)
+	}
+}
+
+func TestWhoMayNotMakeTheRoleIsToldWhoDoes(t *testing.T) {
+	database := testenv.Postgres(t).Database(t)
+	conn := connect(t, database)
+	name := uniqueRole(t, conn)
+	exec(t, conn, `CREATE ROLE `+name+`_dba LOGIN CREATEROLE`)
+	dba := connect(t, asRole(t, database, name+"_dba"))
+	_, err := dba.PgConn().Exec(t.Context(), roleScript(t, migrations.Options{}, migrations.Role{Name: name})).ReadAll()
+	refused, _ := errors.AsType[*pgconn.PgError](err)
+	if refused == nil || refused.Code != "42501" || !strings.Contains(refused.Message, "role \""+name+"\" cannot be made: ") || !strings.Contains(refused.Hint, "GRANT rds_replication") {
+		t.Errorf("the script says %+v, %v", refused, err)
+	}
+}
+
+// connectNoticed is connect, with what the server has warned of since it was last asked.
+func connectNoticed(t *testing.T, url string) (conn *pgx.Conn, warnings func() string) {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.Severity == "WARNING" {
+			said = append(said, n.Message)
+		}
+	}
+	if conn, err = pgx.ConnectConfig(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn, func() string {
+		defer func() { said = nil }()
+		return strings.Join(said, "; ")
 	}
 }
 

@@ -19,7 +19,7 @@ var (
 	scriptFiles embed.FS
 
 	scripts = template.Must(template.New("").Funcs(template.FuncMap{
-		"ident": ident, "literal": literal, "indexName": indexName, "missingSchema": missingSchema,
+		"ident": ident, "literal": literal, "indexName": indexName, "missingSchema": missingSchema, "join": strings.Join,
 	}).ParseFS(scriptFiles, "scripts/*.sql"))
 )
 

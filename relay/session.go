@@ -89,22 +89,11 @@ func (s *session) close() {
 		s.logClose("replication", s.stream.Close(ctx))
 	}
 	if s.tables != nil {
-		s.logClose("table", closeConn(ctx, s.tables))
+		s.logClose("table", wal.CloseConn(ctx, s.tables))
 	}
 	if s.control != nil {
 		s.logClose("control", s.control.Close(ctx))
 	}
-}
-
-// closeConn closes a connection. Of one on which a statement was broken off it waits until the server has been asked to end that: it would notice by itself
-// only at the end, and some read a whole table.
-func closeConn(ctx context.Context, conn *pgx.Conn) error {
-	err := conn.Close(ctx)
-	select {
-	case <-conn.PgConn().CleanupDone():
-	case <-ctx.Done():
-	}
-	return err
 }
 
 func (s *session) logClose(connection string, err error) {

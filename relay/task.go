@@ -14,6 +14,7 @@ import (
 
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/wal"
 )
 
 const longTask = 15 * time.Minute // of an attempt at what reads or moves much
@@ -178,9 +179,7 @@ func (k *clerk) close() {
 	if k.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	if err := closeConn(ctx, k.conn); err != nil {
+	if err := wal.CloseConn(context.Background(), k.conn); err != nil {
 		k.log.Debug().Err(err).Str("connection", "clerk").Msg("closed in disorder")
 	}
 }

@@ -1,9 +1,6 @@
 package sink
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // Class says what a failed message needs before it can be accepted.
 type Class int
@@ -36,13 +33,18 @@ type Error struct {
 	// Broker says that the whole broker refuses or does not answer, not the destination alone. It goes with Unavailable.
 	Broker bool
 	Err    error
+	Mend   string // what a person can do about it, where that is known
 }
 
 func (e *Error) Error() string {
-	if e.FateKnown {
-		return e.Err.Error()
+	text := e.Err.Error()
+	if e.Mend != "" {
+		text += " (" + e.Mend + ")"
 	}
-	return fmt.Sprintf("%v (it may have landed)", e.Err)
+	if !e.FateKnown {
+		text += " (it may have landed)"
+	}
+	return text
 }
 
 // Unwrap returns the broker's own error.

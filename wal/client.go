@@ -64,6 +64,19 @@ func (c Config) SessionConfig() (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
+// CloseConn closes an ordinary connection, also when ctx has ended. Of one on which a statement was broken off it waits until the server has been asked to end
+// that: it would notice by itself only at the end, and some read a whole table.
+func CloseConn(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	err := conn.Close(ctx)
+	select {
+	case <-conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
+	return err
+}
+
 // LiftLimits switches off limits that the role or the database sets for its ordinary statements and connections: a session waits for its lock,
 // listens and streams for as long as it lives, reads all that is parked when it opens, and a new slot waits for every open transaction.
 func LiftLimits(ctx context.Context, conn *pgconn.PgConn) error {

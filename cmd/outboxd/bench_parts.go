@@ -19,6 +19,7 @@ import (
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/migrations"
+	"github.com/outboxd/outboxd/wal"
 )
 
 // bencher is everything that one bench is made of.
@@ -253,7 +254,7 @@ func (b *bencher) openDatabase(ctx context.Context) (err error) {
 	if b.conn, err = connect(ctx, b.cfg, nil); err != nil {
 		return noConnection(ctx, err)
 	}
-	b.later("disconnect from PostgreSQL", func(ctx context.Context) error { return closeConn(ctx, b.conn) })
+	b.later("disconnect from PostgreSQL", func(ctx context.Context) error { return wal.CloseConn(ctx, b.conn) })
 	b.later("remove schemas, slots and publications "+b.schema, b.dropAll)
 	if _, err := b.conn.Exec(ctx, `CREATE SCHEMA `+b.schema); err != nil {
 		return fmt.Errorf("create a schema for the bench: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/wal"
 )
 
 // janitor cleans up at the scheduled times while the relay is active. Its goroutine is the only one that uses it. Whatever goes wrong is
@@ -82,7 +83,7 @@ func (j *janitor) clean(ctx context.Context) (s cleanupStats, err error) {
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, closeConn(ctx, conn)) }()
+	defer func() { err = errors.Join(err, wal.CloseConn(ctx, conn)) }()
 	return cleanUp(ctx, conn, j.cfg, false, func(cleanupStats) error {
 		if !j.active() {
 			return errInactive

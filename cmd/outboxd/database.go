@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -15,8 +14,6 @@ import (
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/wal"
 )
-
-const closeTimeout = 2 * time.Second
 
 // withDatabase reads the configuration, connects to its database, calls do, and disconnects. Where the configuration is for several shards, it calls do
 // for each of them. pgx leaves passwords out of its errors.
@@ -75,7 +72,7 @@ func (a *app) connected(
 	if err != nil {
 		return noConnection(ctx, err)
 	}
-	return errors.Join(do(ctx, conn, cfg), closeConn(ctx, conn))
+	return errors.Join(do(ctx, conn, cfg), wal.CloseConn(ctx, conn))
 }
 
 // connect opens a connection to the configured database, with runtime parameters of the session.
@@ -106,13 +103,6 @@ func noConnection(ctx context.Context, err error) error {
 
 func connectionError(err error) error {
 	return fmt.Errorf("no connection to PostgreSQL: %s: %w", doctor.MendConnection(err), err)
-}
-
-// closeConn closes the connection, also when ctx has ended.
-func closeConn(ctx context.Context, conn *pgx.Conn) error {
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	return conn.Close(closing)
 }
 
 // tableName takes the outbox table's name apart.

@@ -54,7 +54,13 @@ func (d *deployment) write(name, text string) string {
 // deploy runs the script and returns what it says.
 func (d *deployment) deploy(binary, config string, want int, arguments ...string) string {
 	d.t.Helper()
-	args := append([]string{"--binary", binary, "--config", config, "--process", d.folder, "--url", "http://" + d.addr, "--timeout", "30"}, arguments...)
+	return d.script(want, append([]string{"--binary", binary, "--config", config, "--process", d.folder}, arguments...)...)
+}
+
+// script runs the script with the arguments, and those that say where the instance answers.
+func (d *deployment) script(want int, arguments ...string) string {
+	d.t.Helper()
+	args := append([]string{"--url", "http://" + d.addr, "--timeout", "30"}, arguments...)
 	command := exec.Command(filepath.Join("..", "..", "docker", "deploy.sh"), args...)
 	command.Env = d.environ
 	out, err := command.CombinedOutput()
@@ -134,6 +140,67 @@ func TestBrokenFirstVersionLeavesNothingBehind(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(d.folder, "outboxd")); !os.IsNotExist(err) {
 		t.Errorf("the broken version stays: %v", err)
 	}
+}
+
+// A systemd that starts the unit with its variables alone, in the place of which there is none here.
+const fakeSystemctl = `#!/bin/sh
+cd "$(dirname "$0")/.."
+[ ! -s outboxd.pid ] || { kill "$(cat outboxd.pid)"; rm outboxd.pid; }
+[ "$1" = stop ] && exit
+env -i ./outboxd run --config outboxd.yaml --env-file secrets/outboxd.env >>outboxd.log 2>&1 </dev/null &
+echo $! >outboxd.pid
+`
+
+// While the unit is stopped, its variables and its secrets are where they are when it runs.
+func TestUnitIsDeployedWithItsVariablesAndSecrets(t *testing.T) {
+	d := newDeployment(t)
+	last := len(d.environ) - 1
+	passfile := d.write("secrets/pgpass", "localhost:*:*:*:secret")
+	variables := d.write("secrets/outboxd.env", d.environ[last]+"&passfile="+passfile+"\n")
+	d.write("bin/systemctl", fakeSystemctl)
+	d.environ = append(d.environ[:last], "PATH="+filepath.Join(d.folder, "bin")+":"+os.Getenv("PATH"))
+	install := []string{"--binary", d.binary, "--config", d.config, "--systemd", "outboxd", "--install", filepath.Join(d.folder, "outboxd")}
+	mustSay(t, d.script(1, install...), "database.url", "check failed")
+	mustSay(t, d.script(0, append(install, "--env-file", variables)...), "verify: dev is active", "deploy: done")
+
+	if err := os.Remove(passfile); err != nil {
+		t.Fatal(err)
+	}
+	mustSay(t, d.script(1, append(install, "--env-file", variables, "check")...), passfile+" cannot be read")
+	mustSay(t, d.script(2, append(install, "--env-file", passfile)...), "--env-file '"+passfile+"' cannot be read")
+}
+
+// A dynamic user and credentials are there only while a unit runs, and commands work on one that is stopped.
+func TestUnitsUserAndSecretsOutliveIt(t *testing.T) {
+	unit := document(t, "docker/systemd/outboxd.service")
+	for _, file := range []string{"docker/systemd/outboxd.service", "docs/operations.md", "docs/scaling.md", "docs/security.md"} {
+		for _, fleeting := range []string{"/run/credentials", "DynamicUser=", "LoadCredential="} {
+			if strings.Contains(document(t, file), fleeting) {
+				t.Errorf("%s goes by %s", file, fleeting)
+			}
+		}
+	}
+	variables, user := setting(t, unit, "EnvironmentFile"), setting(t, unit, "User")
+	as := "sudo -u " + user + " outboxd"
+	for file, line := range map[string]string{
+		"docker/systemd/outboxd.service": as + " doctor --config /etc/outboxd/outboxd.yaml --env-file " + strings.TrimPrefix(variables, "-"),
+		"docs/scaling.md":                as + " reshard --count M --config /etc/outboxd/outboxd.yaml",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(document(t, file)), " "), line) {
+			t.Errorf("%s does not say %s", file, line)
+		}
+	}
+}
+
+// setting returns the value of a setting of the unit.
+func setting(t *testing.T, unit, name string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(unit, "\n"+name+"=")
+	if !found {
+		t.Fatalf("the unit has no %s", name)
+	}
+	value, _, _ := strings.Cut(rest, "\n")
+	return value
 }
 
 func TestDeploymentWantsAnIndexThatBeginsWithTheID(t *testing.T) {

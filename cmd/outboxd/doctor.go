@@ -16,6 +16,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/doctor"
+	"github.com/outboxd/outboxd/wal"
 )
 
 const doctorLong = `Look at the whole path of an event, from the server's settings to the brokers, and say what is wrong and how to mend it.
@@ -109,7 +110,7 @@ func askName(ctx context.Context, cfg *config.Config, timeout time.Duration) fun
 		var name outboxName
 		if conn, err := connect(ctx, cfg, nil); err == nil {
 			_ = name.learn(ctx, conn, cfg.Database.Slot)
-			_ = closeConn(ctx, conn)
+			_ = wal.CloseConn(ctx, conn)
 		}
 		return name.get()
 	})

@@ -35,6 +35,20 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
+// The alerts on the slot go by what is measured, whether somebody wants the line or not.
+func TestWithoutTheMonitorTheSlotIsMeasured(t *testing.T) {
+	addr := freeAddr(t)
+	o := newOperator(t, "BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING=False", "OUTBOXD_HTTP_ADDR="+addr)
+	o.start()
+	for _, line := range []string{"outboxd_slot_active 1", "outboxd_slot_lost 0", "outboxd_standbys 0", "outboxd_retained_wal_bytes "} {
+		eventually(t, line, func() bool { return strings.Contains(get(t, "http://"+addr+"/metrics"), "\n"+line) })
+	}
+	o.stop()
+	if strings.Contains(o.log.String(), `"message":"health"`) {
+		t.Errorf("the log has the line that was switched off:\n%s", o.log.String())
+	}
+}
+
 func TestStatusAndLogShowWhatTheMonitorSees(t *testing.T) {
 	addr := freeAddr(t)
 	o := newOperator(t, "OUTBOXD_MONITOR_INTERVAL=1s", "OUTBOXD_HTTP_ADDR="+addr, "OUTBOXD_METRICS_MAX_TENANTS=1")

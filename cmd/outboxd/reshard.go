@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/shard"
+	"github.com/outboxd/outboxd/wal"
 )
 
 const reshardLong = `Split the outbox table into another number of shards, or by the other of tenant and key. Applications go on writing.
@@ -96,7 +97,7 @@ func (a *app) reshard(ctx context.Context, cfg, next *config.Config) (report res
 	if r.conn, err = r.connect(ctx); err != nil {
 		return report, noConnection(ctx, err)
 	}
-	defer func() { err = errors.Join(err, closeConn(ctx, r.conn)) }()
+	defer func() { err = errors.Join(err, wal.CloseConn(ctx, r.conn)) }()
 	report = reshardReport{Count: next.Shards.Count, By: next.Shards.By, DroppedSlots: []string{}}
 	position, dropped, err := r.run(ctx)
 	if err != nil {

@@ -32,7 +32,7 @@ func (r *resharding) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	if err := wal.LiftLimits(ctx, conn.PgConn()); err != nil {
-		return nil, errors.Join(err, closeConn(ctx, conn))
+		return nil, errors.Join(err, wal.CloseConn(ctx, conn))
 	}
 	return conn, nil
 }
@@ -73,7 +73,7 @@ func (r *resharding) oldIsStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.oldIsIdle(ctx, conn), closeConn(ctx, conn))
+	return errors.Join(r.oldIsIdle(ctx, conn), wal.CloseConn(ctx, conn))
 }
 
 func (r *resharding) oldIsIdle(ctx context.Context, conn *pgx.Conn) error {
@@ -174,7 +174,7 @@ func (r *resharding) undo(ctx context.Context) (err error) {
 		}
 	}()
 	if r.conn.IsClosed() || r.conn.Ping(ctx) != nil { // as a statement does that was interrupted
-		_ = closeConn(ctx, r.conn) // whose locks are taken anew
+		_ = wal.CloseConn(ctx, r.conn) // whose locks are taken anew
 		conn, err := r.connect(ctx)
 		if err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/outboxd/outboxd/internal/workload"
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/redis"
+	"github.com/outboxd/outboxd/wal"
 )
 
 const (
@@ -136,7 +137,7 @@ func (v *verifier) close(ctx context.Context) error {
 		cancel()
 	}
 	if v.conn != nil {
-		failed = append(failed, closeConn(ctx, v.conn))
+		failed = append(failed, wal.CloseConn(ctx, v.conn))
 	}
 	return errors.Join(failed...)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -72,9 +74,14 @@ func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, name *outboxNam
 		CheckpointInterval: cfg.CheckpointInterval.Std(),
 		ShutdownTimeout:    cfg.ShutdownTimeout.Std(),
 
-		MeasureInterval: cfg.Monitor.Interval.Std(),
+		MeasureInterval: measureInterval(cfg),
 		MaxTenants:      cfg.Metrics.MaxTenants,
 	}, nil
+}
+
+// measureInterval is monitor.interval. Without the monitor the slot is measured as by default: alerts go by it.
+func measureInterval(cfg *config.Config) time.Duration {
+	return cmp.Or(cfg.Monitor.Interval, config.Default().Monitor.Interval).Std()
 }
 
 // walConfig says what the replication connection reads. cfg is that of one shard.

@@ -184,7 +184,7 @@ type Metrics struct {
 
 // Monitor is the performance monitor.
 type Monitor struct {
-	Interval Duration `yaml:"interval" env:"BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING" default:"1m" min:"0s" max:"1h" doc:"How often the monitor looks: one light statement on the server's views, one line in the log; at least 1s. 0s switches it off."`
+	Interval Duration `yaml:"interval" env:"BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING" default:"1m" min:"0s" max:"1h" doc:"How often the monitor looks: one light statement on the server's views, one line in the log; at least 1s. 0s switches the line off, and health in /status; the server is asked each minute all the same, for the metrics that alerts go by."`
 }
 
 // Tracing says where spans go and which.

@@ -41,6 +41,7 @@ func (l *loader) checkDatabaseFiles(address URL) {
 		return // reported already, or read by the client
 	}
 	const path = "database.url"
+	l.readable(path, "passfile: ", parameters.Get("passfile")) // the client goes on without a password where it is not there
 	cert, key := parameters.Get("sslcert"), parameters.Get("sslkey")
 	if (cert == "") != (key == "") {
 		l.wrong(path, "has only one of sslcert and sslkey: give both or none")

@@ -30,6 +30,7 @@ func TestFilesThatCannotBeUsedAreNamedWithTheMend(t *testing.T) {
 		{[]string{tls + "CERT_FILE=" + pems.ClientCert, tls + "KEY_FILE=" + pems.ServerKey}, tls + "KEY_FILE: sinks.redis.tls.key_file: PLACE holds no key in PEM that belongs to the certificate: name the key that it was made with, not encrypted", pems.ServerKey},
 		{[]string{"OUTBOXD_SINKS_REDIS_PASSWORD_FILE=/nowhere/pw"}, "OUTBOXD_SINKS_REDIS_PASSWORD_FILE: sinks.redis.password_file: PLACE cannot be read: no such file or directory: name a file that is there", "/nowhere/pw"},
 		{[]string{"PULSAR_SERVICE_URL=pulsar://h:1", "OUTBOXD_SINKS_PULSAR_TOKEN_FILE=/nowhere/token"}, "OUTBOXD_SINKS_PULSAR_TOKEN_FILE: sinks.pulsar.token_file: PLACE cannot be read: no such file or directory: name a file that is there", "/nowhere/token"},
+		{[]string{database + "passfile=/nowhere/pgpass"}, "DATABASE_URL: database.url: passfile: PLACE cannot be read: no such file or directory: name a file that is there", "/nowhere/pgpass"},
 		{[]string{database + "sslrootcert=/nowhere/ca.pem"}, "DATABASE_URL: database.url: sslrootcert: PLACE cannot be read: no such file or directory: name a file that is there", "/nowhere/ca.pem"},
 		{[]string{database + "sslcert=" + pems.ClientCert + "&sslkey=" + nonsense}, "DATABASE_URL: database.url: sslkey: PLACE holds no key in PEM that belongs to the certificate: name the key that it was made with, not encrypted", nonsense},
 		{[]string{database + "sslcert=" + pems.ClientCert}, "DATABASE_URL: database.url: has only one of sslcert and sslkey: give both or none", ""},

@@ -75,7 +75,7 @@ func examineDatabase(ctx context.Context, cfg *Config) (findings []Finding, wait
 		}
 		findings = append(findings, of...)
 	}
-	if err := closeConn(ctx, d.conn); err != nil {
+	if err := wal.CloseConn(ctx, d.conn); err != nil {
 		findings = append(findings, Finding{Area: "postgres", Check: "connection", Level: Info, Saw: "the connection did not close: " + err.Error()})
 	}
 	return findings, d.parked

@@ -127,17 +127,9 @@ func mend(ctx context.Context, cfg Config, f Finding) (did string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, closeConn(ctx, conn)) }()
+	defer func() { err = errors.Join(err, wal.CloseConn(ctx, conn)) }()
 	return f.fix(ctx, conn)
 }
 
 // mendLockTimeout is short, for others would wait behind a lock that waits. Tests shorten it.
 var mendLockTimeout = "10s"
-
-const closeTimeout = 2 * time.Second
-
-func closeConn(ctx context.Context, conn *pgx.Conn) error {
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	return conn.Close(closing)
-}

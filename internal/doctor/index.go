@@ -16,7 +16,7 @@ import (
 // index is what the catalog and the statistics say of one index.
 type index struct {
 	Schema, Name string
-	Ours         bool // it lies in outboxd's own schema
+	Ours         bool // it is of one of outboxd's own tables
 	Valid        bool
 	Building     bool // CREATE INDEX or REINDEX is at work on it
 	Unique       bool
@@ -25,7 +25,7 @@ type index struct {
 	Scans, Bytes int64
 }
 
-const indexesSQL = `SELECT n.nspname, i.relname, n.nspname = $3, x.indisvalid AND x.indisready,
+const indexesSQL = `SELECT n.nspname, i.relname, n.nspname = $3 AND t.relname = ANY($6), x.indisvalid AND x.indisready,
 		EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.oid OR p.relid = t.oid), x.indisunique,
 		t.relname = $2 AND n.nspname = $1 AND x.indisunique AND x.indpred IS NULL AND x.indnkeyatts = 1
 			AND x.indkey[0] = (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = $5),
@@ -34,12 +34,12 @@ const indexesSQL = `SELECT n.nspname, i.relname, n.nspname = $3, x.indisvalid AN
 		coalesce(s.idx_scan, 0), pg_relation_size(i.oid)
 	FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
 	JOIN pg_am am ON am.oid = i.relam LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = i.oid
-	WHERE n.nspname = $1 AND t.relname = $2 OR n.nspname = $3 AND t.relname IN ('lease', 'checkpoint', 'parked', 'audit')
+	WHERE n.nspname = $1 AND t.relname = $2 OR n.nspname = $3 AND t.relname = ANY($6)
 	ORDER BY 3, 2`
 
 func checkIndexes(ctx context.Context, d *database) ([]Finding, error) {
 	o := d.Outbox.WithDefaults()
-	rows, err := d.conn.Query(ctx, indexesSQL, d.WAL.Schema, d.WAL.Table, d.Migrations.Schema, o.Columns.Status, o.Columns.ID)
+	rows, err := d.conn.Query(ctx, indexesSQL, d.WAL.Schema, d.WAL.Table, d.Migrations.Schema, o.Columns.Status, o.Columns.ID, migrations.Tables())
 	if err != nil {
 		return nil, err
 	}

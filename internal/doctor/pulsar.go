@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -19,6 +20,8 @@ type pulsarSink struct {
 	names []string // destinations that are known
 	lost  bool     // no host answers
 }
+
+const closeTimeout = 2 * time.Second
 
 var pulsarChecks = []check[*pulsarSink]{
 	{"tls", checkPulsarTLS},

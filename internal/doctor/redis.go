@@ -66,7 +66,7 @@ func (r *redisSink) noServer(err error) ([]Finding, error) {
 	why := "events are parked, or wait in the log"
 	switch {
 	case strings.Contains(text, "NOPERM"):
-		return []Finding{found(Warning, "server", "not checked: "+text, "memory policy, persistence and version are not seen", "ACL SETUSER NAME +info +time, or look at them yourself")}, nil
+		return []Finding{found(Warning, "server", "not checked: "+text, "memory policy, persistence and version are not seen", "ACL SETUSER NAME +info +time (for a database other than 0 also +select), or look at them yourself")}, nil
 	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"):
 		r.lost = true
 		return []Finding{found(Error, "connection", "Redis refuses the login: "+text, why, "correct user and password (in the url, or sinks."+r.Name+".username and password)")}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func TestRightsAtRedisAreFound(t *testing.T) {
 	as := func(user string) Sink {
 		return redisAt(server.URL, func(s *Sink) { s.Redis.Username, s.Redis.Password = user, "secret" })
 	}
-	wantFinding(t, examineSink(t, as("reader")), "destination", Warning, "NOPERM", "ACL SETUSER")
+	wantFinding(t, examineSink(t, as("reader")), "destination", Warning, "NOPERM", "grant the ACL user")
 	findings := examineSink(t, as("blind"))
 	wantFinding(t, findings, "server", Warning, "NOPERM", "+info")
 	wantFinding(t, findings, "destination", OK, "accepts", "")
@@ -105,12 +106,65 @@ func TestRightsAtRedisAreFound(t *testing.T) {
 	}
 	elsewhere := as("writer")
 	elsewhere.Destinations = []string{"orders"}
-	wantFinding(t, examineSink(t, elsewhere), "destination", Error, "NOPERM", "ACL SETUSER")
+	wantFinding(t, examineSink(t, elsewhere), "destination", Error, "NOPERM", "grant the ACL user")
 	wrong := redisAt(server.URL, func(s *Sink) { s.Redis.Username, s.Redis.Password = "reader", "hunter2" })
 	findings = examineSink(t, wrong)
 	wantFinding(t, findings, "connection", Error, "WRONGPASS", "correct user and password")
 	if strings.Contains(text(findings), "hunter2") {
 		t.Errorf("the password is shown:\n%s", text(findings))
+	}
+}
+
+// Who gives what doctor names gets a sink that works, and doctor says so of no less.
+func TestRightsThatDoctorNamesAreThoseThatASessionNeeds(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	const orders = "outbox:orders"
+	for name, change := range map[string]func(*redis.Config){
+		"fenced":           func(*redis.Config) {},
+		"unfenced":         func(c *redis.Config) { c.Unfenced = true },
+		"another database": func(c *redis.Config) { c.URL = strings.TrimSuffix(c.URL, "/0") + "/3" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			grant := func(rights ...string) []Finding {
+				t.Helper()
+				redisDo(t, server.URL, "SCRIPT", "FLUSH")
+				command := []any{"ACL", "SETUSER", "app", "reset", "on", ">secret", "~outbox:*", "+info", "+time"}
+				for _, right := range rights {
+					command = append(command, right)
+				}
+				redisDo(t, server.URL, command...)
+				return examineSink(t, redisAt(server.URL, func(s *Sink) {
+					s.Redis.Username, s.Redis.Password, s.Destinations = "app", "secret", []string{orders}
+					change(s.Redis)
+				}))
+			}
+			const word = "grant the ACL user"
+			var named []string
+			for _, f := range grant("+select") {
+				if f.Check == "destination" && strings.Contains(f.Mend, word) {
+					for _, right := range strings.Fields(f.Mend) {
+						if strings.HasPrefix(right, "+") {
+							named = append(named, strings.Trim(right, ","))
+						}
+					}
+				}
+			}
+			wantFinding(t, grant(named...), "destination", OK, "accepts", "")
+			needed := []string{"+xadd", "+xinfo|stream", "+xrevrange", "+xlen", "+evalsha", "+eval"}
+			switch name {
+			case "unfenced":
+				needed = append(needed, "+multi", "+exec")
+			case "another database":
+				needed = append(needed, "+select")
+			}
+			for _, without := range needed {
+				rest := slices.DeleteFunc(slices.Clone(named), func(right string) bool { return right == without })
+				if len(rest) == len(named) {
+					t.Errorf("%s is not named: %v", without, named)
+				}
+				wantFinding(t, grant(rest...), "destination", Error, "stream "+orders+" accepts nothing", word)
+			}
+		})
 	}
 }
 

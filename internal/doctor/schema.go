@@ -52,18 +52,6 @@ func (d *database) migrate(ctx context.Context, conn *pgx.Conn) (string, error) 
 // right is a privilege on an object of outboxd's own schema.
 type right struct{ Object, Privilege string }
 
-// rights are those of the script for the running role, see package migrations.
-var rights = map[string][]string{
-	"lease":          {"SELECT", "INSERT", "UPDATE"},
-	"checkpoint":     {"SELECT", "INSERT", "UPDATE"},
-	"parked":         {"SELECT", "INSERT", "UPDATE", "DELETE"},
-	"tail_read":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
-	"audit":          {"SELECT", "INSERT"},
-	"schema_version": {"SELECT"},
-	"schema_history": {"SELECT"},
-	"replay_number":  {"USAGE"},
-}
-
 // checkRights looks for rights that the role lacks in outboxd's own schema. Objects that are not there are told by checkMigrations.
 func checkRights(ctx context.Context, d *database) ([]Finding, error) {
 	var role string
@@ -75,9 +63,9 @@ func checkRights(ctx context.Context, d *database) ([]Finding, error) {
 		return nil, err
 	}
 	var objects, privileges []string
-	for object, all := range rights {
-		for _, privilege := range all {
-			objects, privileges = append(objects, object), append(privileges, privilege)
+	for _, object := range migrations.Objects() {
+		for _, privilege := range object.Rights {
+			objects, privileges = append(objects, object.Name), append(privileges, privilege)
 		}
 	}
 	rows, err := d.conn.Query(ctx, `SELECT w.object, w.privilege FROM unnest($2::text[], $3::text[]) AS w(object, privilege)

@@ -2,11 +2,13 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/outboxd/outboxd/park"
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/redis"
 )
@@ -66,16 +68,10 @@ func (s *Sink) examples() []string {
 	return slices.Compact(names)
 }
 
-// mendProbe is how to mend a destination that accepts nothing.
+// mendProbe is how to mend a destination that accepts nothing, where the error does not say it.
 func mendProbe(err error) string {
 	text := err.Error()
 	for _, m := range []struct{ part, mend string }{
-		{"WRONGTYPE", "the key holds no stream: rename it (RENAME), or send the events elsewhere by another destination in routes"},
-		{"NOPERM", "ACL SETUSER NAME +xadd +xlen +xrevrange +xrange +evalsha +script|load ~PATTERN, so that the pattern matches the streams"},
-		{"OOM", "raise maxmemory, or trim streams (XTRIM, sinks.NAME.maxlen)"},
-		{"READONLY", "name the master in the sink's url, or use redis+sentinel://"},
-		{"MISCONF", "make room on the server's disk: it refuses writes because it cannot save"},
-		{"NOREPLICAS", "start the replicas, or lower min-replicas-to-write"},
 		{"pulsar-admin", "as the message says; or set sinks.NAME.create: true with admin_url"},
 		{"another producer holds the topic", "end the other producer, or give outboxd a topic of its own: order needs an exclusive one"},
 		{"Authorization", "pulsar-admin namespaces grant-permission --actions produce,consume --role ROLE TENANT/NAMESPACE"},
@@ -86,9 +82,13 @@ func mendProbe(err error) string {
 			return m.mend
 		}
 	}
-	return "see the broker's log, and whether it is reachable from here"
+	return "as the message says; else see the broker's log, and whether it is reachable from here"
 }
 
 func probeFailed(destination string, err error) Finding {
-	return found(Error, "destination", fmt.Sprintf("%s accepts nothing: %v", destination, err), "its events are parked, and wait there", mendProbe(err))
+	why, mend := err, mendProbe(err)
+	if e, ok := errors.AsType[*sink.Error](err); ok && e.Mend != "" {
+		why, mend = e.Err, e.Mend
+	}
+	return found(Error, "destination", fmt.Sprintf("%s accepts nothing: %v", destination, why), "its events are parked, and wait there", mend)
 }

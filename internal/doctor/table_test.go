@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 )
@@ -97,7 +98,10 @@ func TestAnInvalidIndexIsFoundAndOursIsDropped(t *testing.T) {
 	r.invalid("theirs")
 	r.invalid("ix_outbox_retry_after")
 	r.invalid("outboxd.parked_dead")
+	r.exec(`CREATE INDEX tail_read_pkey_ccnew ON outboxd.tail_read (slot)`) // so REINDEX CONCURRENTLY calls it
+	r.invalid("outboxd.tail_read_pkey_ccnew")
 	findings := r.examine()
+	wantFinding(t, findings, "index_invalid", Warning, "outboxd.tail_read_pkey_ccnew", `DROP INDEX CONCURRENTLY IF EXISTS "outboxd"."tail_read_pkey_ccnew"`)
 	wantFinding(t, findings, "index_invalid", Warning, "public.theirs", "DROP INDEX CONCURRENTLY")
 	wantFinding(t, findings, "index_invalid", Warning, "outboxd.parked_dead", `DROP INDEX CONCURRENTLY IF EXISTS "outboxd"."parked_dead"`)
 	wantFinding(t, findings, "index_missing", Warning, "no index begins with", "CREATE INDEX CONCURRENTLY IF NOT EXISTS")
@@ -226,6 +230,13 @@ func TestDeadRowsBloatAndNoAutovacuumAreFound(t *testing.T) {
 	r := setup(t)
 	r.exec(`ALTER TABLE outbox SET (autovacuum_enabled = false)`)
 	r.want("autovacuum_table", Warning, "public.outbox", "RESET (autovacuum_enabled)")
+	for _, table := range migrations.Tables() {
+		r.exec(`ALTER TABLE outboxd.` + table + ` SET (autovacuum_enabled = false)`)
+	}
+	findings := r.examine()
+	for _, table := range migrations.Tables() {
+		wantFinding(t, findings, "autovacuum_table", Warning, "outboxd."+table, "RESET (autovacuum_enabled)")
+	}
 	r.events(deadRows+1, "NEW", "0s")
 	r.exec(`DELETE FROM outbox`)
 	r.eventually("the statistics show the dead rows", func() bool {

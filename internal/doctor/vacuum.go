@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/internal/human"
+	"github.com/outboxd/outboxd/migrations"
 )
 
 // heap is what the statistics say of one table or partition.
@@ -30,7 +31,7 @@ const (
 
 const heapsSQL = `WITH root AS (
 		SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = $2 OR n.nspname = $3 AND c.relname IN ('parked', 'checkpoint', 'lease')
+		WHERE n.nspname = $1 AND c.relname = $2 OR n.nspname = $3 AND c.relname = ANY($5)
 	)
 	SELECT format('%I.%I', n.nspname, c.relname), coalesce(s.n_live_tup, 0), coalesce(s.n_dead_tup, 0), greatest(s.last_vacuum, s.last_autovacuum),
 		coalesce(c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0', 'autovacuum_enabled=no'], false),
@@ -41,7 +42,7 @@ const heapsSQL = `WITH root AS (
 	ORDER BY coalesce(s.n_dead_tup, 0) DESC, 1 LIMIT $4`
 
 func checkVacuum(ctx context.Context, d *database) ([]Finding, error) {
-	rows, err := d.conn.Query(ctx, heapsSQL, d.WAL.Schema, d.WAL.Table, d.Migrations.Schema, heapsChecked)
+	rows, err := d.conn.Query(ctx, heapsSQL, d.WAL.Schema, d.WAL.Table, d.Migrations.Schema, heapsChecked, migrations.Tables())
 	if err != nil {
 		return nil, err
 	}

@@ -10,21 +10,28 @@ DO $outboxd$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {{literal .Role.Name}}) THEN
         CREATE ROLE {{$role}} LOGIN REPLICATION;
-    ELSIF NOT (SELECT rolreplication AND rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = {{literal .Role.Name}}) THEN
-        -- Only a superuser may; managed services have their own way (on Amazon RDS: GRANT rds_replication TO the role).
-        RAISE WARNING 'the role needs LOGIN and REPLICATION: ALTER ROLE % LOGIN REPLICATION', {{literal $role}};
+    ELSIF NOT (SELECT o.rolcanlogin AND (o.rolsuper OR o.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles r
+            WHERE r.rolname = 'rds_replication' AND pg_catalog.pg_has_role(o.oid, r.oid, 'MEMBER')))
+            FROM pg_catalog.pg_roles o WHERE o.rolname = {{literal .Role.Name}}) THEN
+        RAISE WARNING 'the role needs LOGIN and REPLICATION: ALTER ROLE % LOGIN REPLICATION', {{literal $role}}
+            USING HINT = 'Only a superuser may; on Amazon RDS: GRANT rds_replication TO the role.';
     END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE insufficient_privilege USING MESSAGE = format('role %s cannot be made: %s', {{literal $role}}, SQLERRM),
+        HINT = 'Let somebody make it who may, CREATE ROLE with LOGIN REPLICATION (on Amazon RDS: with LOGIN, and GRANT rds_replication TO it), and run this again.';
+END
+$outboxd$;
+DO $outboxd$
+BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {{literal .Role.Name}});
 END
 $outboxd$;
 
 -- outboxd's own tables. Locking the lease FOR SHARE needs UPDATE.
 GRANT USAGE ON SCHEMA {{ident .Schema}} TO {{$role}};
-GRANT SELECT, INSERT, UPDATE ON {{ident .Schema "lease"}}, {{ident .Schema "checkpoint"}} TO {{$role}};
-GRANT SELECT, INSERT, UPDATE, DELETE ON {{ident .Schema "parked"}}, {{ident .Schema "tail_read"}} TO {{$role}};
-GRANT SELECT, INSERT ON {{ident .Schema "audit"}} TO {{$role}};
-GRANT USAGE ON SEQUENCE {{ident .Schema "replay_number"}} TO {{$role}};
-GRANT SELECT ON {{ident .Schema "schema_version"}}, {{ident .Schema "schema_history"}} TO {{$role}};
+{{- range .Objects}}
+GRANT {{join .Rights ", "}} ON {{if .Sequence}}SEQUENCE {{end}}{{ident $.Schema .Name}} TO {{$role}};
+{{- end}}
 
 -- The outbox table, for on_sent: {{.Role.OnSent}}.
 GRANT USAGE ON SCHEMA {{ident .TableSchema}} TO {{$role}};

@@ -57,6 +57,6 @@
 //
 // # Rights
 //
-// An ACL user needs the streams' keys and +evalsha +eval +xadd +xinfo|stream +xrevrange +xlen; with Unfenced also +multi +exec, and
-// for a cluster +cluster|slots. +config|get lets the sink see proto-max-bulk-len; without it 512 MB is assumed.
+// An ACL user needs the streams' keys and +evalsha +eval +xadd +xinfo|stream +xrevrange +xlen; with Unfenced also +multi +exec, for
+// a database other than 0 +select, and for a cluster +cluster|slots. +config|get lets the sink see proto-max-bulk-len; without it 512 MB is assumed.
 package redis

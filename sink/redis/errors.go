@@ -28,12 +28,12 @@ type refusal struct {
 var refusals = map[string]refusal{
 	"NOAUTH":      {sink.Unavailable, true, true, "set the user and the password"},
 	"WRONGPASS":   {sink.Unavailable, true, true, "check the user and the password"},
-	"NOPERM":      {sink.Unavailable, true, false, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval, with fenced: false also +multi +exec"},
-	"WRONGTYPE":   {sink.Unavailable, true, false, "the key holds something that is no stream: choose another destination or remove it"},
+	"NOPERM":      {sink.Unavailable, true, false, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval, with fenced: false also +multi +exec, for a database other than 0 also +select, for a cluster also +cluster|slots"},
+	"WRONGTYPE":   {sink.Unavailable, true, false, "the key holds something that is no stream: rename it (RENAME), or choose another destination"},
 	"READONLY":    {sink.Unavailable, true, true, "the server is a replica: give the master's address, or use redis+sentinel://"},
-	"OOM":         {sink.Unavailable, true, true, "the server is at its maxmemory: raise it, or trim the streams (maxlen)"},
-	"MISCONF":     {sink.Unavailable, true, true, "the server cannot save its data: look at its log"},
-	"NOREPLICAS":  {sink.Unavailable, true, true, "fewer replicas are in step than min-replicas-to-write asks for"},
+	"OOM":         {sink.Unavailable, true, true, "the server is at its maxmemory: raise maxmemory, or trim the streams (XTRIM, maxlen)"},
+	"MISCONF":     {sink.Unavailable, true, true, "the server cannot save its data: make room on its disk, and look at its log"},
+	"NOREPLICAS":  {sink.Unavailable, true, true, "fewer replicas are in step than min-replicas-to-write asks for: start them, or lower it"},
 	"LOADING":     {sink.Unavailable, true, true, ""},
 	"BUSY":        {sink.Unavailable, true, true, "a script of somebody else's runs for too long: SCRIPT KILL ends it"},
 	"MASTERDOWN":  {sink.Unavailable, true, true, ""},
@@ -55,13 +55,9 @@ func (s *Sink) fail(call, stream string, err error) *sink.Error {
 	if isReplica(err) {
 		s.client.conns.retire() // the address may lead to the new master by now
 	}
-	mend := ""
-	if r.mend != "" {
-		mend = " (" + r.mend + ")"
-	}
 	return &sink.Error{
 		Class: r.class, FateKnown: r.known, Broker: r.broker && s.client.cluster == nil,
-		Err: fmt.Errorf("%s stream %q: %w%s", call, stream, clean(err), mend),
+		Err: fmt.Errorf("%s stream %q: %w", call, stream, clean(err)), Mend: r.mend,
 	}
 }
 
@@ -90,6 +86,8 @@ func (s *Sink) classify(err error) refusal {
 		return refusal{class: sink.Unavailable, known: true}
 	case isNetwork(err):
 		return refusal{class: sink.Unavailable}
+	case strings.Contains(err.Error(), "NOPERM"): // MULTI or EXEC is refused, and what stands between them may have landed
+		return refusal{class: sink.Retry, mend: refusals["NOPERM"].mend}
 	}
 	return refusal{class: sink.Retry}
 }

@@ -116,6 +116,38 @@ func TestLeastRightsAreEnough(t *testing.T) {
 	}
 }
 
+// Who is told that a stream accepts can begin a session there, and nothing was written to find that out.
+func TestProbeFindsEachRightThatATailNeeds(t *testing.T) {
+	server := testenv.NewRedis(t, testenv.RedisOptions{})
+	c := plain(t, server.URL)
+	do := func(args ...any) {
+		t.Helper()
+		if err := c.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bothWays(t, func(t *testing.T, cfg redis.Config) {
+		for _, missing := range []string{"xinfo|stream", "xrevrange", "evalsha", "eval"} {
+			do("SCRIPT", "FLUSH") // as after a restart of the server
+			do("ACL", "SETUSER", "app", "reset", "on", ">word", "~outbox:*", "+@all", "-"+missing)
+			cfg.URL = withUser(t, server.URL, "app", "word")
+			s, stream := opened(t, cfg), newStream(t)
+			err := s.Probe(t.Context(), stream)
+			if sink.ClassOf(err) != sink.Unavailable || !strings.Contains(err.Error(), "grant the ACL user") {
+				t.Errorf("probe without %s: class %s: %v", missing, sink.ClassOf(err), err)
+			}
+			do("ACL", "SETUSER", "app", "+"+missing)
+			if err := s.Probe(t.Context(), stream); err != nil {
+				t.Errorf("probe with %s: %v", missing, err)
+			}
+			if c.Exists(t.Context(), stream).Val() != 0 {
+				t.Errorf("a probe made %s", stream)
+			}
+			mustTail(t, s, stream)
+		}
+	})
+}
+
 func TestWhatLandsWhereMultiIsRefusedHasAnUnknownFate(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.RedisOptions{})
 	c := plain(t, server.URL)

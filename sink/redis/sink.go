@@ -50,8 +50,9 @@ func (s *Sink) Close(context.Context) error {
 	return nil
 }
 
-// Probe asks the server for what it would refuse a batch for: the type of the key, the user's rights, memory, a replica.
-// It sends an XADD with an id that no entry can have, which every server checks last. Without a fence it also runs a transaction that only reads.
+// Probe asks the server for what it would refuse a tail or a batch for: the type of the key, the user's rights, memory, a replica. It reads the tail one
+// entry deep, by the script's name and by its text, and sends an XADD with an id that no entry can have, which every server checks last. Without a fence
+// it also runs a transaction that only reads.
 func (s *Sink) Probe(ctx context.Context, destination string) error {
 	ctx, done := s.begin(ctx)
 	defer done()
@@ -62,6 +63,8 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 	pipe := node.Pipeline()
 	add := pipe.XAdd(ctx, &redis.XAddArgs{Stream: destination, ID: "0-0", Values: []string{"probe", "1"}})
 	length := pipe.XLen(ctx, destination)
+	byName := pipe.Do(ctx, argEvalSHA, tailScript.sha, argOne, destination, "+", 1)
+	byText := pipe.Do(ctx, argEval, tailScript.source, argOne, destination, "+", 1)
 	var refusal func(execErr error) error
 	if s.cfg.Unfenced {
 		cmds := []redis.Cmder{pipe.Do(ctx, argMulti), pipe.Do(ctx, "XLEN", destination), pipe.Do(ctx, argExec)}
@@ -79,7 +82,7 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 		}
 	}
 	_, execErr := pipe.Exec(ctx)
-	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"), refusal(execErr))
+	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"), ignore(byName.Err(), "NOSCRIPT"), byText.Err(), refusal(execErr))
 	if err == nil && add.Err() == nil {
 		err = execErr // the connection was refused: no command has a result
 	}
