@@ -37,7 +37,7 @@ func TestMoreThanInsertsAndARowFilterAreFacts(t *testing.T) {
 		filter = " WHERE (id > 10)"
 	}
 	f.exec("ALTER TABLE outbox REPLICA IDENTITY FULL")
-	f.exec("CREATE PUBLICATION outboxd FOR TABLE outbox" + filter)
+	f.exec("CREATE PUBLICATION outboxd FOR TABLE outbox" + filter + " WITH (publish = 'insert, delete')")
 	server := f.create()
 	if filter != "" && server.RowFilter != "(id > 10)" {
 		t.Errorf("row filter is %q", server.RowFilter)

@@ -35,20 +35,31 @@ func (v *verifier) checkPublication(ctx context.Context) error {
 		return fmt.Errorf("read publication %q: %w", v.cfg.Publication, err)
 	}
 	v.server.PublicationExists = true
-	name := quoteName(v.cfg.Publication)
 	if !p.insert {
 		v.fail(CheckPublication, fmt.Sprintf("publication %q does not publish inserts", v.cfg.Publication),
-			"ALTER PUBLICATION "+name+" SET (publish = 'insert')")
+			"ALTER PUBLICATION "+quoteName(v.cfg.Publication)+" SET (publish = 'insert')")
 	}
+	if err := v.checkMembership(ctx, p); err != nil {
+		return err
+	}
+	v.checkOthers(p)
+	return nil
+}
+
+// checkOthers is about what the publication publishes beside inserts. PostgreSQL applies a row filter to old rows, too, and sends an update of one that did
+// not match to one that does as an insert: https://www.postgresql.org/docs/current/logical-replication-row-filter.html
+func (v *verifier) checkOthers(p publication) {
+	mend := "ALTER PUBLICATION " + quoteName(v.cfg.Publication) + " SET (publish = 'insert')"
 	switch {
 	case v.cfg.Rows != "" && (p.update || p.remove):
-		// PostgreSQL applies the filter to old rows too: https://www.postgresql.org/docs/current/logical-replication-row-filter.html
 		v.fail(CheckFilter, fmt.Sprintf("publication %q of a shard publishes updates or deletes: PostgreSQL refuses these on a table with a row filter on columns "+
-			"that are not in its replica identity", v.cfg.Publication), "ALTER PUBLICATION "+name+" SET (publish = 'insert')")
+			"that are not in its replica identity", v.cfg.Publication), mend)
+	case v.server.RowFilter != "" && p.update:
+		v.fail(CheckFilter, fmt.Sprintf("publication %q publishes updates, and only rows WHERE %s: PostgreSQL sends an update by which a row comes to match as an insert, "+
+			"so that its event is delivered again", v.cfg.Publication, v.server.RowFilter), mend)
 	case p.update || p.remove || p.truncate:
-		v.warn("publication %q publishes more than inserts, which are read and ignored: ALTER PUBLICATION %s SET (publish = 'insert') saves that", v.cfg.Publication, name)
+		v.warn("publication %q publishes more than inserts, which is read and ignored: %s saves that", v.cfg.Publication, mend)
 	}
-	return v.checkMembership(ctx, p)
 }
 
 func (v *verifier) readPublication(ctx context.Context) (p publication, err error) {

@@ -142,6 +142,11 @@ var publicationFaults = []fault{
 		plant: func(f *fixture) { f.exec("CREATE PUBLICATION outboxd FOR TABLE outbox (id)") },
 	},
 	{
+		name: "updates beside a row filter", since: 15, check: wal.CheckFilter, problem: "publishes updates, and only rows WHERE (payload = 'NEW'::text)", mends: true,
+		mend:  `ALTER PUBLICATION "outboxd" SET (publish = 'insert')`,
+		plant: func(f *fixture) { f.exec("CREATE PUBLICATION outboxd FOR TABLE outbox WHERE (payload = 'NEW')") },
+	},
+	{
 		name: "partitions under their own names", since: 13, check: wal.CheckPublication, problem: "under their own names", mends: true,
 		mend: `ALTER PUBLICATION "outboxd" SET (publish_via_partition_root = true)`,
 		plant: func(f *fixture) {

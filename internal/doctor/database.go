@@ -47,6 +47,7 @@ var databaseChecks = []struct {
 	{"slot", check[*database]{"instances", checkInstances}},
 	{"table", check[*database]{"table", checkTable}},
 	{"table", check[*database]{"columns", checkColumns}},
+	{"table", check[*database]{"partitions", checkPartitionKey}},
 	{"table", check[*database]{"indexes", checkIndexes}},
 	{"table", check[*database]{"vacuum", checkVacuum}},
 	{"table", check[*database]{"statuses", checkStatuses}},

@@ -25,7 +25,7 @@ var whyOf = map[wal.Check]string{
 	wal.CheckTable:       "no row of it would be read",
 	wal.CheckColumns:     "rows cannot be read as events",
 	wal.CheckPublication: "the server leaves rows out that no publication names, without a word",
-	wal.CheckFilter:      "events of this shard are not delivered, those of another are delivered twice, or rows cannot be changed",
+	wal.CheckFilter:      "events of this shard are not delivered, those of another or updated ones are delivered twice, or rows cannot be changed",
 	wal.CheckLayout:      "every event would be delivered twice",
 	wal.CheckSlot:        "the stream cannot be read from it",
 }

@@ -73,6 +73,28 @@ func checkColumns(ctx context.Context, d *database) ([]Finding, error) {
 	return columnFindings(d.Outbox.WithDefaults(), d.columns), nil
 }
 
+// checkPartitionKey sees whether updates move rows between partitions. The columns of a key depend on their table as its own parts do, those of expressions
+// too. Source: https://www.postgresql.org/docs/current/catalog-pg-depend.html
+func checkPartitionKey(ctx context.Context, d *database) ([]Finding, error) {
+	c := d.Outbox.WithDefaults().Columns
+	rows, err := d.conn.Query(ctx, `SELECT DISTINCT quote_ident(a.attname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_partition_tree(c.oid) p
+		JOIN pg_depend k ON k.classid = 'pg_class'::regclass AND k.refclassid = 'pg_class'::regclass AND k.deptype = 'i'
+			AND k.objid = p.relid AND k.refobjid = p.relid AND k.objsubid > 0 AND k.refobjsubid = 0
+		JOIN pg_attribute a ON a.attrelid = p.relid AND a.attnum = k.objsubid
+		WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = ANY($3) ORDER BY 1`,
+		d.WAL.Schema, d.WAL.Table, []string{c.Status, c.RetryCount, c.RetryAfter, c.ErrorMessage})
+	if err != nil {
+		return nil, err
+	}
+	changing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(changing) == 0 {
+		return nil, err
+	}
+	return []Finding{found(Warning, "partition_key", "rows move to another partition when they change: the table is partitioned by "+strings.Join(changing, ", "),
+		"the log has such a move as an insert: the event of a row that is NEW there is delivered again; and statements that meet a row on its way fail",
+		"partition by a column that never changes, such as created_at")}, nil
+}
+
 var (
 	textTypes = []string{"text", "character varying", "character"}
 	jsonTypes = append([]string{"json", "jsonb"}, textTypes...)

@@ -84,6 +84,43 @@ func TestIDsThatTwoRowsOfPartitionsCanHaveAreFound(t *testing.T) {
 	}
 }
 
+func TestAPartitionKeyThatChangesIsFound(t *testing.T) {
+	if testenv.Postgres(t).Major < 13 {
+		return // it cannot publish partitioned tables
+	}
+	for key, says := range map[string]string{
+		"LIST (status)": "by status", "LIST ((lower(status)))": "by status", "RANGE (created_at)": "", "RANGE (created_at, retry_after)": "by retry_after",
+	} {
+		t.Run(key, func(t *testing.T) {
+			r := bare(t, testenv.Postgres(t))
+			r.exec(`CREATE TABLE outbox (id uuid NOT NULL, tenant_id text NOT NULL, topic text NOT NULL, payload jsonb NOT NULL, status varchar(10) DEFAULT 'NEW',
+				retry_after timestamptz, created_at timestamptz NOT NULL DEFAULT now()) PARTITION BY ` + key)
+			r.exec(`CREATE TABLE outbox_rest PARTITION OF outbox DEFAULT`)
+			r.migrate()
+			r.stream()
+			if says == "" {
+				r.wantNone("partition_key", Warning)
+			} else {
+				r.want("partition_key", Warning, says, "such as created_at")
+			}
+		})
+	}
+}
+
+func TestAKeyOfPartitionsOfPartitionsThatChangesIsFound(t *testing.T) {
+	r := bare(t, testenv.Postgres(t))
+	if testenv.Postgres(t).Major < 13 {
+		return
+	}
+	r.exec(`CREATE TABLE outbox (id uuid NOT NULL, tenant_id text NOT NULL, topic text NOT NULL, payload jsonb NOT NULL, status varchar(10) DEFAULT 'NEW',
+		created_at timestamptz NOT NULL DEFAULT now()) PARTITION BY RANGE (created_at)`)
+	r.exec(`CREATE TABLE outbox_days PARTITION OF outbox DEFAULT PARTITION BY LIST (status)`)
+	r.exec(`CREATE TABLE outbox_rest PARTITION OF outbox_days DEFAULT`)
+	r.migrate()
+	r.stream()
+	r.want("partition_key", Warning, "by status", "such as created_at")
+}
+
 func TestEachProblemOfTheTableIsAFinding(t *testing.T) {
 	r := setup(t)
 	r.cfg.Outbox.Statuses = outbox.Statuses{New: "NEW_NEW_NEW_NEW", Sent: "SENT_SENT_SENT"}
