@@ -31,7 +31,7 @@ type facts struct {
 	receivedEvents  atomic.Uint64
 	ignoredChanges  atomic.Uint64
 	droppedUnrouted atomic.Uint64
-	walEnd          atomic.Uint64 // how far the server's log has come, as far as we know
+	walEnd          atomic.Uint64 // how far the walsender has read the server's log
 	receivedLSN     atomic.Uint64 // taken over by the core
 	safeLSN         atomic.Uint64
 	stoppedAt       atomic.Uint64 // commit LSN of the event that stops the stream, until it is safe; 0: none
@@ -156,7 +156,7 @@ func (f *facts) opened(term int64, epoch uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.term, f.epoch = term, epoch
-	f.learnt(func(m *measured) { m.active, m.lost = true, false })
+	f.learnt(func(m *measured) { m.active, m.lost, m.logEnd = true, false, 0 }) // it may be another server's
 }
 
 // ended notes that a session no longer streams; what it knew last stays.

@@ -9,16 +9,18 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
 
 // measured is what the active instance knows from the server about its slot and the instances that stand by.
 type measured struct {
-	active           bool  // something streams from the slot
-	lost             bool  // the server has removed log that the slot needs, or the slot
-	retainedBytes    int64 // log that the server keeps for the slot
-	unconfirmedBytes int64 // ... and that outboxd has not confirmed: what it could set free
+	logEnd           event.LSN // of the server that was asked: what is behind the stream's last message, the walsender may not have read yet
+	active           bool      // something streams from the slot
+	lost             bool      // the server has removed log that the slot needs, or the slot
+	retainedBytes    int64     // log that the server keeps for the slot
+	unconfirmedBytes int64     // ... and that outboxd has not confirmed: what it could set free
 	standbys         int
 }
 
@@ -61,20 +63,22 @@ func (c *core) measureWake() time.Time {
 // readMeasured is one statement, on views that the server holds in memory. A column that an older server has not is absent from its JSON.
 // Without the slot the error is [wal.ErrSlotMissing].
 func readMeasured(ctx context.Context, conn *pgx.Conn, schema, slot string) (m measured, err error) {
-	err = conn.QueryRow(ctx, `SELECT active,
+	var end string
+	err = conn.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text, active,
 			coalesce(j->>'wal_status' = 'lost' OR j->>'invalidation_reason' IS NOT NULL OR (j->>'conflicting')::boolean, false),
 			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint,
 			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint,
 			`+park.WaitersSQL+`
 		FROM pg_replication_slots, to_jsonb(pg_replication_slots) j WHERE slot_name = $2`, schema, slot).
-		Scan(&m.active, &m.lost, &m.retainedBytes, &m.unconfirmedBytes, &m.standbys)
+		Scan(&end, &m.active, &m.lost, &m.retainedBytes, &m.unconfirmedBytes, &m.standbys)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = wal.ErrSlotMissing
 	}
 	if err != nil {
 		return m, fmt.Errorf("measure slot %q: %w", slot, err)
 	}
-	return m, nil
+	m.logEnd, err = event.ParseLSN(end)
+	return m, err
 }
 
 // measuredGauges are the gauges of what was measured. Where nothing is known, as in an instance that stands by, there are none: a zero would

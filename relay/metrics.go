@@ -78,7 +78,7 @@ func (f *facts) registerFuncs(factory promauto.Factory) {
 	counter("dropped_unrouted_total", "Events that no route matches, dropped as configured (unrouted: drop).", f.droppedUnrouted.Load)
 	counter("sessions_total", "Replication sessions that were opened.", f.sessions.Load)
 	gauge("in_flight_bytes", "Memory taken of the budget for events in flight.", func() float64 { return float64(f.inFlightBytes()) })
-	gauge("lag_bytes", "Log that the server has and that is not safely delivered, as far as is known.", func() float64 { return float64(f.lagBytes()) })
+	gauge("lag_bytes", "Log that the server has and that is not safely delivered, as of the last measurement or what was received since. What is not read yet may be of other tables.", func() float64 { return float64(f.lagBytes()) })
 	gauge("lag_seconds", "Age of the oldest event that is received and not delivered; 0 when there is none.", func() float64 { return f.lag().Seconds() })
 	gauge("confirmed_lsn_bytes", "The position confirmed to the server, in bytes from the beginning of the log.", func() float64 { return float64(f.sentLSN.Load()) })
 	gauge("pending_events", "Events that are received and not delivered: in memory, and waiting in the table lane. What is still in the server's log is not counted.", func() float64 { return float64(f.pending()) })

@@ -9,6 +9,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/relay"
 )
 
@@ -85,6 +86,27 @@ func TestSlotAndStandbysAreShownByTheActiveInstanceAlone(t *testing.T) {
 	first.crash()
 	r.shows(first, map[string]float64{"outboxd_slot_active": 0, "outboxd_database_connections": 0})
 	r.shows(second, map[string]float64{"outboxd_slot_active": 1, "outboxd_standbys": 0})
+}
+
+// What waits in the server is known by no message of the stream.
+func TestLagGrowsWhileTheServerSendsNothing(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{Version: 18, Settings: []string{"synchronized_standby_slots = 'away'"}})
+	r := newRig(t, server.Database(t), "")
+	r.unrecord()
+	r.exec(`SELECT pg_create_physical_replication_slot('away', true)`)
+	r.cfg.WAL.Failover = true
+	r.record()
+	run := r.start(often)
+	r.insert("acme", 0, 100, 1)
+	r.exec(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 3 << 20), true)`)
+	r.eventually("the lag is what was written", func() bool { return run.Status().LagBytes > 3<<20 })
+	if n := r.length("acme:orders"); n != 0 || run.Ready() != nil {
+		t.Errorf("%d events were delivered, %v; so this shows nothing", n, run.Ready())
+	}
+	r.exec(`ALTER SYSTEM SET synchronized_standby_slots = ''`)
+	r.exec(`SELECT pg_reload_conf()`)
+	r.eventually("the events", func() bool { return r.length("acme:orders") == 100 })
+	r.eventually("nothing lags", func() bool { return run.Status().LagBytes == 0 })
 }
 
 func TestLostSlotIsShown(t *testing.T) {

@@ -100,7 +100,7 @@ func (r *Relay) Status() Status {
 	s.Sessions = f.sessions.Load()
 	s.ReceivedEvents, s.IgnoredChanges = f.receivedEvents.Load(), f.ignoredChanges.Load()
 	s.DroppedUnrouted = f.droppedUnrouted.Load()
-	s.WALEnd = event.LSN(f.walEnd.Load()).String()
+	s.WALEnd = f.logEnd().String()
 	s.SafeLSN = event.LSN(f.safeLSN.Load()).String()
 	s.ConfirmedLSN = event.LSN(f.sentLSN.Load()).String()
 	s.LagBytes, s.LagSeconds = f.lagBytes(), f.lag().Seconds()
@@ -161,8 +161,17 @@ func (f *facts) inFlightBytes() int64 {
 	return 0
 }
 
+// logEnd is how far the server's log has come: by the stream, which says how far the walsender has read it, or by the last measurement.
+func (f *facts) logEnd() event.LSN {
+	end := event.LSN(f.walEnd.Load())
+	if m := f.measured.Load(); m != nil {
+		end = max(end, m.logEnd)
+	}
+	return end
+}
+
 func (f *facts) lagBytes() uint64 {
-	end, safe := f.walEnd.Load(), f.safeLSN.Load()
+	end, safe := uint64(f.logEnd()), f.safeLSN.Load()
 	if safe == 0 || end <= safe {
 		return 0
 	}

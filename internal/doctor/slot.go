@@ -65,9 +65,10 @@ type slotFacts struct {
 	slot              *wal.Slot // nil when there is none
 	record            checkpoint.Record
 	recorded          bool
-	published         string // what is published now, "" where there is no table
-	systemID          string // of this server, "" where it is not known
-	keep, maxRetained int64  // limits in bytes; keep is 0 without one
+	unread            []string // slots of standbys that the server waits for, and that no standby reads (17)
+	published         string   // what is published now, "" where there is no table
+	systemID          string   // of this server, "" where it is not known
+	keep, maxRetained int64    // limits in bytes; keep is 0 without one
 	stopWhenLost      bool
 	wantFailover      bool
 	now               time.Time
@@ -89,6 +90,9 @@ func checkSlot(ctx context.Context, d *database) ([]Finding, error) {
 	if f.slot != nil && d.server != nil && f.slot.Database != d.server.Database {
 		return nil, nil // told by the check of the server; nothing here is to be done about it
 	}
+	if err = d.conn.QueryRow(ctx, unreadSQL).Scan(&f.unread); err != nil {
+		return nil, err
+	}
 	if f.keep, err = wal.KeepLimit(ctx, d.conn); err != nil {
 		return nil, err
 	}
@@ -102,6 +106,12 @@ func checkSlot(ctx context.Context, d *database) ([]Finding, error) {
 	return f.findings(), err
 }
 
+// unreadSQL names what an older server has not the setting for.
+// Source: https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-SYNCHRONIZED-STANDBY-SLOTS
+const unreadSQL = `SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM (SELECT btrim(part, ' "') AS name
+	FROM unnest(string_to_array(current_setting('synchronized_standby_slots', true), ',')) part) named
+	LEFT JOIN pg_replication_slots s ON s.slot_name = name WHERE name <> '' AND s.active IS NOT TRUE`
+
 func (f *slotFacts) findings() []Finding {
 	if f.slot == nil {
 		return []Finding{f.missing()}
@@ -111,6 +121,11 @@ func (f *slotFacts) findings() []Finding {
 		return findings
 	}
 	findings = append(findings, f.retained()...)
+	if f.slot.Failover && len(f.unread) > 0 {
+		findings = append(findings, found(Error, "slot_standbys", "synchronized_standby_slots names slots that no standby reads: "+strings.Join(f.unread, ", "),
+			fmt.Sprintf("slot %q is synchronised to standbys, so the server sends nothing of it before those have it", f.name),
+			"start the standbys, or take their slots out: ALTER SYSTEM SET synchronized_standby_slots = '...'; SELECT pg_reload_conf()"))
+	}
 	findings = append(findings, f.agreement()...)
 	if f.wantFailover && !f.slot.Failover {
 		findings = append(findings, found(Warning, "slot_failover", fmt.Sprintf("database.failover is set, and slot %q is not synchronised to standbys", f.name),

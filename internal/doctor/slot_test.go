@@ -170,6 +170,19 @@ func TestASlotIsJudgedByWhatItHoldsBackAndByFailover(t *testing.T) {
 	wantFinding(t, f.findings(), "slot_failover", Warning, "not synchronised", "outboxd slot drop")
 }
 
+func TestStandbysThatTheServerWaitsForInVainAreFound(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{Version: 18, Settings: []string{`synchronized_standby_slots = 'away, far'`}})
+	r := bare(t, server)
+	r.exec(`SELECT pg_create_physical_replication_slot('away', true), pg_create_physical_replication_slot('far', true)`)
+	r.migrate()
+	r.stream()
+	r.wantNone("slot_standbys", Error) // it holds up no other slots
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.cfg.WAL.Failover = true
+	r.stream()
+	r.want("slot_standbys", Error, "no standby reads: away, far", "start the standbys")
+}
+
 func TestInstancesAreCounted(t *testing.T) {
 	r := setup(t)
 	active := r.connect()
