@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,31 +45,73 @@ func (s *session) open(parent context.Context) error {
 	if err := s.openStream(ctx); err != nil {
 		return err
 	}
+	return s.keepAlive(patient, s.ready)
+}
+
+// keepAlive does what is left of the opening, while the server gets a status at every interval: nothing is received yet, to adopt rows and to read what is
+// parked may take longer than wal_sender_timeout, and a stream that is silent for that long is ended. What is confirmed stays where the stream began. When it returns,
+// nobody touches the stream.
+func (s *session) keepAlive(parent context.Context, rest func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	opened := make(chan struct{})
+	var status sync.WaitGroup
+	status.Go(func() {
+		tick := time.NewTicker(s.relay.cfg.StatusInterval)
+		defer tick.Stop()
+		for {
+			if err := s.stream.Confirm(s.stream.Start); err != nil {
+				cancel(err)
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-opened:
+				return
+			}
+		}
+	})
+	err := rest(ctx)
+	close(opened)
+	status.Wait()
+	if err != nil && parent.Err() == nil && ctx.Err() != nil {
+		return context.Cause(ctx) // why the statement was broken off
+	}
+	return err
+}
+
+// ready takes the session from its open stream to where it can work.
+func (s *session) ready(ctx context.Context) error {
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := s.takeTerm(opening); err != nil {
+		return err
+	}
 	s.relay.lost = nil
 	if err := s.readLeftAlone(); err != nil {
 		return err
 	}
-	if err := s.adopt(patient, s.store(s.tables)); err != nil {
+	if err := s.adopt(ctx, s.store(s.tables)); err != nil {
 		return err
 	}
-	if err := rerouteDoubtful(patient, &s.relay.cfg, s.store(s.tables)); err != nil {
+	if err := rerouteDoubtful(ctx, &s.relay.cfg, s.store(s.tables)); err != nil {
 		return err
 	}
 	var err error
-	if s.maxRetained, err = wal.KeepLimit(patient, s.tables); err != nil {
+	if s.maxRetained, err = wal.KeepLimit(ctx, s.tables); err != nil {
 		return err
 	}
-	if s.restored, err = restore(patient, s.store(s.tables), s.confirmed(), s.relay.cfg.Table.MaxKeys); err != nil {
+	if s.restored, err = restore(ctx, s.store(s.tables), s.confirmed(), s.relay.cfg.Table.MaxKeys); err != nil {
 		return err
 	}
-	if s.routing, s.unsure, err = openRouting(patient, s.store(s.tables), &s.record, s.relay.cfg.Routes, s.epochs()); err != nil {
+	if s.routing, s.unsure, err = openRouting(ctx, s.store(s.tables), &s.record, s.relay.cfg.Routes, s.epochs()); err != nil {
 		return err
 	}
 	if s.unsure.all {
 		s.relay.cfg.Log.Info().Stringer("until", s.unsure.until.Commit).
 			Msg("a session with other routes did not end in order: what the log holds is parked before it is published, as some may have landed")
 	}
-	return limitStatements(patient, s.tables, s.relay.cfg.StatementTimeout)
+	return limitStatements(ctx, s.tables, s.relay.cfg.StatementTimeout)
 }
 
 // becomeActive waits until no other instance is active.
@@ -136,18 +179,20 @@ func (s *session) prepare(ctx, patient context.Context) (err error) {
 	}
 }
 
-// openStream opens the connections that the session works with, and raises the term.
+// openStream opens the stream at the checkpoint.
 func (s *session) openStream(ctx context.Context) (err error) {
-	cfg := &s.relay.cfg
-	source := cfg.WAL
+	source := s.relay.cfg.WAL
 	source.SystemID = s.record.SystemID
-	if s.stream, err = wal.Open(ctx, source, s.record.Confirmed); err != nil {
-		return lostIf(s.record.Epoch > 0, err)
-	}
+	s.stream, err = wal.Open(ctx, source, s.record.Confirmed)
+	return lostIf(s.record.Epoch > 0, err)
+}
+
+// takeTerm raises the term, hears of commands from then on, and reads the record, which nobody else moves any more.
+func (s *session) takeTerm(ctx context.Context) error {
 	if err := s.raise(ctx); err != nil {
 		return err
 	}
-	if _, err := s.control.Exec(ctx, "LISTEN "+pgx.Identifier{park.Channel(cfg.WAL.Slot)}.Sanitize()); err != nil {
+	if _, err := s.control.Exec(ctx, "LISTEN "+pgx.Identifier{park.Channel(s.relay.cfg.WAL.Slot)}.Sanitize()); err != nil {
 		return fmt.Errorf("listen for commands: %w", err)
 	}
 	return s.loadRecord(ctx)

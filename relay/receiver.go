@@ -24,7 +24,7 @@ const (
 )
 
 // receiver reads the stream, decodes it into chunks and hands them to the core. It is the only goroutine that touches the
-// replication connection, so it also sends the status: each of its waits is bounded by the next status tick.
+// replication connection once the session is open, so it also sends the status: each of its waits is bounded by the next status tick.
 type receiver struct {
 	stream      *wal.Stream
 	decoder     *decode.Decoder
