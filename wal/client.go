@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,7 +55,7 @@ func (c Config) SessionConfig() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(config.RuntimeParams, TextFormat)
+	SetParameters(config.RuntimeParams, TextFormat)
 	if c.Client.Keepalive > 0 {
 		for name, value := range map[string]time.Duration{"tcp_keepalives_idle": c.Client.Keepalive, "tcp_keepalives_interval": probeInterval} {
 			config.RuntimeParams[name] = strconv.Itoa(max(1, int(value/time.Second)))
@@ -88,3 +89,17 @@ func LiftLimits(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	return nil
 }
+// SetParameters sets parameters of a session, in the place of what the URL or the environment (PGTZ) says: names of parameters are the same for the server
+// in any case of their letters, and of two that are sent it takes the last.
+func SetParameters(session, fixed map[string]string) {
+	maps.DeleteFunc(session, func(given, _ string) bool {
+		for name := range fixed {
+			if strings.EqualFold(name, given) {
+				return true
+			}
+		}
+		return false
+	})
+	maps.Copy(session, fixed)
+}
+

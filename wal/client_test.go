@@ -112,3 +112,33 @@ func TestSessionsAreMadeAsTheSettingsSay(t *testing.T) {
 		}
 	}
 }
+
+// Of two parameters whose names are the same for the server it takes the one that comes last.
+func TestTheTextFormOfValuesIsFixedWhateverTheURLAndTheEnvironmentSay(t *testing.T) {
+	t.Setenv("PGTZ", "Europe/Berlin")
+	f := setup(t)
+	f.cfg.URL += "&datestyle=German&INTERVALSTYLE=iso_8601&Extra_Float_Digits=0&lock_timeout=7"
+	session, err := f.cfg.SessionConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	replication, err := f.cfg.ReplicationConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for connection, parameters := range map[string]map[string]string{"session": session.RuntimeParams, "replication": replication.RuntimeParams} {
+		for name, want := range wal.TextFormat {
+			var got []string
+			for given, value := range parameters {
+				if strings.EqualFold(given, name) {
+					got = append(got, value)
+				}
+			}
+			if len(got) != 1 || got[0] != want {
+				t.Errorf("%s: %s is asked for as %q, want %q alone", connection, name, got, want)
+			}
+		}
+	}
+	f.create()
+	f.open(0)
+}

@@ -116,7 +116,7 @@ func (c Config) replicationConfig() (*pgconn.Config, error) {
 		return nil, err
 	}
 	config := &parsed.Config
-	maps.Copy(config.RuntimeParams, fixedParameters)
+	SetParameters(config.RuntimeParams, fixedParameters)
 	if c.OnNotice != nil {
 		config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { c.OnNotice(notice) }
 	}

@@ -5,10 +5,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // SetSilenceLimit shortens how long a server may owe a sign of life.
 func (s *Stream) SetSilenceLimit(d time.Duration) { s.silenceLimit = d }
+
+// ReplicationConfig is how a replication connection is made.
+func (c Config) ReplicationConfig() (*pgconn.Config, error) { return c.replicationConfig() }
 
 // LowWater asks the kernel for how many bytes wake a Receive.
 func (s *Stream) LowWater(t *testing.T) (n int) {

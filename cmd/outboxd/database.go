@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -81,7 +80,7 @@ func connect(ctx context.Context, cfg *config.Config, parameters map[string]stri
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(parsed.RuntimeParams, parameters)
+	wal.SetParameters(parsed.RuntimeParams, parameters)
 	return dial(ctx, cfg, parsed)
 }
 
