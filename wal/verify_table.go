@@ -53,10 +53,12 @@ func (v *verifier) checkTable(ctx context.Context) error {
 		v.fail(CheckTable, fmt.Sprintf("%s is a temporary table, its rows never reach the log", v.cfg.table()),
 			"name a permanent table in the configuration")
 	}
+	look := v.checkChildren
 	if v.server.Partitioned {
-		if err := v.checkPartitions(ctx, oid); err != nil {
-			return err
-		}
+		look = v.checkPartitions
+	}
+	if err := look(ctx, oid); err != nil {
+		return err
 	}
 	return v.checkColumns(ctx, oid)
 }
@@ -77,6 +79,25 @@ func (v *verifier) missingTable(ctx context.Context) error {
 		mend = "did you mean " + strings.Join(others, " or ") + "? Name it in the configuration, or create this one with outboxd migrate up"
 	}
 	v.fail(CheckTable, fmt.Sprintf("table %s does not exist in database %q", v.cfg.table(), v.server.Database), mend)
+	return nil
+}
+
+// checkChildren finds tables that inherit from the table, as triggers that partition it and extensions make them. Rows reach the log under the name of the
+// child that holds them, and a publication does not take in children that are made later.
+// Source: https://www.postgresql.org/docs/current/sql-createpublication.html
+func (v *verifier) checkChildren(ctx context.Context, oid uint32) error {
+	rows, err := v.conn.Query(ctx, `SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1 ORDER BY 1 LIMIT 3`, oid)
+	if err != nil {
+		return fmt.Errorf("read children of %s: %w", v.cfg.table(), err)
+	}
+	children, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("read children of %s: %w", v.cfg.table(), err)
+	}
+	if len(children) > 0 {
+		v.fail(CheckTable, fmt.Sprintf("tables inherit from %s (%s), and rows that are in them do not arrive", v.cfg.table(), strings.Join(children, ", ")),
+			"partition it by PARTITION BY, not by inheritance (nor as a hypertable), or take the children off: ALTER TABLE CHILD NO INHERIT "+v.cfg.relation()+" for each")
+	}
 	return nil
 }
 

@@ -101,6 +101,10 @@ var tableFaults = []fault{
 		},
 	},
 	{
+		name: "children by inheritance", check: wal.CheckTable, problem: "tables inherit from public.outbox (child)", mend: `NO INHERIT "public"."outbox"`,
+		plant: func(f *fixture) { f.exec("CREATE TABLE child () INHERITS (outbox)") },
+	},
+	{
 		name: "missing columns", check: wal.CheckColumns, problem: `no column "topic", "Payload", it has "id", "payload"`, mend: "column mapping",
 		plant: func(f *fixture) { f.cfg.Columns = []string{"id", "topic", "Payload"} },
 	},
