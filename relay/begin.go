@@ -33,7 +33,11 @@ func (s *session) begin(patient context.Context, found bool) error {
 		return err
 	}
 	cfg.Log.Info().Str("slot", cfg.WAL.Slot).Msg("making a slot, which waits for the transactions that are open")
-	slot, err := wal.CreateSlotSnapshot(ctx, cfg.WAL)
+	source := cfg.WAL
+	if found && server.SystemID == s.record.SystemID {
+		source.Timeline = s.record.Timeline
+	}
+	slot, err := wal.CreateSlotSnapshot(ctx, source)
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ func (s *session) beginRecord(ctx context.Context, slot *wal.NewSlot, server *wa
 		return "", err
 	}
 	if found && server.SystemID == s.record.SystemID {
-		if err := s.loadTimelines(ctx, server.Timeline); err != nil && !errors.Is(err, wal.ErrOtherHistory) {
+		if s.timelines, err = slot.TimelineStarts(s.record.Timeline); err != nil && !errors.Is(err, wal.ErrOtherHistory) {
 			return "", err
 		}
 	}

@@ -182,7 +182,7 @@ func (s *session) prepare(ctx, patient context.Context) (err error) {
 // openStream opens the stream at the checkpoint.
 func (s *session) openStream(ctx context.Context) (err error) {
 	source := s.relay.cfg.WAL
-	source.SystemID = s.record.SystemID
+	source.SystemID, source.Timeline = s.record.SystemID, s.record.Timeline
 	s.stream, err = wal.Open(ctx, source, s.record.Confirmed)
 	return lostIf(s.record.Epoch > 0, err)
 }
@@ -367,14 +367,6 @@ func (s *session) loadRecord(ctx context.Context) (err error) {
 		cfg.Log.Warn().Int32("timeline", s.stream.Timeline).Int32("before", s.record.Timeline).
 			Msg("the server was promoted since the slot was first recorded")
 	}
-	return s.loadTimelines(ctx, s.stream.Timeline)
-}
-
-// loadTimelines finds where the timelines began that lead from the record's to the server's.
-func (s *session) loadTimelines(ctx context.Context, server int32) (err error) {
-	s.timelines = nil
-	if server != s.record.Timeline {
-		s.timelines, err = wal.TimelineStarts(ctx, s.relay.cfg.WAL, s.record.Timeline, server)
-	}
+	s.timelines, err = s.stream.TimelineStarts(s.record.Timeline)
 	return err
 }

@@ -75,6 +75,37 @@ func TestEventsOfANewTimelineAreNotTakenForThoseTheOldOneLost(t *testing.T) {
 	}
 }
 
+// The history of timelines is asked for over the connections that stream, or make the slot, anyway.
+func TestSessionsBehindAPromotionNeedNoSecondSender(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	r := newRig(t, server.URL, "")
+	run := r.start(nil)
+	r.insert("acme", 1, 5, 2)
+	r.eventually("the first events are settled", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 5 })
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+	standby := r.copyOf(server)
+	r.conn = r.connect()
+	r.promote(server, standby)
+	r.exec(`ALTER SYSTEM SET max_wal_senders = 1`)
+	server.Stop()
+	server.Start()
+	r.conn = r.connect()
+
+	run = r.start(nil)
+	r.insert("acme", 6, 5, 2)
+	r.eventually("events behind the promotion are delivered", func() bool { return r.length("acme:orders") == 10 })
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.insert("acme", 11, 5, 2)
+	r.start(nil)
+	r.eventually("events of a slot that is lost behind it are delivered", func() bool { return r.length("acme:orders") == 15 })
+}
+
 // A failover leads outboxd to the standby before that is promoted.
 func TestStandbyThatIsNotPromotedYetIsWaitedFor(t *testing.T) {
 	server := testenv.NewPostgres(t, testenv.PostgresOptions{})

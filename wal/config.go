@@ -41,6 +41,10 @@ type Config struct {
 	// [Open] refuses any other server with [ErrReplaced].
 	SystemID string
 
+	// Timeline is the one that the caller's checkpoint was made on. Where the server is on another one, [Open] and [CreateSlotSnapshot] read how it
+	// came to that, over the same connection. 0: they do not.
+	Timeline int32
+
 	// StatusInterval is how often the caller will call [Stream.Confirm] at least. [Verify] refuses one that the
 	// server's wal_sender_timeout does not bear. Zero leaves that unchecked.
 	StatusInterval time.Duration

@@ -45,8 +45,8 @@
 //   - Expect an event before its row: the server sends a transaction when its commit record is flushed, which is before other sessions see
 //     it, long before with synchronous replication.
 //   - Compare [Stream.SystemID] (or set Config.SystemID) and [Stream.SlotConfirmed] with the record: positions of another cluster mean nothing,
-//     and a slot that is ahead of the record was moved or made by somebody else. A higher [Stream.Timeline] is the
-//     same log up to where that timeline began: see [TimelineStarts].
+//     and a slot that is ahead of the record was moved or made by somebody else. A higher timeline is the
+//     same log up to where it began: set Config.Timeline, and ask [History.TimelineStarts].
 //   - A partitioned table's inserts carry the root's OID; the partitions are described by Relation messages too.
 //
 // # By server version

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
@@ -15,6 +16,7 @@ import (
 type NewSlot struct {
 	ConsistentPoint event.LSN
 	Snapshot        string // its name, for SET TRANSACTION SNAPSHOT; valid until Close
+	History                // of the server
 
 	conn *pgconn.PgConn
 }
@@ -29,10 +31,23 @@ func CreateSlotSnapshot(ctx context.Context, cfg Config) (*NewSlot, error) {
 		return nil, fmt.Errorf("create slot %q: %w", cfg.Slot, err)
 	}
 	n := &NewSlot{conn: conn}
-	if n.ConsistentPoint, n.Snapshot, err = createSlot(ctx, conn, cfg, snapshotExport); err != nil {
+	if err := n.create(ctx, cfg); err != nil {
 		return nil, errors.Join(err, closeConn(conn))
 	}
 	return n, nil
+}
+
+// create makes the slot with its last command: the next one would end the snapshot.
+func (n *NewSlot) create(ctx context.Context, cfg Config) error {
+	system, err := pglogrepl.IdentifySystem(ctx, n.conn)
+	if err != nil {
+		return fmt.Errorf("identify system: %w", classify(err))
+	}
+	if n.History, err = readHistory(ctx, n.conn, cfg.Timeline, system.Timeline); err != nil {
+		return err
+	}
+	n.ConsistentPoint, n.Snapshot, err = createSlot(ctx, n.conn, cfg, snapshotExport)
+	return err
 }
 
 // Close ends the connection, and the snapshot with it; the slot stays.

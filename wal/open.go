@@ -46,6 +46,10 @@ func open(ctx context.Context, conn *pgconn.PgConn, cfg Config, start event.LSN)
 		return nil, fmt.Errorf("%w: its system identifier is %s, the checkpoint was written for %s",
 			ErrReplaced, system.SystemID, cfg.SystemID)
 	}
+	history, err := readHistory(ctx, conn, cfg.Timeline, system.Timeline)
+	if err != nil {
+		return nil, err
+	}
 	before, err := slotBefore(ctx, conn, cfg.Slot)
 	if err != nil {
 		return nil, err
@@ -59,7 +63,7 @@ func open(ctx context.Context, conn *pgconn.PgConn, cfg Config, start event.LSN)
 		return nil, fmt.Errorf("start replication on slot %q: %w", cfg.Slot, err)
 	}
 	s := &Stream{
-		SystemID: system.SystemID, Timeline: system.Timeline, Start: start, SlotConfirmed: before.confirmed,
+		SystemID: system.SystemID, History: history, Start: start, SlotConfirmed: before.confirmed,
 		conn: conn, net: conn.Conn(), frontend: conn.Frontend(), onNotice: cfg.OnNotice,
 		publication:  cfg.Publication,
 		confirmed:    start,

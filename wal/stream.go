@@ -56,7 +56,7 @@ const (
 // the methods may run at the same time as another, and there is no lock. After an error only Close may be called.
 type Stream struct {
 	SystemID      string    // of the server, decimal
-	Timeline      int32     // of the server; it rises when a standby is promoted
+	History                 // of the server
 	Start         event.LSN // where the stream begins
 	SlotConfirmed event.LSN // what the slot had confirmed when the session began
 

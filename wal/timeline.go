@@ -4,33 +4,48 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
 )
 
-// TimelineStarts returns where in the log each timeline behind the given one began, oldest first, on the way to the server's timeline
-// current ([Stream.Timeline]). From there on the log is another than the one that a primary before may have sent: a standby is promoted with
+// History is how the server came to its timeline: a standby that is promoted begins another one.
+type History struct {
+	Timeline int32 // of the server
+
+	file []byte
+}
+
+// readHistory asks for the server's history, where it is on another timeline than the one that is known; 0 stands for none. It may be asked before the
+// connection streams.
+func readHistory(ctx context.Context, conn *pgconn.PgConn, known, timeline int32) (History, error) {
+	h := History{Timeline: timeline}
+	if known == 0 || known == timeline {
+		return h, nil
+	}
+	answer, err := pglogrepl.TimelineHistory(ctx, conn, timeline)
+	if err != nil {
+		return h, fmt.Errorf("read the history of timeline %d: %w", timeline, classify(err))
+	}
+	h.file = answer.Content
+	return h, nil
+}
+
+// TimelineStarts returns where in the log each timeline behind the given one began, oldest first, on the way to the server's. It knows that for the timeline of
+// Config.Timeline and later ones. From there on the log is another than the one that a primary before may have sent: a standby is promoted with
 // what it had received, and uses the positions behind that again. It fails with [ErrOtherHistory] when the one timeline did not come of the other.
-//
-// It asks over a replication connection of its own. ctx bounds all of it.
-func TimelineStarts(ctx context.Context, cfg Config, after, current int32) ([]event.LSN, error) {
-	conn, err := connect(ctx, cfg)
-	if err != nil {
-		return nil, err
+func (h History) TimelineStarts(after int32) ([]event.LSN, error) {
+	if after == h.Timeline {
+		return nil, nil
 	}
-	history, err := pglogrepl.TimelineHistory(ctx, conn, current)
-	if err = errors.Join(err, closeConn(conn)); err != nil {
-		return nil, fmt.Errorf("read the history of timeline %d: %w", current, classify(err))
-	}
-	starts, err := timelineStarts(history.Content, after)
+	starts, err := timelineStarts(h.file, after)
 	if err != nil {
-		return nil, fmt.Errorf("read the history of timeline %d: %w", current, err)
+		return nil, fmt.Errorf("read the history of timeline %d: %w", h.Timeline, err)
 	}
 	return starts, nil
 }
