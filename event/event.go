@@ -6,7 +6,7 @@ import (
 )
 
 // Event is one row of the outbox table as the log carried it. The byte fields hold PostgreSQL's text
-// output (UTF-8; timestamps in ISO style and UTC, because the connection asks for it). A nil field is
+// output (UTF-8, unless the database's encoding is SQL_ASCII; timestamps in ISO style and UTC, because the connection asks for it). A nil field is
 // NULL or a column that the table does not have; an empty one is the empty string.
 type Event struct {
 	Position Position

@@ -19,6 +19,9 @@ const (
 	probes        = 3
 )
 
+// sqlASCII is the encoding of databases in which text is any bytes.
+const sqlASCII = "SQL_ASCII"
+
 // Client is how connections are made, beside what the URL says. The zero value leaves all of it to pgx and the system.
 type Client struct {
 	ApplicationName string        // where the URL names none; default "outboxd"
@@ -45,7 +48,21 @@ func (c Config) ConnConfig() (*pgx.ConnConfig, error) {
 		probed := net.KeepAliveConfig{Enable: true, Idle: c.Client.Keepalive, Interval: probeInterval, Count: probes}
 		config.DialFunc = (&net.Dialer{KeepAliveConfig: probed}).DialContext
 	}
+	config.AfterConnect = passOn
 	return config, nil
+}
+
+// passOn lets a database of the encoding SQL_ASCII send and take text as it is. Else the server looks at each text whether it is UTF-8, in the log as
+// well, and the first that is not would end every session.
+// Source: pg_server_to_any in PostgreSQL's src/backend/utils/mb/mbutils.c
+func passOn(ctx context.Context, conn *pgconn.PgConn) error {
+	if conn.ParameterStatus("server_encoding") != sqlASCII {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "SET client_encoding = '"+sqlASCII+"'").ReadAll(); err != nil {
+		return fmt.Errorf("set client_encoding: %w", err)
+	}
+	return nil
 }
 
 // SessionConfig is ConnConfig for a connection of a session: it reads rows as the log carries them, and the server too finds out when the
@@ -78,17 +95,6 @@ func CloseConn(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// LiftLimits switches off limits that the role or the database sets for its ordinary statements and connections: a session waits for its lock,
-// listens and streams for as long as it lives, reads all that is parked when it opens, and a new slot waits for every open transaction.
-func LiftLimits(ctx context.Context, conn *pgconn.PgConn) error {
-	// Not every server knows all of them.
-	_, err := conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings
-		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')`).ReadAll()
-	if err != nil {
-		return fmt.Errorf("lift the connection's time limits: %w", err)
-	}
-	return nil
-}
 // SetParameters sets parameters of a session, in the place of what the URL or the environment (PGTZ) says: names of parameters are the same for the server
 // in any case of their letters, and of two that are sent it takes the last.
 func SetParameters(session, fixed map[string]string) {
@@ -103,3 +109,14 @@ func SetParameters(session, fixed map[string]string) {
 	maps.Copy(session, fixed)
 }
 
+// LiftLimits switches off limits that the role or the database sets for its ordinary statements and connections: a session waits for its lock,
+// listens and streams for as long as it lives, reads all that is parked when it opens, and a new slot waits for every open transaction.
+func LiftLimits(ctx context.Context, conn *pgconn.PgConn) error {
+	// Not every server knows all of them.
+	_, err := conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings
+		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("lift the connection's time limits: %w", err)
+	}
+	return nil
+}

@@ -29,7 +29,11 @@ func connect(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
 		return nil, fmt.Errorf("open replication connection: %w", classify(err))
 	}
 	for name := range fixedParameters {
-		if err := checkParameter(name, conn.ParameterStatus(name)); err != nil {
+		value := conn.ParameterStatus(name)
+		if name == "client_encoding" && value == sqlASCII && conn.ParameterStatus("server_encoding") == sqlASCII {
+			continue // passOn has set it
+		}
+		if err := checkParameter(name, value); err != nil {
 			return nil, errors.Join(fmt.Errorf("open replication connection: %w", err), closeConn(conn))
 		}
 	}

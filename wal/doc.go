@@ -15,7 +15,8 @@
 //   - What is confirmed never goes back within a session, nor behind what the slot had confirmed when the session began (PostgreSQL 12 would
 //     move the slot). All three positions of a status are the same and set.
 //   - The text form of all values is fixed by the session's parameters (UTF-8, UTC, ISO dates, shortest exact floats, hex bytea),
-//     whatever the role, the database or the server has set; a session that reports otherwise is refused.
+//     whatever the URL, the environment, the role, the database or the server has set; a session that reports otherwise is refused. Only the text of a database of
+//     the encoding SQL_ASCII comes as it is: the server would end the stream at the first that is not UTF-8.
 //   - Receiving a change allocates nothing. Memory is the read buffer: 8 KiB, or the largest message while it is in use.
 //   - A blocked call ends: Receive at its until, Confirm after ten seconds, Close after two, the others with their ctx.
 //

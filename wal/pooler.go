@@ -22,7 +22,7 @@ const poolerLooks = 20
 // of their own have a process and settings of their own, and keep them.
 func CheckPooler(ctx context.Context, conn *pgx.Conn, connect func(context.Context) (*pgx.Conn, error)) error {
 	first, err := look(ctx, conn)
-	if err != nil || first.pid == conn.PgConn().PID() {
+	if err != nil || first.pid == fmt.Sprint(conn.PgConn().PID()) {
 		return err
 	}
 	second, err := connect(ctx)
@@ -68,7 +68,7 @@ func ThroughPooler(err error) error {
 // shareSession tells whether the two connections are served by the same session of the server at any time.
 func shareSession(ctx context.Context, one, other *pgx.Conn) (bool, error) {
 	mark := fmt.Sprint(one.PgConn().PID())
-	if err := one.QueryRow(ctx, `SELECT set_config('outboxd.probe', '`+mark+`', false)`, pgx.QueryExecModeSimpleProtocol).Scan(nil); err != nil {
+	if _, err := queryRow(ctx, one.PgConn(), `SELECT set_config('outboxd.probe', '`+mark+`', false)`); err != nil {
 		return false, fmt.Errorf("set a parameter: %w", err)
 	}
 	var began backend
@@ -93,16 +93,18 @@ func shareSession(ctx context.Context, one, other *pgx.Conn) (bool, error) {
 
 // backend is the session of the server that answered.
 type backend struct {
-	pid  uint32
+	pid  string
 	mark string // what is set in it
 }
 
 // look asks which session serves the connection, by a statement that needs none of its own.
 func look(ctx context.Context, conn *pgx.Conn) (b backend, err error) {
-	err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), coalesce(current_setting('outboxd.probe', true), '')`, pgx.QueryExecModeSimpleProtocol).
-		Scan(&b.pid, &b.mark)
-	if err != nil {
-		return backend{}, fmt.Errorf("read the server's process: %w", err)
+	row, err := queryRow(ctx, conn.PgConn(), `SELECT pg_backend_pid(), coalesce(current_setting('outboxd.probe', true), '')`)
+	if err == nil && len(row) != 2 {
+		err = fmt.Errorf("the server answered %d columns, want 2", len(row))
 	}
-	return b, nil
+	if err != nil {
+		return b, fmt.Errorf("read the server's process: %w", err)
+	}
+	return backend{pid: string(row[0]), mark: string(row[1])}, nil
 }

@@ -112,8 +112,8 @@ func (v *verifier) checkServer(ctx context.Context) error {
 	if v.cfg.Failover && s.Major() < failoverMajor {
 		v.warn("database.failover has no effect: PostgreSQL %d does not synchronize logical slots to standbys, %d and later do", s.Major(), failoverMajor)
 	}
-	if encoding == "SQL_ASCII" {
-		v.warn("database %q has the encoding SQL_ASCII: its text is passed on unchecked and may not be UTF-8", s.Database)
+	if encoding == sqlASCII {
+		v.warn("database %q has the encoding %s, which takes any bytes: an event that is not UTF-8 is refused, and parked", s.Database, encoding)
 	}
 	if standby {
 		v.fail(CheckPrimary, "the server is a standby, in recovery", "connect to the primary (several hosts and target_session_attrs=read-write in the URL find it)")

@@ -36,7 +36,7 @@
 // # Payloads that are not JSON
 //
 // A payload from a text or bytea column is embedded in a JSON object as a JSON string; a NULL is null, and in raw
-// an empty body. Bytes that are not UTF-8, which PostgreSQL never sends, become U+FFFD there. What is nested more than 10,000 deep counts as
+// an empty body. What is nested more than 10,000 deep counts as
 // no JSON; PostgreSQL's own types end before that.
 //
 // # Encryption
@@ -45,5 +45,6 @@
 //
 // # Failures
 //
-// An event without an id cannot be recognised again at its destination and is an error; so is what Options.Payload refuses. Nothing else fails.
+// An event without an id cannot be recognised again at its destination and is an error; so is one of which a text is not UTF-8, and what Options.Payload
+// refuses. Nothing else fails.
 package format

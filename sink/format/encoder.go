@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -30,6 +31,9 @@ const maxKeptBytes = 4 << 20
 
 // ErrNoID says that an event has no id.
 var ErrNoID = errors.New("the event has no id: map a column that is never NULL")
+
+// ErrNotUTF8 says that a text of an event is not UTF-8. Only a database of the encoding SQL_ASCII holds such.
+var ErrNotUTF8 = errors.New("it is not UTF-8: let the application write that, or create the database anew with ENCODING 'UTF8'")
 
 // Names returns the names of the formats, the default first.
 func Names() []string { return []string{Raw, Bento, CloudEvents, CloudEventsStructured} }
@@ -73,10 +77,13 @@ func (e *Encoder) Reset() {
 
 // Message returns the event as a message for the destination. frontier is the header of that name, left out when zero; replay is
 // how often the event was asked for again, left out when 0. The message's bytes belong partly to ev and partly to
-// the encoder: they stay valid as long as ev's do and until Reset. The error is ErrNoID, or that of Options.Payload.
+// the encoder: they stay valid as long as ev's do and until Reset. The error is ErrNoID, ErrNotUTF8, or that of Options.Payload.
 func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Position, replay int) (sink.Message, error) {
 	if len(ev.ID) == 0 {
 		return sink.Message{}, ErrNoID
+	}
+	if err := checkText(ev); err != nil {
+		return sink.Message{}, err
 	}
 	if e.payload != nil && ev.Payload != nil {
 		published := *ev
@@ -113,6 +120,30 @@ func (e *Encoder) Message(ev *event.Event, destination string, frontier event.Po
 	}
 	m.Headers = e.headers[first:len(e.headers):len(e.headers)]
 	return m, nil
+}
+
+// checkText looks for what is not UTF-8: consumers expect it, and brokers may refuse all that is published with it.
+func checkText(ev *event.Event) error {
+	for _, text := range [...]struct {
+		name  string
+		value []byte
+	}{
+		{"id", ev.ID},
+		{"tenant_id", ev.TenantID},
+		{"topic", ev.Topic},
+		{"aggregate_type", ev.AggregateType},
+		{"aggregate_id", ev.AggregateID},
+		{"occurred_at", ev.OccurredAt},
+		{"schema_id", ev.SchemaID},
+		{"schema_version", ev.SchemaVersion},
+		{"payload", ev.Payload},
+		{"metadata", ev.Metadata},
+	} {
+		if !utf8.Valid(text.value) {
+			return fmt.Errorf("%s: %w", text.name, ErrNotUTF8)
+		}
+	}
+	return nil
 }
 
 // published is what is published of a payload.

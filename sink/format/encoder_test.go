@@ -138,9 +138,9 @@ func TestBentoIsTheEnvelope(t *testing.T) {
 		"event_id":"0198f2a4-0000-7000-8000-000000000001","occurred_at":"2026-11-24T09:30:00.123456Z",
 		"source":"shop","correlation_id":"c-1","causation_id":7,"version":3}`)
 
-	bare := &event.Event{ID: []byte("1"), Topic: []byte("t"), Payload: []byte("text \"\x01\xff")}
+	bare := &event.Event{ID: []byte("1"), Topic: []byte("t"), Payload: []byte("text \"\x01")}
 	m = encode(t, encoder(t, format.Bento, format.Options{}), bare)
-	sameJSON(t, m.Body, `{"event_type":"t","payload":"text \"\u0001\ufffd","event_id":"1","occurred_at":null,
+	sameJSON(t, m.Body, `{"event_type":"t","payload":"text \"\u0001","event_id":"1","occurred_at":null,
 		"source":null,"correlation_id":null,"causation_id":null,"version":1}`)
 
 	bare.SchemaVersion, bare.Payload = []byte("v2"), nil
@@ -249,6 +249,22 @@ func TestEventWithoutIDIsAnError(t *testing.T) {
 	_, err := encoder(t, format.Raw, format.Options{}).Message(&event.Event{}, "d", event.Position{}, 0)
 	if !errors.Is(err, format.ErrNoID) {
 		t.Fatalf("got %v, want ErrNoID", err)
+	}
+}
+
+func TestEventWhoseTextIsNotUTF8IsAnErrorThatNamesIt(t *testing.T) {
+	for name, field := range map[string]func(*event.Event) *[]byte{
+		"id": func(ev *event.Event) *[]byte { return &ev.ID }, "tenant_id": func(ev *event.Event) *[]byte { return &ev.TenantID },
+		"payload": func(ev *event.Event) *[]byte { return &ev.Payload }, "metadata": func(ev *event.Event) *[]byte { return &ev.Metadata },
+	} {
+		ev := order()
+		*field(ev) = []byte("\"caf\xe9\"")
+		for _, f := range format.Names() {
+			_, err := encoder(t, f, format.Options{}).Message(ev, "d", event.Position{}, 0)
+			if !errors.Is(err, format.ErrNotUTF8) || !strings.HasPrefix(err.Error(), name+": ") {
+				t.Errorf("%s, %s: %v", f, name, err)
+			}
+		}
 	}
 }
 
