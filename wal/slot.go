@@ -43,6 +43,23 @@ func (s *Slot) Lost() bool {
 	return s.WALStatus == "lost" || s.InvalidationReason != "" || s.Conflicting
 }
 
+// Prevention is what keeps the server from invalidating a slot for the reason of this one.
+// Source: https://www.postgresql.org/docs/current/view-pg-replication-slots.html
+func (s *Slot) Prevention() string {
+	switch {
+	case s.InvalidationReason == "idle_timeout":
+		return "idle_replication_slot_timeout = 0, or far longer than outboxd is ever stopped, prevents it"
+	case s.InvalidationReason == "wal_level_insufficient":
+		return "wal_level = logical for as long as the slot is there prevents it"
+	case s.InvalidationReason == "rows_removed":
+		return "hot_standby_feedback = on prevents it on a standby, from which this server was promoted"
+	case s.InvalidationReason == "" && s.Conflicting: // 16 does not tell the two apart
+		return "hot_standby_feedback = on on a standby, from which this server was promoted, and wal_level = logical on its primary prevent it"
+	default:
+		return "a larger max_slot_wal_keep_size prevents it"
+	}
+}
+
 // SlotStatus reads the slot over an ordinary connection. Without such a slot the error is [ErrSlotMissing].
 // It needs no privilege.
 func SlotStatus(ctx context.Context, conn *pgx.Conn, name string) (*Slot, error) {

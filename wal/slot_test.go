@@ -30,6 +30,24 @@ func TestSetupMakesWhatIsMissingOnceAndInOrder(t *testing.T) {
 	}
 }
 
+func TestWhatKeepsASlotIsSaidForTheReasonOfItsLoss(t *testing.T) {
+	for _, c := range []struct {
+		lost wal.Slot
+		want string
+	}{
+		{wal.Slot{WALStatus: "lost"}, "max_slot_wal_keep_size"},
+		{wal.Slot{WALStatus: "lost", InvalidationReason: "wal_removed"}, "max_slot_wal_keep_size"},
+		{wal.Slot{WALStatus: "lost", InvalidationReason: "idle_timeout"}, "idle_replication_slot_timeout"},
+		{wal.Slot{WALStatus: "lost", InvalidationReason: "wal_level_insufficient", Conflicting: true}, "wal_level = logical"},
+		{wal.Slot{WALStatus: "lost", InvalidationReason: "rows_removed", Conflicting: true}, "hot_standby_feedback"},
+		{wal.Slot{WALStatus: "lost", Conflicting: true}, "hot_standby_feedback"},
+	} {
+		if got := c.lost.Prevention(); !c.lost.Lost() || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %q, want %q", c.lost, got, c.want)
+		}
+	}
+}
+
 func TestMoreThanInsertsAndARowFilterAreFacts(t *testing.T) {
 	f := setup(t)
 	filter := ""

@@ -42,7 +42,7 @@ func (v *verifier) checkSlot(ctx context.Context) error {
 	switch {
 	case slot.Lost():
 		v.fail(CheckSlotLost, fmt.Sprintf("slot %q was invalidated by the server%s", slot.Name, lostReason(slot)),
-			"SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+") and have it made anew; a larger max_slot_wal_keep_size prevents it")
+			"SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+") and have it made anew; "+slot.Prevention())
 	case slot.WALStatus == "unreserved":
 		v.warn("slot %q is about to be lost: the server may remove the WAL it needs at the next checkpoint (max_slot_wal_keep_size)", slot.Name)
 		fallthrough

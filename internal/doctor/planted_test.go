@@ -12,6 +12,7 @@ import (
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
+	"github.com/outboxd/outboxd/wal"
 )
 
 // What the tests of judgement say of made-up values is found here where it is planted in real servers.
@@ -97,6 +98,24 @@ func TestASlotThatTheServerMayDropOrDoesNotSynchroniseIsFound(t *testing.T) {
 		return strings.Contains(text(f), "idle_replication_slot_timeout is 168h")
 	})
 	r.want("idle_replication_slot_timeout", Info, "168h", "")
+}
+
+func TestASlotThatWasIdleForTooLongIsFoundWithWhatPreventsIt(t *testing.T) {
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{Version: 18, Settings: []string{"idle_replication_slot_timeout = 1s"}})
+	r := bare(t, server)
+	r.migrate()
+	r.exec(`CREATE PUBLICATION outboxd FOR TABLE outbox WITH (publish = 'insert')`)
+	r.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, r.cfg.WAL.Slot)
+	r.eventually("the server has invalidated it", func() bool {
+		r.exec(`CHECKPOINT`)
+		slot, err := wal.SlotStatus(r.Context(), r.conn, r.cfg.WAL.Slot)
+		return err == nil && slot.Lost()
+	})
+	r.want("slot_lost", Error, "(lost idle_timeout)", "idle_replication_slot_timeout = 0")
+	_, err := wal.Verify(r.Context(), r.conn, r.cfg.WAL)
+	if err == nil || !strings.Contains(err.Error(), "idle_replication_slot_timeout = 0") {
+		t.Errorf("at the start is said %v", err)
+	}
 }
 
 func TestAnOldServerIsFound(t *testing.T) {

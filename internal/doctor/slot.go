@@ -157,7 +157,7 @@ func (f *slotFacts) state() Finding {
 	case s.Lost():
 		reason := strings.TrimSpace(s.WALStatus + " " + s.InvalidationReason)
 		return found(Error, "slot_lost", fmt.Sprintf("slot %q was invalidated by the server (%s)", f.name, reason),
-			"nothing can be read from it any more", f.anew()+"; a larger max_slot_wal_keep_size prevents it")
+			"nothing can be read from it any more", f.anew()+"; "+s.Prevention())
 	case s.Active:
 		return ok("slot", "slot %s is read by process %d", f.name, s.ActivePID)
 	default:
