@@ -3,11 +3,13 @@ package relay_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
 
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/sink/pulsar"
 )
 
 // The claims share one broker.
@@ -26,6 +28,7 @@ func TestTableLaneOnPulsar(t *testing.T) {
 		{"ExceededQuotaIsParkedUntilItIsLifted", exceededQuota},
 		{"RefusedEventHoldsItsKeyAtItsPartition", refusedAtPartition},
 		{"EventOnItsWayIsNotLostWhenPartitionsAreAdded", addedPartition},
+		{"MoreTopicsThanProducersAreNoFailure", moreTopicsThanProducers},
 	} {
 		t.Run(claim.name, func(t *testing.T) { claim.shows(newPulsarRig(t, broker)) })
 	}
@@ -48,6 +51,31 @@ func TestKilledPulsarIsParkedForAndDrained(t *testing.T) {
 }
 
 const pulsarEvents = 1000
+
+// While memory is short one failure of a destination is enough for all that waits there to be parked.
+func moreTopicsThanProducers(r *pulsarRig) {
+	const topics, events, keys = 6, 2000, 7
+	tenant := func(i int) string { return fmt.Sprintf("t%d", i) }
+	for i := range topics {
+		r.create(tenant(i))
+	}
+	r.cfg.MemoryBudget = 1 << 20
+	run := r.run(func(c *pulsar.Config) { c.MaxProducers = 2 })
+	for first := 0; first < events; first += events / 10 {
+		r.exec(`INSERT INTO outbox (tenant_id, aggregate_type, aggregate_id, topic, occurred_at, payload)
+			SELECT 't' || i % $3, 'order', (i / $3 % $4)::text, 'orders', now(), jsonb_build_object('seq', i / $3, 'pad', repeat('x', 500))
+			FROM generate_series($1::int * $3::int, $2::int * $3::int - 1) i`, first, first+events/10, topics, keys)
+	}
+	for i := range topics {
+		r.sent(tenant(i), events)
+		r.once(tenant(i), 0, events, keys, r.read(r.topic(tenant(i))))
+	}
+	for name, value := range run.metrics(r.t) {
+		if value > 0 && (strings.HasPrefix(name, "outboxd_parked_events_total") || strings.HasPrefix(name, "outboxd_destination_failures_total")) {
+			r.t.Errorf("%s: %g", name, value)
+		}
+	}
+}
 
 func terminatedTopic(r *pulsarRig) {
 	r.create("acme", "broken")

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -202,6 +203,7 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 		err = errs[landed]
 		known = fateKnown(err)
 	}
+	readAgain := d.readAgain(err)
 	d.tableLast = false
 	d.lane.Published(landed, known, func(i lane.Item[*entry]) { c.disposed(i.Value) })
 	switch {
@@ -210,11 +212,20 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 	case isRejected(err):
 		c.count(d, resultRejected, items[landed])
 		c.refused(d, items[landed].Value, err)
+	case readAgain:
 	default:
 		c.failedAt(d, err)
 		return
 	}
 	d.enqueue()
+}
+
+// readAgain takes what ended a publish, nil where all has landed, and tells whether the tail only has to be read once more: the sink keeps the ends of so many
+// destinations, and has let go of this one's. Where that comes again before anything was published, it is a failure, and waits as any other.
+func (d *destination) readAgain(err error) bool {
+	before := d.letGo
+	d.letGo = errors.Is(err, sink.ErrTailUnread) && !sink.BrokerDown(err)
+	return d.letGo && !before
 }
 
 // refused lets the key of an event that was refused wait: the event is parked, and later ones of the key behind it.

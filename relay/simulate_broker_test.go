@@ -74,6 +74,7 @@ const (
 	fateLate                // it may land later
 	fatePart                // its first half lands, and the answer is lost
 	fateUnmet               // it does not land, which is known
+	fateLetGo               // the sink has let go of the destination's end before
 	fates
 )
 
@@ -138,6 +139,10 @@ func (s *simSink) publish(batch []sink.Message, results []error) {
 	fate := s.broker.w.fate
 	s.broker.w.note("publish at %s: %v, fate %d", name, entries, fate)
 	switch fate {
+	case fateLetGo:
+		delete(s.fences, name)
+		all(&sink.Error{Class: sink.Retry, Err: sink.ErrTailUnread})
+		return
 	case fateUnmet:
 		all(s.fail(sink.Retry, true, "try again"))
 		return

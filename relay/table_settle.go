@@ -46,6 +46,7 @@ func (c *core) lentPublished(j *job) {
 	w.turn.unsettled = append(w.turn.unsettled, refsOf(w.rows[:landed])...)
 	if landed > 0 {
 		w.turn.reached = w.rows[landed-1].Cursor()
+		d.letGo = false
 	}
 	rest := w.rows[landed:]
 	goesOn := len(rest) > 0
@@ -181,9 +182,11 @@ func (c *core) lentSettled(d *destination) {
 	c.tableDue = time.Time{}
 	d.lane.Return(err == nil || fateKnown(err))
 	d.tableLast = true
+	readAgain := d.readAgain(err)
 	switch {
 	case err == nil, isRejected(err):
 		c.succeed(&d.failure)
+	case readAgain:
 	default:
 		c.failedAt(d, err)
 	}

@@ -58,7 +58,8 @@ type Sink interface {
 	// Publish appends the messages, which may be of several destinations; messages of one destination stand
 	// in order and are at most MaxBatch. It returns nil when all were accepted, else one result per message, by the
 	// prefix rule in the package comment. It returns within ctx's deadline; what was cut off then has an
-	// unknown fate. A destination whose tail was not read since its last unknown fate is refused, with nothing landed.
+	// unknown fate. A destination whose tail was not read since its last unknown fate, or whose end was let go of, is refused with ErrTailUnread as of unknown
+	// fate, which makes the lane read the tail. An end that Tail has brought is kept until the next Publish there, unless many others are read meanwhile.
 	Publish(ctx context.Context, batch []Message) []error
 
 	// Tail fences the destination, then reads its last n entries (fewer when it holds fewer; none when it is empty

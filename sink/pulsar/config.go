@@ -54,8 +54,8 @@ type Config struct {
 	// Compression is how batches are compressed: none, lz4, zstd or zlib. Default: none.
 	Compression string
 
-	// MaxProducers is how many producers stay open. Beyond it the one that was idle longest is closed, and its
-	// destination is refused until its tail was read again, so it should exceed the number of destinations
+	// MaxProducers is how many producers stay open, besides 64 that have published nothing yet. Beyond it the one that was idle longest is closed, and its
+	// destination is refused until its tail was read again, which slows it down, so it should exceed the number of destinations
 	// that are in use at a time. Default: 200. A producer costs 4 goroutines and about 40 KB.
 	MaxProducers int
 

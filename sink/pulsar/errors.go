@@ -12,10 +12,6 @@ import (
 )
 
 var (
-	// ErrTailUnread is the refusal of a destination that has no producer of ours: its tail was not read yet, its producer was
-	// closed after an unknown fate or to make room for another, or its connection was lost meanwhile.
-	ErrTailUnread = errors.New("the destination's tail must be read first")
-
 	errLost    = errors.New("connection of the producer was lost")
 	errStalled = errors.New("no acknowledgement came")
 	errClosed  = errors.New("the sink is closed")

@@ -26,13 +26,15 @@ type producer struct {
 
 	busy       bool          // a Publish uses it; guarded by Sink.mu
 	largest    int64         // bytes of its largest entry, which the client keeps a buffer of; guarded by Sink.mu
-	recentness *list.Element // in producers.recent
+	in         *list.List    // producers.fresh or producers.recent
+	recentness *list.Element // its place there
 }
 
 // producers is the set of those that are open, and of those that are closing. It is guarded by Sink.mu.
 type producers struct {
 	open       map[string]*producer
-	recent     *list.List // of *producer, the one used last in front
+	fresh      *list.List // of *producer: nothing was published since their tails were read, the newest in front; freshMost at most
+	recent     *list.List // of *producer: all others, the one used last in front; Config.MaxProducers at most
 	closing    map[string]chan struct{}
 	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; absent: settledUnknown
 	retired    map[string]string        // name of the producer of each topic that was closed or refused last
@@ -43,6 +45,7 @@ type producers struct {
 func newProducers() producers {
 	return producers{
 		open:       make(map[string]*producer),
+		fresh:      list.New(),
 		recent:     list.New(),
 		closing:    make(map[string]chan struct{}),
 		settling:   make(map[string]time.Duration),
@@ -61,9 +64,22 @@ func (ps *producers) all() []*producer {
 	return all
 }
 
+// freshMost is how many producers stay open, besides the others, that have published nothing yet. A tail is read to publish, and where more topics are in use
+// than producers stay open, the one that was made for a publish would be closed before it.
+const freshMost = 64
+
 func (ps *producers) add(p *producer) {
 	ps.open[p.topic] = p
-	p.recentness = ps.recent.PushFront(p)
+	p.in, p.recentness = ps.fresh, ps.fresh.PushFront(p)
+	if ps.fresh.Len() > freshMost {
+		ps.use(ps.fresh.Back().Value.(*producer)) //nolint:forcetypeassert // nothing else is in the list
+	}
+}
+
+// use notes that the producer is the one that was used last.
+func (ps *producers) use(p *producer) {
+	p.in.Remove(p.recentness)
+	p.in, p.recentness = ps.recent, ps.recent.PushFront(p)
 }
 
 func (ps *producers) remove(p *producer) {
@@ -71,7 +87,7 @@ func (ps *producers) remove(p *producer) {
 		return
 	}
 	delete(ps.open, p.topic)
-	ps.recent.Remove(p.recentness)
+	p.in.Remove(p.recentness)
 	ps.buffered -= p.largest
 }
 
@@ -107,13 +123,13 @@ func (s *Sink) acquire(destination string) (*producer, error) {
 	case s.closed:
 		return nil, errClosed
 	case p == nil:
-		return nil, fmt.Errorf("publish to %s: %w", destination, ErrTailUnread)
+		return nil, fmt.Errorf("publish to %s: %w", destination, sink.ErrTailUnread)
 	case p.lost.Err() != nil:
 		s.retireLocked(p, false)
-		return nil, fmt.Errorf("publish to %s: %w: %w", destination, ErrTailUnread, context.Cause(p.lost))
+		return nil, fmt.Errorf("publish to %s: %w: %w", destination, sink.ErrTailUnread, context.Cause(p.lost))
 	}
 	p.busy = true
-	s.producers.recent.MoveToFront(p.recentness)
+	s.producers.use(p)
 	return p, nil
 }
 
@@ -128,7 +144,7 @@ func (s *Sink) release(p *producer) {
 // evictLocked closes the producers that were idle longest while there are too many of them or of their buffers.
 func (s *Sink) evictLocked() {
 	for e := s.producers.recent.Back(); e != nil && e != s.producers.recent.Front(); {
-		if s.producers.len() <= s.cfg.MaxProducers && s.producers.buffered <= 4*s.cfg.PendingBytes {
+		if s.producers.recent.Len() <= s.cfg.MaxProducers && s.producers.buffered <= 4*s.cfg.PendingBytes {
 			return
 		}
 		p := e.Value.(*producer) //nolint:forcetypeassert // nothing else is in the list

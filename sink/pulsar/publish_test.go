@@ -200,21 +200,22 @@ func TestEvictedDestinationIsRefusedUntilItsTailIsRead(t *testing.T) {
 	s := sharedServer(t)
 	p := s.open(t, func(c *pulsar.Config) { c.MaxProducers = 2 })
 	a, b, c := s.topic(t), s.topic(t), s.topic(t)
-	for _, topic := range []string{a, b} {
+	for _, topic := range []string{b, a, c} {
 		mustTail(t, p, topic, 1)
 	}
-	mustPublish(t, p, messages(a, 1, 1, 1)) // b was idle longest
-	mustTail(t, p, c, 1)
-	results := p.Publish(t.Context(), append(append(messages(a, 2, 2, 1), messages(b, 1, 2, 1)...), messages(c, 1, 1, 1)...))
-	if len(results) != 4 || results[0] != nil || results[3] != nil || !errors.Is(results[1], pulsar.ErrTailUnread) || sink.FateKnown(results[1]) {
+	for _, topic := range []string{b, a, c} {
+		mustPublish(t, p, messages(topic, 1, 1, 1)) // with the third, b was idle longest
+	}
+	results := p.Publish(t.Context(), append(append(messages(a, 2, 2, 1), messages(b, 2, 3, 1)...), messages(c, 2, 2, 1)...))
+	if len(results) != 4 || results[0] != nil || results[3] != nil || !errors.Is(results[1], sink.ErrTailUnread) || sink.FateKnown(results[1]) {
 		t.Fatalf("results: %v", results)
 	}
 	waitUntil(t, "the evicted producer is gone", func() bool { return producerCount(t, s, b) == 0 })
 	mustTail(t, p, b, 1)
-	mustPublish(t, p, messages(b, 1, 2, 1))
+	mustPublish(t, p, messages(b, 2, 3, 1))
 	s.wantIDs(t, a, 2)
-	s.wantIDs(t, b, 2)
-	s.wantIDs(t, c, 1)
+	s.wantIDs(t, b, 3)
+	s.wantIDs(t, c, 2)
 }
 
 // producerCount asks the broker how many producers the topic has.

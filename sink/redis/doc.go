@@ -26,7 +26,7 @@
 //   - A batch of one stream lands whole or not at all: Redis runs scripts and transactions to their end, and checks memory, role and disk before
 //     the first write only.
 //   - What is larger than Config.MaxMessageBytes or the server's proto-max-bulk-len is rejected before it is sent.
-//   - The ends of at most Config.MaxStreams streams are remembered. One that was forgotten is refused with ErrTailUnread until
+//   - The ends of at most Config.MaxStreams streams are remembered. One that was forgotten is refused with sink.ErrTailUnread until
 //     its tail is read.
 //
 // # Not guaranteed

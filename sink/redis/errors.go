@@ -13,9 +13,6 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
-// ErrTailUnread says that a stream was refused because its end is not known: Tail must be called first. Nothing has landed.
-var ErrTailUnread = errors.New("the end of the stream is not known, read its tail first")
-
 // refusal is what one error code of the server means.
 type refusal struct {
 	class  sink.Class
@@ -49,7 +46,7 @@ var refusals = map[string]refusal{
 // are: one of its nodes is never the whole broker.
 func (s *Sink) fail(call, stream string, err error) *sink.Error {
 	r := s.classify(err)
-	if r.class != sink.Rejected && !errors.Is(err, ErrTailUnread) {
+	if r.class != sink.Rejected && !errors.Is(err, sink.ErrTailUnread) {
 		s.client.lookAgain()
 	}
 	if isReplica(err) {
@@ -76,7 +73,7 @@ func (s *Sink) classify(err error) refusal {
 	}
 	var unconnected *connectError
 	switch {
-	case errors.Is(err, ErrTailUnread):
+	case errors.Is(err, sink.ErrTailUnread):
 		return refusal{class: sink.Retry} // known, but only a tail read mends it
 	case errors.Is(err, context.Canceled):
 		return refusal{class: sink.Retry}

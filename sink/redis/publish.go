@@ -108,7 +108,7 @@ func (s *Sink) release(c *call) {
 func (s *Sink) prepare(c *call, st *stream) {
 	var known bool
 	if st.expected, known = s.ends.take(st.name); !known {
-		st.count, st.cut = 0, s.fail("append to", st.name, ErrTailUnread)
+		st.count, st.cut = 0, s.fail("append to", st.name, sink.ErrTailUnread)
 		return
 	}
 	n := 0
@@ -150,7 +150,7 @@ func (s *Sink) finish(c *call, st *stream, gone bool) {
 		err = failed
 	case st.count > 0:
 		s.ends.put(st.name, st.expected.moved(st.end, c.asked))
-	case !errors.Is(err, ErrTailUnread):
+	case !errors.Is(err, sink.ErrTailUnread):
 		s.ends.put(st.name, st.expected)
 	}
 	if err == nil {

@@ -174,7 +174,7 @@ func TestForgottenEndIsReadAgain(t *testing.T) {
 	mustPublish(t, s, batch(first, 2, 2))
 	mustPublish(t, s, batch(third, 1, 1))
 	results := s.Publish(t.Context(), batch(second, 1, 2))
-	if results == nil || !errors.Is(results[0], redis.ErrTailUnread) || sink.FateKnown(results[0]) {
+	if results == nil || !errors.Is(results[0], sink.ErrTailUnread) || sink.FateKnown(results[0]) {
 		t.Fatalf("results %v, want ErrTailUnread with an unknown fate", results)
 	}
 	mustTail(t, s, second)
