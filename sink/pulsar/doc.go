@@ -25,6 +25,7 @@
 //     stood still: 200 ms, or 2 s after a broker that hung; not at all where the last producer in this session was ours and ended cleanly. A batch that takes longer to be written lands behind the tail, a second time.
 //     (Seen with a broker that was stopped for 25 s and went on: its write to the ledger had timed out and was repeated.)
 //   - An event time before 1970 or after 2262 is left out, as Pulsar or its client cannot say it; the header has the text.
+//   - Entries of somebody else that the client gives to no reader (an empty message without batching, the end of a chunked one) are not among what Tail returns.
 //   - Topics with message deduplication, chunked messages and schemas other than bytes are not used. Non-persistent topics are refused.
 //   - More partitions later: keys move, and the order of a key holds only within each partition.
 //
@@ -51,6 +52,6 @@
 // # The client
 //
 // It is used against its habits, and its version is pinned: without a reconnect, timer or send timeout, with a logger that learns the broker's size
-// limit, the reason of a failed connection and whose batch was refused, which it tells in no other way. The protocol's ExclusiveWithFencing, which it does not
+// limit, the reason of a failed connection, whose batch was refused and which entry a reader is not given, which it tells in no other way. The protocol's ExclusiveWithFencing, which it does not
 // have, is spoken by wire.go.
 package pulsar

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	client "github.com/apache/pulsar-client-go/pulsar"
 	clientlog "github.com/apache/pulsar-client-go/pulsar/log"
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,8 @@ const (
 	lineMaxMessageSize   = "Got MaxMessageSize from handshake response:"
 	lineHandshakeRefused = "Failed to establish connection with broker: '%s'"
 	lineReceived         = "Received command: %s -- payload: %v"
+	lineDiscarded        = "Discarding corrupted message"
+	lineUnexpectedChunk  = "Received unexpected chunk messageId ["
 )
 
 var linesConnectFailed = map[string]bool{
@@ -27,13 +30,25 @@ var linesConnectFailed = map[string]bool{
 }
 
 // overheard is what was learned from the client's log: the broker's limit; why the last connection failed, which the client's
-// errors do not say ("connection error"); and how the broker refused a producer's batch, which the client keeps to itself.
+// errors do not say ("connection error"); how the broker refused a producer's batch, and which entries a reader was not given, which the client keeps to itself.
 type overheard struct {
 	maxMessageSize atomic.Int64
 	connectProblem atomic.Pointer[string]
 
 	mu        sync.Mutex
 	producers map[string]heardProducer // those that are open, by their names; guarded by mu
+	dropped   map[string]place         // the last entry that each reader was not given, by its subscription; guarded by mu
+}
+
+// place is where an entry lies.
+type place struct{ ledger, entry int64 }
+
+var noPlace = place{-1, -1} // before all others
+
+func placeOf(id client.MessageID) place { return place{id.LedgerID(), id.EntryID()} }
+
+func (p place) atOrBehind(other place) bool {
+	return p.ledger > other.ledger || p.ledger == other.ledger && p.entry >= other.entry
 }
 
 // heardProducer is a producer as the client's log speaks of it.
@@ -80,6 +95,45 @@ func (o *overheard) forget(name string) {
 	delete(o.producers, name)
 }
 
+// reading begins to note what the reader of the subscription is not given, until notReading.
+func (o *overheard) reading(subscription string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.dropped == nil {
+		o.dropped = make(map[string]place)
+	}
+	o.dropped[subscription] = noPlace
+}
+
+func (o *overheard) notReading(subscription string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.dropped, subscription)
+}
+
+func (o *overheard) drop(subscription string, at place) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ours := o.dropped[subscription]; ours {
+		o.dropped[subscription] = at
+	}
+}
+
+// droppedUpTo tells whether the reader of the subscription was not given this entry, or one behind it.
+func (o *overheard) droppedUpTo(subscription string, at place) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	last, ours := o.dropped[subscription]
+	return ours && last.atOrBehind(at)
+}
+
+// droppedNone tells whether the reader of the subscription was given all that came for it.
+func (o *overheard) droppedNone(subscription string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dropped[subscription] == noPlace
+}
+
 // problem returns why the last connection failed, "" when that is not known.
 func (o *overheard) problem() string {
 	if p := o.connectProblem.Load(); p != nil {
@@ -98,6 +152,10 @@ type clientLogger struct {
 	client *byte // stands for the client whose log it is
 	err    error
 	topic  string
+
+	subscription string // of the consumer that speaks
+	entry        place  // that it speaks of
+	invalid      string // what is wrong with that
 }
 
 var _ clientlog.Logger = clientLogger{}
@@ -123,6 +181,18 @@ func (l clientLogger) with(fields clientlog.Fields) clientLogger {
 		if name, ok := fields["producer_name"].(string); ok {
 			l.heard.opened(name, producerNumber{l.client, id})
 		}
+	}
+	if subscription, ok := fields["subscription"].(string); ok {
+		l.subscription = subscription
+	}
+	if id, ok := fields["msgID"].(interface {
+		GetLedgerId() uint64
+		GetEntryId() uint64
+	}); ok {
+		l.entry = place{int64(id.GetLedgerId()), int64(id.GetEntryId())} //nolint:gosec // the protocol's numbers, which are Java's
+	}
+	if invalid, ok := fields["validationError"].(fmt.Stringer); ok {
+		l.invalid = invalid.String()
 	}
 	return l
 }
@@ -160,8 +230,15 @@ func (l clientLogger) Debugf(format string, args ...any) {
 
 func (l clientLogger) Info(args ...any)               { l.emit(zerolog.TraceLevel, args) }
 func (l clientLogger) Infof(format string, a ...any)  { l.emitf(zerolog.TraceLevel, format, a) }
-func (l clientLogger) Error(args ...any)              { l.emit(zerolog.DebugLevel, args) }
 func (l clientLogger) Errorf(format string, a ...any) { l.emitf(zerolog.DebugLevel, format, a) }
+
+// Error notes an entry that is not given to its reader for what was written there: its bytes are those of its writer, unless the checksum says otherwise.
+func (l clientLogger) Error(args ...any) {
+	if len(args) == 1 && args[0] == lineDiscarded && l.invalid != "ChecksumMismatch" {
+		l.heard.drop(l.subscription, l.entry)
+	}
+	l.emit(zerolog.DebugLevel, args)
+}
 
 func (l clientLogger) Warn(args ...any) {
 	if len(args) == 1 {
@@ -175,6 +252,12 @@ func (l clientLogger) Warn(args ...any) {
 func (l clientLogger) Warnf(format string, a ...any) {
 	if format == lineHandshakeRefused {
 		l.heard.setProblem(fmt.Sprintf(format, a...))
+	}
+	if _, chunk, ok := strings.Cut(format, lineUnexpectedChunk); ok { // made into one text before
+		var at place
+		if _, err := fmt.Sscanf(chunk, "%d:%d:", &at.ledger, &at.entry); err == nil {
+			l.heard.drop(l.subscription, at)
+		}
 	}
 	l.emitf(zerolog.DebugLevel, format, a)
 }

@@ -2,18 +2,21 @@ package pulsar
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
+	"github.com/apache/pulsar-client-go/pulsar/crypto"
 
 	"github.com/outboxd/outboxd/sink"
 )
 
 // readTail reads the last n messages. Nobody else writes meanwhile, because the producer is exclusive.
 func (s *Sink) readTail(ctx context.Context, topic string, n int) ([]sink.Entry, error) {
-	t := &tailReader{sink: s, topic: topic, want: n, queue: 1}
+	t := &tailReader{sink: s, topic: topic, want: n, queue: minQueue}
 	end, err := t.open(ctx, client.ReaderOptions{StartMessageID: client.LatestMessageID()})
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ type tailReader struct {
 	last  client.MessageID
 	queue int // how many messages a reader may receive ahead
 
-	entries []sink.Entry     // oldest first, without a gap up to last
+	entries []sink.Entry     // oldest first, without a gap up to the last one that the client gives to a reader
 	first   client.MessageID // of the first message that was read; nil before any was
 	oldest  time.Time        // when that was published
 }
@@ -53,20 +56,25 @@ func (t *tailReader) result() []sink.Entry {
 
 // open makes a reader, which takes a subscription of its own that vanishes with it.
 func (t *tailReader) open(ctx context.Context, o client.ReaderOptions) (*openReader, error) {
-	o.Topic, o.ReceiverQueueSize, o.SubscriptionRolePrefix = t.topic, t.queue, "outboxd-tail"
+	o.Topic, o.ReceiverQueueSize, o.SubscriptionName = t.topic, t.queue, "outboxd-tail-"+rand.Text()
+	o.Decryption = &client.MessageDecryptionInfo{ConsumerCryptoFailureAction: crypto.ConsumerCryptoFailureActionConsume} // else it is never given
+	t.sink.heard.reading(o.SubscriptionName)
 	r, err := call(ctx, t.sink, func(c pulsarClient) (client.Reader, error) { return c.CreateReader(o) }, client.Reader.Close)
 	if err != nil {
+		t.sink.heard.notReading(o.SubscriptionName)
 		return nil, fmt.Errorf("make a reader: %w", err)
 	}
-	return &openReader{Reader: r, sink: t.sink}, nil
+	return &openReader{Reader: r, sink: t.sink, subscription: o.SubscriptionName}, nil
 }
 
 // openReader is a reader that is closed in the background, because closing asks the broker, and after the call that was
 // begun last: the client leaves a call without an answer when its reader is closed meanwhile.
 type openReader struct {
 	client.Reader
-	sink *Sink
-	turn sync.Mutex // held by each call, which may outlive the context of who made it
+	sink         *Sink
+	subscription string
+	byTime       bool       // it begins at a time, behind which there may be nothing
+	turn         sync.Mutex // held by each call, which may outlive the context of who made it
 }
 
 // readerCall runs f, which takes no context.
@@ -79,6 +87,7 @@ func readerCall[T any](ctx context.Context, r *openReader, f func(client.Reader)
 }
 
 func (r *openReader) Close() {
+	r.sink.heard.notReading(r.subscription)
 	r.sink.background.Go(func() {
 		r.turn.Lock()
 		defer r.turn.Unlock()
@@ -118,12 +127,15 @@ const (
 // until enough was read or the topic's first message was among it.
 func (t *tailReader) readByTime(ctx context.Context) error {
 	begin, err := t.firstID(ctx)
-	if err != nil {
+	if err != nil || begin == nil {
 		return err
 	}
 	origin := t.oldest
+	if t.first == nil {
+		origin = time.Now()
+	}
 	short, long := time.Duration(0), time.Duration(0) // known to be too short; known to be too long, 0 when none is
-	for step := time.Second; !sameEntry(t.first, begin) && len(t.entries) < t.want; {
+	for step := time.Second; (t.first == nil || !sameEntry(t.first, begin)) && len(t.entries) < t.want; {
 		missing := t.want - len(t.entries)
 		limit := missing + min(tooMany*missing, tooManyMost)
 		if long > 0 && long-short <= 10*time.Millisecond {
@@ -153,6 +165,7 @@ func (t *tailReader) readSince(ctx context.Context, since time.Time, limit int) 
 		return false, err
 	}
 	defer r.Close()
+	r.byTime = true
 	seek := func(r client.Reader) (struct{}, error) { return struct{}{}, r.SeekByTime(since) }
 	if _, err := readerCall(ctx, r, seek); err != nil {
 		return false, fmt.Errorf("seek by publish time: %w", err)
@@ -160,46 +173,52 @@ func (t *tailReader) readSince(ctx context.Context, since time.Time, limit int) 
 	return t.read(ctx, r, limit)
 }
 
-// firstID returns the id of the oldest message that the topic still has.
+// firstID returns the id of the oldest message that the topic still has, nil where the client gives none of it to a reader.
 func (t *tailReader) firstID(ctx context.Context) (client.MessageID, error) {
 	r, err := t.open(ctx, client.ReaderOptions{StartMessageID: client.EarliestMessageID(), StartMessageIDInclusive: true})
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(ctx, t.sink.cfg.Timeout)
-	defer cancel()
-	m, err := r.Next(ctx)
-	if err != nil {
+	next, done := t.inTime(ctx, r)
+	defer done()
+	switch m, err := next(); {
+	case errors.Is(err, errNothingLeft):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("read the first message: %w", err)
+	default:
+		return m.ID(), nil
 	}
-	return m.ID(), nil
 }
 
 // read reads up to what was read before, or to the end of the topic, and keeps at least the newest wanted entries of it. It gives up, and
 // keeps nothing of it, when that is more than limit messages (0 for any number).
-func (t *tailReader) read(ctx context.Context, r client.Reader, limit int) (complete bool, err error) {
+func (t *tailReader) read(ctx context.Context, r *openReader, limit int) (complete bool, err error) {
 	var entries []sink.Entry
 	var first client.Message
 	next, done := t.inTime(ctx, r)
 	defer done()
 	for count := 1; ; count++ {
 		m, err := next()
+		if errors.Is(err, errNothingLeft) {
+			break
+		}
 		if err != nil {
 			return false, fmt.Errorf("read back from %s: %w", t.last, err)
 		}
-		if t.first != nil && atOrBehind(m.ID(), t.first) {
+		if t.first != nil && reaches(m, t.first) {
 			break
 		}
 		if first == nil {
 			first = m
-			t.queue = max(1, min(maxQueue, (1<<20)/max(1, len(m.Payload()))))
+			t.queue = max(minQueue, min(maxQueue, (1<<20)/max(1, len(m.Payload()))))
 		}
 		if len(entries) >= 2*t.want {
 			entries = append(entries[:0], entries[t.want:]...)
 		}
 		entries = append(entries, entryOf(m))
-		if t.first == nil && atOrBehind(m.ID(), t.last) {
+		if t.first == nil && reaches(m, t.last) {
 			break
 		}
 		if count == limit {
@@ -212,14 +231,32 @@ func (t *tailReader) read(ctx context.Context, r client.Reader, limit int) (comp
 	return true, nil
 }
 
+// reaches tells whether a message stands at the end or behind it. One that is encrypted or was sent in chunks is given without its place in the entry, and is
+// all of it.
+func reaches(m client.Message, end client.MessageID) bool {
+	return atOrBehind(m.ID(), end) || m.ID().BatchIdx() < 0 && sameEntry(m.ID(), end)
+}
+
 const (
-	maxQueue  = 1000 // messages that a reader receives ahead
+	minQueue  = 2    // messages that a reader receives ahead: with one, it gets nothing more behind the last chunk of a message that began before it
+	maxQueue  = 1000 // ... at most
 	stepCount = 1000 // messages of a step that has Config.Timeout
+
+	quietLook  = 250 * time.Millisecond // how long a message is waited for before it is asked whether one is left
+	quietLooks = 4                      // how often none is: what was received before may be on its way to us, and a process that stood still takes one wait for over
 )
+
+// errNothingLeft says that a reader has come to the end, or to what was read before, though the client does not give it what lies there.
+var errNothingLeft = errors.New("nothing is left to read")
 
 // inTime returns a function that returns the reader's next message, and one that ends it. The first fails when stepCount messages take longer
 // than Config.Timeout.
-func (t *tailReader) inTime(ctx context.Context, r client.Reader) (next func() (client.Message, error), done func()) {
+//
+// There are entries that the client gives to no reader: messages without a payload that were sent without batching, and the chunks of a message whose first
+// one was not read. Where the last entry is one of these, it would be waited for in vain, each time anew. The client says in its log that it drops them, which is
+// as sure as their delivery: entries come in their order. They are somebody else's, as all of ours are batches in one piece, so they are passed over. One that is
+// damaged, by its checksum, may be ours, and is waited for.
+func (t *tailReader) inTime(ctx context.Context, r *openReader) (next func() (client.Message, error), done func()) {
 	var step context.Context
 	cancel := context.CancelFunc(func() {})
 	count := 0
@@ -229,7 +266,29 @@ func (t *tailReader) inTime(ctx context.Context, r client.Reader) (next func() (
 			step, cancel = context.WithTimeout(ctx, t.sink.cfg.Timeout) //nolint:fatcontext // each is made of ctx and ends the one before
 		}
 		count++
-		return r.Next(step)
+		for dropped := 0; ; {
+			look, end := context.WithTimeout(step, quietLook)
+			m, err := r.Next(look)
+			end()
+			if err == nil || look.Err() == nil || step.Err() != nil {
+				return m, err
+			}
+			if t.droppedAll(r) || r.byTime && count == 1 && t.first == nil && t.sink.heard.droppedNone(r.subscription) {
+				dropped++ // or, where nothing was read yet, nothing was published since that time: an earlier one finds out
+			}
+			if dropped == quietLooks {
+				return nil, errNothingLeft
+			}
+		}
 	}
 	return next, func() { cancel() }
+}
+
+// droppedAll tells whether the client has dropped the last of what the reader is to bring.
+func (t *tailReader) droppedAll(r *openReader) bool {
+	end := t.last
+	if t.first != nil {
+		end = t.first
+	}
+	return t.sink.heard.droppedUpTo(r.subscription, placeOf(end))
 }
