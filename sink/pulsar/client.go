@@ -3,9 +3,9 @@ package pulsar
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-type pulsarClient = client.Client
+// pulsarClient is Apache's client. Closed under a send it can panic ("send on closed channel"), so it outlives those that send by it.
+type pulsarClient struct {
+	client.Client
+	sends sync.WaitGroup // Publishes that use a producer of it
+}
 
 const (
 	// keepAlive is how often a connection is pinged; one that has brought nothing for two to three times as long is closed
@@ -42,17 +46,21 @@ func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authen
 }
 
 // newClient makes a client that knows these hosts of the service URL. It has a log of its own: each client numbers its producers from one.
-func (s *Sink) newClient(hosts []string) (pulsarClient, error) {
+func (s *Sink) newClient(hosts []string) (*pulsarClient, error) {
 	options := s.options
 	scheme, _, _ := strings.Cut(s.cfg.URL, "://")
 	options.URL = scheme + "://" + strings.Join(hosts, ",")
 	options.Logger = clientLogger{log: s.log, heard: s.heard, client: new(byte)}
-	return client.NewClient(options)
+	c, err := client.NewClient(options)
+	if err != nil {
+		return nil, err
+	}
+	return &pulsarClient{Client: c}, nil
 }
 
 // call runs f, which takes no context, and returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
 // result goes to dispose (nil where there is nothing to dispose of).
-func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), dispose func(T)) (T, error) {
+func call[T any](ctx context.Context, s *Sink, f func(*pulsarClient) (T, error), dispose func(T)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	type result struct {
@@ -94,7 +102,7 @@ func call[T any](ctx context.Context, s *Sink, f func(pulsarClient) (T, error), 
 	}
 }
 
-func (s *Sink) noteAnswer(c pulsarClient) {
+func (s *Sink) noteAnswer(c *pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client == c {
@@ -104,7 +112,7 @@ func (s *Sink) noteAnswer(c pulsarClient) {
 
 // replaceSilentClient makes a new client when calls into c have not come back for so long that it must be stuck: an
 // unreachable broker makes them fail, not hang.
-func (s *Sink) replaceSilentClient(c pulsarClient) {
+func (s *Sink) replaceSilentClient(c *pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.client != c || time.Since(s.answered) < clientSilence {
@@ -124,9 +132,12 @@ func (s *Sink) replaceLocked(hosts []string) {
 	old := s.client
 	s.client, s.hosts, s.answered = fresh, hosts, time.Now()
 	for _, p := range s.producers.all() {
-		p.markLost(errors.New("the client was replaced"))
+		p.markLost(errReplaced)
 	}
-	s.background.Go(old.Close)
+	s.background.Go(func() {
+		old.sends.Wait() // their contexts have ended, and nobody begins to send by it any more
+		old.Close()
+	})
 }
 
 // sleep waits for d or until ctx ends, and tells whether it slept.

@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	errLost    = errors.New("connection of the producer was lost")
-	errStalled = errors.New("no acknowledgement came")
-	errClosed  = errors.New("the sink is closed")
+	errLost     = errors.New("connection of the producer was lost")
+	errStalled  = errors.New("no acknowledgement came")
+	errReplaced = errors.New("the client was replaced")
+	errClosed   = errors.New("the sink is closed")
 )
 
 // Parts of error texts. The client gives most of the broker's errors as plain text "server error: NAME: ...".

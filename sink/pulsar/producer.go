@@ -20,6 +20,7 @@ import (
 // writes to the topic.
 type producer struct {
 	client.Producer
+	client   *pulsarClient // of which it is one
 	topic    string
 	lost     context.Context // done when the connection was lost: the broker may have given the topic to another
 	markLost context.CancelCauseFunc
@@ -114,7 +115,7 @@ func (s *Sink) BeginSession() {
 	maps.DeleteFunc(s.producers.settling, func(_ string, d time.Duration) bool { return d == 0 })
 }
 
-// acquire returns the destination's producer for one Publish.
+// acquire returns the destination's producer for one Publish, which is one of the sends of its client from then on.
 func (s *Sink) acquire(destination string) (*producer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,6 +130,7 @@ func (s *Sink) acquire(destination string) (*producer, error) {
 		return nil, fmt.Errorf("publish to %s: %w: %w", destination, sink.ErrTailUnread, context.Cause(p.lost))
 	}
 	p.busy = true
+	p.client.sends.Add(1)
 	s.producers.use(p)
 	return p, nil
 }
@@ -264,13 +266,16 @@ func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
 		s.silent.Store(true) // the next call looks first whether anybody listens
 		markLost(errLost)
 	})
-	made, err := call(ctx, s, func(c pulsarClient) (client.Producer, error) { return c.CreateProducer(options) }, s.closeProducer)
+	made, err := call(ctx, s, func(c *pulsarClient) (*producer, error) {
+		p, err := c.CreateProducer(options)
+		return &producer{Producer: p, client: c, topic: topic, lost: lost, markLost: markLost}, err
+	}, func(p *producer) { s.closeProducer(p) })
 	if err != nil {
 		markLost(err)
 		s.noteRefused(topic, options.Name, err)
 		return nil, err
 	}
-	return &producer{Producer: made, topic: topic, lost: lost, markLost: markLost}, nil
+	return made, nil
 }
 
 // noteRefused remembers the name of a producer that could not be made though nobody else had the topic: the broker may hold it all the same.

@@ -33,7 +33,7 @@ type Sink struct {
 	background sync.WaitGroup // calls into the client and producers being closed, which nobody may wait for any more
 
 	mu        sync.Mutex // guards the fields below; never held across I/O
-	client    client.Client
+	client    *pulsarClient
 	hosts     []string  // of the service URL, which client knows
 	answered  time.Time // when a call into the client last ended by itself, or the client was made
 	producers producers
@@ -144,6 +144,7 @@ func (s *Sink) publish(ctx context.Context, g group) failure {
 		// The fate is given as unknown although nothing was sent: it is what makes the lane read the tail.
 		return failure{doubtful: len(g.messages), err: unknown(err)}
 	}
+	defer p.client.sends.Done()
 	landed := 0
 	for landed < len(g.messages) {
 		rest := g.messages[landed:]

@@ -50,6 +50,9 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.producers.add(p)
+	if err == nil && p.client != s.client {
+		err = errReplaced
+	}
 	if err != nil {
 		s.retireLocked(p, false)
 		return nil, err
