@@ -138,6 +138,11 @@ func policyFindings(name string, p pulsar.Policies, broker map[string]string) []
 			break
 		}
 	}
+	if len(p.Clusters) > 1 {
+		findings = append(findings, found(Warning, "geo_replication", fmt.Sprintf("namespace %s is replicated among the clusters %s", name, strings.Join(p.Clusters, ", ")),
+			"outboxd needs the topics to itself: where another cluster replicates to this one, its replicator produces to them, and events are parked; outwards only is fine",
+			"pulsar-admin namespaces set-clusters "+name+" --clusters CLUSTER, with this cluster alone, on all others"))
+	}
 	if p.TTLSeconds != nil && *p.TTLSeconds > 0 {
 		findings = append(findings, found(Info, "ttl", fmt.Sprintf("messages in %s count as read after %d s", name, *p.TTLSeconds),
 			"a subscription that is down for longer misses events", "pulsar-admin namespaces remove-message-ttl "+name))

@@ -78,6 +78,18 @@ func TestFaultsOfPulsarAreFound(t *testing.T) {
 	wantFinding(t, findings, "destination", Info, "does not exist yet", "")
 }
 
+// One cluster stands for a namespace that is not replicated, as the broker says of each.
+func TestANamespaceOfSeveralClustersIsFound(t *testing.T) {
+	findings := policyFindings("acme/outbox", pulsar.Policies{Clusters: []string{"here", "there"}}, nil)
+	wantFinding(t, findings, "geo_replication", Warning, "here, there", "set-clusters acme/outbox")
+	name := namespace(t)
+	for _, f := range examineSink(t, pulsarAt(t, "persistent://"+name+"/orders")) {
+		if f.Check == "geo_replication" {
+			t.Errorf("a namespace of one cluster: %+v", f)
+		}
+	}
+}
+
 func TestATopicThatAcceptsNothingIsFound(t *testing.T) {
 	name := namespace(t)
 	topic := "persistent://" + name + "/orders"

@@ -65,6 +65,14 @@ func isHeld(err error) bool {
 	return containsAny(err.Error(), []string{"ProducerFenced", "ProducerBusy"})
 }
 
+// heldBy says whose the topic is that another producer has.
+func heldBy(err error) error {
+	if strings.Contains(err.Error(), "existing shared producers") {
+		return fmt.Errorf("another producer holds the topic (an application, or the replicator of another cluster, where geo-replication leads to this one): %w", err)
+	}
+	return fmt.Errorf("another producer holds the topic (is another outboxd running?): %w", err)
+}
+
 // holder returns the name of the exclusive producer that has the topic, "" when the broker does not say it.
 func holder(err error) string {
 	_, name, _ := strings.Cut(err.Error(), "existing exclusive producer: ")

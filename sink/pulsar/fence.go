@@ -42,7 +42,7 @@ func (s *Sink) fence(ctx context.Context, t topic) (*producer, error) {
 			continue
 		}
 		if !sleep(ctx, wait) {
-			return nil, fmt.Errorf("another producer holds the topic (is another outboxd running?): %w", err)
+			return nil, heldBy(err)
 		}
 	}
 }

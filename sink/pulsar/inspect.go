@@ -42,8 +42,9 @@ type Policies struct {
 	BacklogQuotas map[string]struct {
 		Policy string `json:"policy"`
 	} `json:"backlog_quota_map"`
-	TTLSeconds    *int  `json:"message_ttl_in_seconds"`
-	Deduplication *bool `json:"deduplicationEnabled"`
+	TTLSeconds    *int     `json:"message_ttl_in_seconds"`
+	Deduplication *bool    `json:"deduplicationEnabled"`
+	Clusters      []string `json:"replication_clusters"`
 }
 
 // ErrNoNamespace says that a namespace or its tenant does not exist.

@@ -43,7 +43,7 @@ func (s *Sink) probe(ctx context.Context, destination string) error {
 	case isHeld(err) && strings.HasPrefix(holder(err), s.cfg.Name()+nameEnd):
 		return nil
 	case isHeld(err):
-		return fmt.Errorf("another producer holds the topic: %w", err)
+		return heldBy(err)
 	default:
 		return fmt.Errorf("make a producer: %w", err)
 	}

@@ -147,6 +147,26 @@ func TestProducerOfSomebodyElseIsNamed(t *testing.T) {
 	s.wantIDs(t, topic, 2)
 }
 
+// The replicator of another cluster has a topic in the same way.
+func TestSharedProducersOfOthersAreNamed(t *testing.T) {
+	s := sharedServer(t)
+	topic := s.topic(t)
+	other, err := s.plain(t).CreateProducer(client.ProducerOptions{Topic: topic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	p := s.open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, tailErr := p.Tail(ctx, topic, 1)
+	for _, err := range []error{tailErr, p.Probe(t.Context(), topic)} {
+		if sink.ClassOf(err) != sink.Unavailable || !strings.Contains(err.Error(), "geo-replication") || strings.Contains(err.Error(), "another outboxd") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestOlderInstanceIsCutOffButNotAnotherOutbox(t *testing.T) {
 	s := sharedServer(t)
 	topic := s.topic(t)
