@@ -172,7 +172,7 @@ func pulsarConfig(c *config.Pulsar, name func() string) pulsar.Config {
 		Name: name,
 		URL:  c.URL.Reveal(), Token: c.Token.Reveal(), TokenFile: c.TokenFile,
 		Username: c.Username, Password: c.Password.Reveal(), TLS: sink.TLS(c.TLS),
-		Compression: c.Compression, MaxProducers: c.MaxProducers, MaxMessageBytes: int64(c.MaxMessageBytes),
+		Compression: c.Compression, MaxProducers: c.MaxProducers, MaxMessageBytes: int64(c.MaxMessageBytes), EntryPerKey: c.EntryPerKey,
 		PendingBytes: int64(c.PendingBytes), AckStall: c.AckStall.Std(), Timeout: c.Timeout.Std(),
 		AdminURL: c.AdminURL.Reveal(), Create: c.Create,
 	}

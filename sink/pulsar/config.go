@@ -63,6 +63,10 @@ type Config struct {
 	// Default: 0, only the broker's own limit (5 MiB as Pulsar is delivered), which it tells at each connection.
 	MaxMessageBytes int64
 
+	// EntryPerKey ends an entry where the key changes. Pulsar gives an entry whole to one consumer of a Key_Shared subscription, by the key of its first
+	// message. Each entry costs the wait for an acknowledgement. Default: false, an entry holds what a Publish has for its topic.
+	EntryPerKey bool
+
 	// PendingBytes is how many bytes of messages, and 2 KiB for each that the client needs, may wait for an acknowledgement, over
 	// all topics. What is larger waits alone. The client holds each byte about three times. Default: 32 MiB.
 	PendingBytes int64

@@ -8,7 +8,7 @@
 //   - One writer: a destination has an exclusive producer from the end of Tail on. Another outboxd that takes over cuts it off, and what it
 //     still sends is refused by the broker. Its publishes are then refused here with an unknown fate, until Tail.
 //   - One batch is one broker entry, so it lands whole or not at all. A batch that is larger than the broker or the
-//     memory allows becomes several entries, and each leaves after the acknowledgement of the one before. Sizes are checked before
+//     memory allows, or holds several keys with Config.EntryPerKey, becomes several entries, and each leaves after the acknowledgement of the one before. Sizes are checked before
 //     anything is sent.
 //   - Nothing is sent twice: a producer that lost its connection is given up. The client would make the connection again and send
 //     what is pending once more, in whatever order.

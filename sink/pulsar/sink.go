@@ -217,7 +217,7 @@ func (s *Sink) splitter(p *producer) splitter {
 	if limited {
 		entry = min(entry, refused)
 	}
-	return splitter{maxMessage: s.cfg.MaxMessageBytes, broker: int(broker), entry: entry}
+	return splitter{maxMessage: s.cfg.MaxMessageBytes, broker: int(broker), entry: entry, oneKey: s.cfg.EntryPerKey}
 }
 
 // Close closes the producers, so that their topics are free for others, and the connections. It returns ctx's error when

@@ -1,6 +1,8 @@
 package pulsar
 
 import (
+	"bytes"
+
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -31,6 +33,7 @@ type splitter struct {
 	maxMessage int64 // limit of the configuration, 0 for none
 	broker     int   // limit of the broker: nothing that is larger may be sent
 	entry      int   // size that an entry of several messages should not exceed; at most broker
+	oneKey     bool  // an entry holds messages of one key
 }
 
 // next returns how many of the messages make up the next entry and its bound in bytes; 0 when the first can never be sent.
@@ -42,7 +45,7 @@ func (s splitter) next(messages []*sink.Message) (n, size int) {
 		if n == 0 {
 			one += headers + batchOverhead
 		}
-		if s.tooLarge(m, headers) || (n > 0 && size+one > s.entry) {
+		if s.tooLarge(m, headers) || n > 0 && (size+one > s.entry || s.oneKey && !bytes.Equal(m.Key, messages[0].Key)) {
 			break
 		}
 		n++
