@@ -138,6 +138,14 @@ func policyFindings(name string, p pulsar.Policies, broker map[string]string) []
 			break
 		}
 	}
+	for _, rate := range p.PublishRates {
+		if rate.Messages > 0 || rate.Bytes > 0 {
+			findings = append(findings, found(Warning, "publish_rate", fmt.Sprintf("each topic of namespace %s takes %d messages and %d bytes a second (0 or -1: any)", name, rate.Messages, rate.Bytes),
+				"beyond it the broker stops reading outboxd's connection, which one of eight namespaces shares: events of all of these are parked meanwhile",
+				"pulsar-admin namespaces remove-publish-rate "+name))
+			break
+		}
+	}
 	if len(p.Clusters) > 1 {
 		findings = append(findings, found(Warning, "geo_replication", fmt.Sprintf("namespace %s is replicated among the clusters %s", name, strings.Join(p.Clusters, ", ")),
 			"outboxd needs the topics to itself: where another cluster replicates to this one, its replicator produces to them, and events are parked; outwards only is fine",

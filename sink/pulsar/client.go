@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,34 @@ import (
 // pulsarClient is Apache's client. Closed under a send it can panic ("send on closed channel"), so it outlives those that send by it.
 type pulsarClient struct {
 	client.Client
-	sends sync.WaitGroup // Publishes that use a producer of it
+	slot     int            // its place in Sink.clients
+	sends    sync.WaitGroup // Publishes that use a producer of it
+	answered time.Time      // when a call into it last ended by itself, or it was made; guarded by Sink.mu
+}
+
+// clientCount is how many clients, each with connections of its own, share out the namespaces. A broker that is sent more than a publish rate allows, which is a
+// policy of a namespace or of a topic in it, reads nothing from the connection until that is made up for: all topics of the connection stand still.
+// Source: https://pulsar.apache.org/docs/4.0.x/admin-api-namespaces/#configure-publish-throttling-for-topics
+const clientCount = 8
+
+// slotOf returns which client is the one of the topic's namespace.
+func slotOf(topic string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(topic[:max(0, strings.LastIndexByte(topic, '/'))])) // never fails
+	return int(h.Sum32() % clientCount)
+}
+
+// clientLocked returns the topic's client, which is made when it is first needed.
+func (s *Sink) clientLocked(topic string) (*pulsarClient, error) {
+	slot := slotOf(topic)
+	if s.clients[slot] == nil {
+		c, err := s.newClient(slot, s.hosts)
+		if err != nil {
+			return nil, err
+		}
+		s.clients[slot] = c
+	}
+	return s.clients[slot], nil
 }
 
 const (
@@ -37,7 +65,7 @@ func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authen
 		ConnectionTimeout:       min(s.cfg.Timeout, operationTimeout),
 		OperationTimeout:        min(s.cfg.Timeout, operationTimeout),
 		KeepAliveInterval:       keepAlive,
-		MaxConnectionsPerBroker: 1,  // order between a producer's close and the next one's begin needs no more
+		MaxConnectionsPerBroker: 1,  // more would not keep topics apart: lookups use all in turn
 		MemoryLimitBytes:        -1, // Sink.pending is the limit; the client's own would block in the middle of an entry
 		MetricsCardinality:      client.MetricsCardinalityNone,
 		MetricsRegisterer:       prometheus.NewRegistry(), // not the process's default one
@@ -45,8 +73,8 @@ func (s *Sink) clientOptions(tlsConfig *tls.Config, authentication client.Authen
 	}
 }
 
-// newClient makes a client that knows these hosts of the service URL. It has a log of its own: each client numbers its producers from one.
-func (s *Sink) newClient(hosts []string) (*pulsarClient, error) {
+// newClient makes a client for the slot that knows these hosts of the service URL. It has a log of its own: each client numbers its producers from one.
+func (s *Sink) newClient(slot int, hosts []string) (*pulsarClient, error) {
 	options := s.options
 	scheme, _, _ := strings.Cut(s.cfg.URL, "://")
 	options.URL = scheme + "://" + strings.Join(hosts, ",")
@@ -55,12 +83,12 @@ func (s *Sink) newClient(hosts []string) (*pulsarClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pulsarClient{Client: c}, nil
+	return &pulsarClient{Client: c, slot: slot, answered: time.Now()}, nil
 }
 
-// call runs f, which takes no context, and returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
+// call runs f with the topic's client. f takes no context; call and returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
 // result goes to dispose (nil where there is nothing to dispose of).
-func call[T any](ctx context.Context, s *Sink, f func(*pulsarClient) (T, error), dispose func(T)) (T, error) {
+func call[T any](ctx context.Context, s *Sink, topic string, f func(*pulsarClient) (T, error), dispose func(T)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	type result struct {
@@ -73,7 +101,11 @@ func call[T any](ctx context.Context, s *Sink, f func(*pulsarClient) (T, error),
 		s.mu.Unlock()
 		return none, errClosed
 	}
-	c := s.client
+	c, err := s.clientLocked(topic)
+	if err != nil {
+		s.mu.Unlock()
+		return none, err
+	}
 	var claimed atomic.Bool // by the one of the two that ends first
 	ended := make(chan result, 1)
 	s.background.Go(func() {
@@ -105,9 +137,7 @@ func call[T any](ctx context.Context, s *Sink, f func(*pulsarClient) (T, error),
 func (s *Sink) noteAnswer(c *pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client == c {
-		s.answered = time.Now()
-	}
+	c.answered = time.Now()
 }
 
 // replaceSilentClient makes a new client when calls into c have not come back for so long that it must be stuck: an
@@ -115,24 +145,25 @@ func (s *Sink) noteAnswer(c *pulsarClient) {
 func (s *Sink) replaceSilentClient(c *pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.client != c || time.Since(s.answered) < clientSilence {
+	if s.closed || s.clients[c.slot] != c || time.Since(c.answered) < clientSilence {
 		return
 	}
-	s.log.Warn().Stringer("silent", time.Since(s.answered).Round(time.Millisecond)).Msg("replace the silent pulsar client")
-	s.replaceLocked(s.hosts)
+	s.log.Warn().Stringer("silent", time.Since(c.answered).Round(time.Millisecond)).Msg("replace the silent pulsar client")
+	s.replaceLocked(c)
 }
 
-// replaceLocked makes a new client that knows these hosts. The producers of the old one are lost.
-func (s *Sink) replaceLocked(hosts []string) {
-	fresh, err := s.newClient(hosts)
+// replaceLocked makes a new client that knows the hosts of now. The producers of the old one are lost.
+func (s *Sink) replaceLocked(old *pulsarClient) {
+	fresh, err := s.newClient(old.slot, s.hosts)
 	if err != nil {
 		s.log.Error().Err(err).Msg("replace the pulsar client")
 		return
 	}
-	old := s.client
-	s.client, s.hosts, s.answered = fresh, hosts, time.Now()
+	s.clients[old.slot] = fresh
 	for _, p := range s.producers.all() {
-		p.markLost(errReplaced)
+		if p.client == old {
+			p.markLost(errReplaced)
+		}
 	}
 	s.background.Go(func() {
 		old.sends.Wait() // their contexts have ended, and nobody begins to send by it any more

@@ -45,6 +45,10 @@ type Policies struct {
 	TTLSeconds    *int     `json:"message_ttl_in_seconds"`
 	Deduplication *bool    `json:"deduplicationEnabled"`
 	Clusters      []string `json:"replication_clusters"`
+	PublishRates  map[string]struct {
+		Messages int   `json:"publishThrottlingRateInMsg"`
+		Bytes    int64 `json:"publishThrottlingRateInByte"`
+	} `json:"publishMaxMessageRate"` // by cluster; 0 or below: without limit
 }
 
 // ErrNoNamespace says that a namespace or its tenant does not exist.

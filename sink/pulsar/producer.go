@@ -266,7 +266,7 @@ func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
 		s.silent.Store(true) // the next call looks first whether anybody listens
 		markLost(errLost)
 	})
-	made, err := call(ctx, s, func(c *pulsarClient) (*producer, error) {
+	made, err := call(ctx, s, topic, func(c *pulsarClient) (*producer, error) {
 		p, err := c.CreateProducer(options)
 		return &producer{Producer: p, client: c, topic: topic, lost: lost, markLost: markLost}, err
 	}, func(p *producer) { s.closeProducer(p) })

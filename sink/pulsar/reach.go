@@ -66,14 +66,14 @@ func (s *Sink) knock(ctx context.Context, hosts []string) (talking []string, err
 	return talking, err
 }
 
-// knownHosts returns the hosts that the client knows.
+// knownHosts returns the hosts that the clients know.
 func (s *Sink) knownHosts() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hosts
 }
 
-// knowOnly makes a new client where it should know other hosts than before, unless another call has done so meanwhile.
+// knowOnly makes new clients where they should know other hosts than before, unless another call has done so meanwhile.
 func (s *Sink) knowOnly(hosts, before []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,5 +81,10 @@ func (s *Sink) knowOnly(hosts, before []string) {
 		return
 	}
 	s.log.Warn().Strs("hosts", hosts).Strs("before", before).Msg("look topics up at other hosts: one hangs, or none of those before answers")
-	s.replaceLocked(hosts)
+	s.hosts = hosts
+	for _, c := range s.clients {
+		if c != nil {
+			s.replaceLocked(c)
+		}
+	}
 }

@@ -46,10 +46,10 @@ func TestClientIsNotClosedUnderASend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old := &noticed{Client: s.client.Client}
-		s.client.Client = old
+		old := &noticed{Client: s.clients[0].Client}
+		s.clients[0].Client = old
 		ctx, markLost := context.WithCancelCause(context.Background())
-		p := &producer{Producer: lingering{release: make(chan struct{})}, client: s.client, topic: topic, lost: ctx, markLost: markLost}
+		p := &producer{Producer: lingering{release: make(chan struct{})}, client: s.clients[0], topic: topic, lost: ctx, markLost: markLost}
 		s.producers.add(p)
 		ended := make(chan failure, 1)
 		go func() {
@@ -57,7 +57,7 @@ func TestClientIsNotClosedUnderASend(t *testing.T) {
 		}()
 		synctest.Wait()
 		s.mu.Lock()
-		s.replaceLocked(s.hosts)
+		s.replaceLocked(s.clients[0])
 		s.mu.Unlock()
 		synctest.Wait()
 		if old.closed.Load() {

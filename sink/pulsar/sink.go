@@ -32,10 +32,9 @@ type Sink struct {
 
 	background sync.WaitGroup // calls into the client and producers being closed, which nobody may wait for any more
 
-	mu        sync.Mutex // guards the fields below; never held across I/O
-	client    *pulsarClient
-	hosts     []string  // of the service URL, which client knows
-	answered  time.Time // when a call into the client last ended by itself, or the client was made
+	mu        sync.Mutex                 // guards the fields below; never held across I/O
+	clients   [clientCount]*pulsarClient // each for a part of the namespaces; nil: not needed yet
+	hosts     []string                   // of the service URL, which the clients know
 	producers producers
 	closed    bool
 }
@@ -67,13 +66,12 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 		process:   processName(),
 		pending:   semaphore.NewWeighted(cfg.PendingBytes),
 		producers: newProducers(),
-		answered:  time.Now(),
 	}
 	s.silent.Store(true)
 	s.options = s.clientOptions(tlsConfig, authentication)
 	s.hosts, err = s.serviceHosts()
 	if err == nil {
-		s.client, err = s.newClient(s.hosts)
+		s.clients[0], err = s.newClient(0, s.hosts) // which fails where the settings are wrong
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configure sink pulsar: %w", err)
@@ -232,14 +230,18 @@ func (s *Sink) Close(ctx context.Context) error {
 	for _, p := range s.producers.all() {
 		s.retireLocked(p, false)
 	}
-	c := s.client
+	clients := s.clients
 	s.mu.Unlock()
 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.background.Wait()
-		c.Close()
+		for _, c := range clients {
+			if c != nil {
+				c.Close()
+			}
+		}
 		s.admin.CloseIdleConnections()
 	}()
 	select {

@@ -50,7 +50,7 @@ func (s *Sink) tail(ctx context.Context, destination string, n int) ([]sink.Entr
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.producers.add(p)
-	if err == nil && p.client != s.client {
+	if err == nil && p.client != s.clients[p.client.slot] {
 		err = errReplaced
 	}
 	if err != nil {

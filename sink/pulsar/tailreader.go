@@ -59,7 +59,7 @@ func (t *tailReader) open(ctx context.Context, o client.ReaderOptions) (*openRea
 	o.Topic, o.ReceiverQueueSize, o.SubscriptionName = t.topic, t.queue, "outboxd-tail-"+rand.Text()
 	o.Decryption = &client.MessageDecryptionInfo{ConsumerCryptoFailureAction: crypto.ConsumerCryptoFailureActionConsume} // else it is never given
 	t.sink.heard.reading(o.SubscriptionName)
-	r, err := call(ctx, t.sink, func(c *pulsarClient) (client.Reader, error) { return c.CreateReader(o) }, client.Reader.Close)
+	r, err := call(ctx, t.sink, t.topic, func(c *pulsarClient) (client.Reader, error) { return c.CreateReader(o) }, client.Reader.Close)
 	if err != nil {
 		t.sink.heard.notReading(o.SubscriptionName)
 		return nil, fmt.Errorf("make a reader: %w", err)
@@ -79,7 +79,7 @@ type openReader struct {
 
 // readerCall runs f, which takes no context.
 func readerCall[T any](ctx context.Context, r *openReader, f func(client.Reader) (T, error)) (T, error) {
-	return call(ctx, r.sink, func(*pulsarClient) (T, error) {
+	return call(ctx, r.sink, r.Topic(), func(*pulsarClient) (T, error) {
 		r.turn.Lock()
 		defer r.turn.Unlock()
 		return f(r.Reader)

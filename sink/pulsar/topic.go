@@ -57,7 +57,7 @@ func (s *Sink) partitions(ctx context.Context, destination string) ([]string, er
 	}
 	var names []string
 	err = s.withNamespace(ctx, t, func() error {
-		names, err = call(ctx, s, func(c *pulsarClient) ([]string, error) { return c.TopicPartitions(t.String()) }, nil)
+		names, err = call(ctx, s, t.String(), func(c *pulsarClient) ([]string, error) { return c.TopicPartitions(t.String()) }, nil)
 		return err
 	})
 	if err == nil {
