@@ -86,7 +86,7 @@ func (s *Sink) newClient(slot int, hosts []string) (*pulsarClient, error) {
 	return &pulsarClient{Client: c, slot: slot, answered: time.Now()}, nil
 }
 
-// call runs f with the topic's client. f takes no context; call and returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
+// call runs f with the topic's client. f takes no context; call returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
 // result goes to dispose (nil where there is nothing to dispose of).
 func call[T any](ctx context.Context, s *Sink, topic string, f func(*pulsarClient) (T, error), dispose func(T)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
