@@ -149,7 +149,8 @@ func (c *core) destinationsOf(sinkName string) []*destination {
 }
 
 // spillWhereDue decides where events are parked because their destination fails. A destination that fails alone is spilled at once. A broker that
-// is down holds the log back, which costs nothing, as long as no other sink is held up by that and the log stays inside its limit, and is not to be left.
+// is down holds the log back, which costs nothing, as long as no other sink is held up by that and the log stays inside its limit.
+// A session that is to leave its log (swapped) spills at once.
 func (c *core) spillWhereDue() {
 	for _, s := range c.sinks {
 		if s.down == nil {

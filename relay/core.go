@@ -81,8 +81,8 @@ type core struct {
 
 	targetLimit int // at so many targets the idle ones are forgotten
 	keyBuf      []byte
-	tx          checkpoint.Tx
-	carries     bool // ... has events
+	tx          checkpoint.Tx // the one that is being received
+	carries     bool          // ... and it has events
 
 	settleQueue    []*entry
 	settleDue      time.Time

@@ -20,7 +20,7 @@
 //	                          │      ├────────────►│ clerks │◄──► parked, outbox
 //	                          └──────┘◄────────────┴────────┘
 //
-// The receiver is the only goroutine that touches the replication connection. It decodes into chunks of memory taken from
+// Once the session is open the receiver is the only goroutine that touches the replication connection; until then session.keepAlive sends its status. It decodes into chunks of memory taken from
 // the byte budget, hands them over in parts, and sends a status at every interval, however slow the brokers are.
 // The core is the only goroutine that touches the tracker, the destinations (package lane), the waiting keys and the chunks; it never blocks. It
 // owns both lanes, so that who may publish at a destination is a field and not a lock.

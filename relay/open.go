@@ -296,8 +296,8 @@ func lost(ctx context.Context, s store, why string) error {
 // means that a part of the log is lost, which nothing may hide.
 func (s *session) prepareSlot(ctx context.Context, found bool) error {
 	source := s.relay.cfg.WAL
-	if s.record.Lost != "" {
-		return fmt.Errorf("%w: %s", ErrSlotLost, s.record.Lost)
+	if why := s.record.Lost; why != "" && (why != lostToASwap || !s.otherTable()) { // else what the log holds is delivered first
+		return fmt.Errorf("%w: %s", ErrSlotLost, why)
 	}
 	if found {
 		source.Create = false

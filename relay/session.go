@@ -43,8 +43,8 @@ type session struct {
 	maxRetained int64           // max_slot_wal_keep_size in bytes; 0: none
 	leftAlone   outbox.Snapshot // rows that it sees are not delivered, or were, while rows were kept
 
-	published string    // what is published as the table
-	swapped   event.LSN // where that is not what the slot was read as: what the log holds before is delivered, and then the slot counts as lost
+	published    string    // what is published as the table
+	swappedUntil event.LSN // where that is not what the slot was read as: what the log holds before is delivered, and then the slot counts as lost
 
 	routing checkpoint.Routing // how events are given to destinations from now on
 	unsure  unsure             // ... and what is not known of the sessions before
@@ -136,7 +136,7 @@ func (s *session) work(parent context.Context) error {
 	if errors.Is(err, errStopped) && core.clean() {
 		s.leaveClean()
 	}
-	if s.swapped > 0 {
+	if s.swappedUntil > 0 {
 		err = s.leaveSwapped(err)
 	}
 	return err
@@ -164,8 +164,8 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		now      = time.Now()
 		until    = cfg.Until
 	)
-	if until == 0 || s.swapped > 0 && s.swapped < until {
-		until = s.swapped
+	if until == 0 || s.swappedUntil > 0 && s.swappedUntil < until {
+		until = s.swappedUntil
 	}
 	facts.budget.Store(budget)
 	r := &receiver{
@@ -186,7 +186,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now, settleMost: settleMost,
 		table: s.table, parkedAt: s.restored.at, keysAt: s.restored.keys, allWait: s.restored.whole, parkedStrays: s.restored.strays, leftAlone: s.leftAlone,
-		asTable: s.published, swapped: s.swapped > 0, routing: s.routing, unsure: s.unsure, partitions: map[string]int{},
+		asTable: s.published, swapped: s.swappedUntil > 0, routing: s.routing, unsure: s.unsure, partitions: map[string]int{},
 		maxRetained: retainedLimit(cfg.MaxRetainedWAL, s.maxRetained),
 		waiting:     make(map[*destination]struct{}), parker: newDesk(1), pollers: newDesk(cfg.Table.MaxConcurrent + 1),
 		tasks: make(chan *task, cfg.Table.MaxConcurrent+2), nudge: make(chan struct{}, 1),

@@ -13,8 +13,8 @@ import (
 // due is adopted from the table. Where another table has the name, what the log holds of the one before is not there. So a session delivers that first, as far as
 // the log had come when it began, and parks what fails.
 
-// swapped is why the log is lost.
-const swapped = "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile may not be in the log"
+// lostToASwap is why the slot counts as lost, as it stands on record.
+const lostToASwap = "another table has taken the outbox table's name, or its publication was changed, and what was inserted meanwhile may not be in the log"
 
 // errSwapped ends a session under which another table has taken the name.
 var errSwapped = errors.New("another table has taken the outbox table's name")
@@ -38,26 +38,34 @@ func (s *session) comparePublished(ctx context.Context, server *wal.Server, fail
 	}
 	switch {
 	case same:
-		return lost(ctx, s.store(s.tables), swapped)
+		return lost(ctx, s.store(s.tables), lostToASwap)
 	case failed != nil:
 		return checkpoint.SavePublished(ctx, s.tables, s.lease, notAsRead)
 	}
-	if s.swapped, err = wal.LogEnd(ctx, s.control); err == nil {
-		s.relay.cfg.Log.Warn().Stringer("until", s.swapped).
+	if s.swappedUntil, err = wal.LogEnd(ctx, s.control); err == nil {
+		s.relay.cfg.Log.Warn().Stringer("until", s.swappedUntil).
 			Msg("another table has taken the outbox table's name: what the log holds is delivered or parked before the slot is made anew")
 	}
 	return err
 }
 
+// otherTable tells whether another table has the name than the one that the slot was read as.
+func (s *session) otherTable() bool {
+	return s.record.Published != "" && s.published != "" && !wal.SameTable(s.record.Published, s.published)
+}
+
 // leaveSwapped counts the slot for lost where the session has delivered or parked what the log holds; err is how it ended.
 func (s *session) leaveSwapped(err error) error {
-	if _, unfinished := errors.AsType[*UnfinishedError](err); unfinished && s.relay.cfg.Until == 0 {
+	if until := s.relay.cfg.Until; s.relay.isStopping() || until > 0 && until <= s.swappedUntil {
+		return err
+	}
+	if _, unfinished := errors.AsType[*UnfinishedError](err); unfinished { // as text: the session is to be opened again, not ended
 		return fmt.Errorf("%w, and what the log holds could not all be delivered or parked: %s", errSwapped, err.Error())
 	}
-	if !errors.Is(err, errStopped) || s.relay.isStopping() {
+	if !errors.Is(err, errStopped) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return lost(ctx, s.store(s.tables), swapped)
+	return lost(ctx, s.store(s.tables), lostToASwap)
 }

@@ -102,7 +102,7 @@ func (r *sweepRound) checkPublished(ctx context.Context, s store) error {
 	case err != nil, now == "", now == r.published:
 		return err
 	case wal.SameTable(r.published, now):
-		return lost(ctx, s, swapped)
+		return lost(ctx, s, lostToASwap)
 	default:
 		return errSwapped
 	}

@@ -52,7 +52,7 @@ const (
 	minSilence = 10 * time.Second
 )
 
-// Stream is an open replication session. The receiver is the only goroutine that touches the replication connection: none of
+// Stream is an open replication session. One goroutine at a time owns it: none of
 // the methods may run at the same time as another, and there is no lock. After an error only Close may be called.
 type Stream struct {
 	SystemID      string    // of the server, decimal

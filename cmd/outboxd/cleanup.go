@@ -84,7 +84,7 @@ func (a *app) printCleanup(output string, s cleanupStats) error {
 const (
 	cleanupLongestPause = time.Second
 	cleanupLockTimeout  = "5s" // a row that somebody holds for longer stays for the next time
-	lockedRetries       = 5    // of what met locked rows
+	lockedAttempts      = 5    // at what meets locked rows
 	lockedPause         = time.Second
 )
 
@@ -148,17 +148,17 @@ func cleanBatch(
 	return deleted, last, end, err
 }
 
-// again does what met locks that others hold once more, some times.
-func again(ctx context.Context, do func() error) (err error) {
-	for range lockedRetries {
-		if err = do(); err == nil || !outbox.Retryable(err) {
+// again does up to lockedAttempts times what meets locks that others hold.
+func again(ctx context.Context, do func() error) error {
+	for n := 1; ; n++ {
+		err := do()
+		if err == nil || !outbox.Retryable(err) || n == lockedAttempts {
 			return err
 		}
-		if err := pause(ctx, lockedPause); err != nil {
-			return err
+		if stopped := pause(ctx, lockedPause); stopped != nil {
+			return errors.Join(stopped, err)
 		}
 	}
-	return err
 }
 
 // retention says which rows are old enough, and why none are if that is so.

@@ -77,7 +77,7 @@ func TestEachFaultIsNamedWithItsPlaceAndMend(t *testing.T) {
 		"size beyond 64 bits": inFile(minimal+"memory: {budget: 99999999TiB}\n",
 			`outboxd.yaml:4:18: memory.budget: "99999999TiB" is too large a size`),
 		"monitor that never rests": inFile(minimal+"monitor: {interval: 10ms}\n",
-			"outboxd.yaml:4:21: monitor.interval: 10ms is too short: choose 1s to 1h, or 0s to switch the monitor off"),
+			"outboxd.yaml:4:21: monitor.interval: 10ms is too short: choose 1s to 1h, or 0s to switch its line off"),
 		"collector without a scheme": inVariables(minimal, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318"},
 			"OTEL_EXPORTER_OTLP_ENDPOINT: tracing.endpoint: has the wrong scheme: begin it with http:// or https://"),
 		"collector with a password": inFile(minimal+"tracing: {endpoint: \"http://u:hunter2@collector:4318\"}\n",

@@ -62,7 +62,7 @@ type Pulsar struct {
 	Compression     string   `yaml:"compression" default:"none" enum:"none,lz4,zstd" doc:"How batches are compressed."`
 	MaxProducers    int      `yaml:"max_producers" default:"200" min:"1" max:"10000" doc:"Producers that stay open, besides 64 that have published nothing yet; beyond that the one that was idle longest is closed. Choose more than the topics (partitions counted) in use at a time: with fewer, each batch reads its topic's end first."`
 	MaxMessageBytes Size     `yaml:"max_message_bytes" default:"0" min:"0" max:"512MiB" doc:"A larger message is rejected without being sent; 0 asks the broker for its limit."`
-	EntryPerKey     bool     `yaml:"entry_per_key" default:"false" doc:"An entry holds events of one key only, which Key_Shared subscriptions need for the order of a key. Each change of the key then waits for an acknowledgement."`
+	EntryPerKey     bool     `yaml:"entry_per_key" default:"false" doc:"An entry holds events of one key only, which Key_Shared subscriptions need for the order of a key. Each change of the key then waits for an acknowledgement, and a batch has timeout for all of them: lower batch.max_messages where acknowledgements take tens of milliseconds."`
 	PendingBytes    Size     `yaml:"pending_bytes" default:"32MiB" min:"1MiB" max:"4GiB" doc:"Bytes that wait for an acknowledgement, over all topics. The client holds each about three times."`
 	AckStall        Duration `yaml:"ack_stall" default:"1s" min:"100ms" max:"1m" doc:"When no acknowledgement has come for so long, the producer is closed and the topic's end is read."`
 	Timeout         Duration `yaml:"timeout" default:"30s" min:"100ms" max:"10m" doc:"How long connecting, making a producer or publishing a batch may take; longer than ack_stall."`

@@ -184,7 +184,7 @@ func (l *loader) checkTogether(cfg *Config) {
 		l.wrong("database.statement_timeout", "%s is too short to work with: choose 1s to 1h, or 0s for the server's own", d)
 	}
 	if i := cfg.Monitor.Interval.Std(); i > 0 && i < time.Second {
-		l.wrong("monitor.interval", "%s is too short: choose 1s to 1h, or 0s to switch the monitor off", cfg.Monitor.Interval)
+		l.wrong("monitor.interval", "%s is too short: choose 1s to 1h, or 0s to switch its line off", cfg.Monitor.Interval)
 	}
 	if cfg.Retry.Base > cfg.Retry.Max {
 		l.wrong("retry.base", "%s is more than retry.max (%s): lower it or raise retry.max", cfg.Retry.Base, cfg.Retry.Max)

@@ -141,7 +141,7 @@ func policyFindings(name string, p pulsar.Policies, broker map[string]string) []
 	for _, rate := range p.PublishRates {
 		if rate.Messages > 0 || rate.Bytes > 0 {
 			findings = append(findings, found(Warning, "publish_rate", fmt.Sprintf("each topic of namespace %s takes %d messages and %d bytes a second (0 or -1: any)", name, rate.Messages, rate.Bytes),
-				"beyond it the broker stops reading outboxd's connection, which one of eight namespaces shares: events of all of these are parked meanwhile",
+				"beyond it the broker stops reading the connection that this namespace shares with about one in eight of the others: events of all of these are parked meanwhile",
 				"pulsar-admin namespaces remove-publish-rate "+name))
 			break
 		}

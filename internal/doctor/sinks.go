@@ -73,6 +73,7 @@ func mendProbe(err error) string {
 	text := err.Error()
 	for _, m := range []struct{ part, mend string }{
 		{"pulsar-admin", "as the message says; or set sinks.NAME.create: true with admin_url"},
+		{"geo-replication leads to this one", "end the other producer; where it is a replicator, pulsar-admin namespaces set-clusters on the other clusters, without this one"},
 		{"another producer holds the topic", "end the other producer, or give outboxd a topic of its own: order needs an exclusive one"},
 		{"Authorization", "pulsar-admin namespaces grant-permission --actions produce,consume --role ROLE TENANT/NAMESPACE"},
 		{"erminated", "the topic was terminated: delete it (pulsar-admin topics delete TOPIC), or route the events to another"},

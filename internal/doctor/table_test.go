@@ -86,7 +86,7 @@ func TestIDsThatTwoRowsOfPartitionsCanHaveAreFound(t *testing.T) {
 
 func TestAPartitionKeyThatChangesIsFound(t *testing.T) {
 	if testenv.Postgres(t).Major < 13 {
-		return // it cannot publish partitioned tables
+		t.Skip("partitioned tables cannot be published there")
 	}
 	for key, says := range map[string]string{
 		"LIST (status)": "by status", "LIST ((lower(status)))": "by status", "RANGE (created_at)": "", "RANGE (created_at, retry_after)": "by retry_after",
@@ -108,10 +108,10 @@ func TestAPartitionKeyThatChangesIsFound(t *testing.T) {
 }
 
 func TestAKeyOfPartitionsOfPartitionsThatChangesIsFound(t *testing.T) {
-	r := bare(t, testenv.Postgres(t))
 	if testenv.Postgres(t).Major < 13 {
-		return
+		t.Skip("partitioned tables cannot be published there")
 	}
+	r := bare(t, testenv.Postgres(t))
 	r.exec(`CREATE TABLE outbox (id uuid NOT NULL, tenant_id text NOT NULL, topic text NOT NULL, payload jsonb NOT NULL, status varchar(10) DEFAULT 'NEW',
 		created_at timestamptz NOT NULL DEFAULT now()) PARTITION BY RANGE (created_at)`)
 	r.exec(`CREATE TABLE outbox_days PARTITION OF outbox DEFAULT PARTITION BY LIST (status)`)

@@ -13,7 +13,7 @@
 //   - Nothing is sent twice: a producer that lost its connection is given up. The client would make the connection again and send
 //     what is pending once more, in whatever order.
 //   - Destinations progress independently: a batch over several topics is under way to all of them at once.
-//   - Eight clients, each with its own connection to each broker, share the namespaces out by their names. A broker that reads nothing from one of them, because a
+//   - Up to eight clients, each made when it is first needed, with its own connection to each broker, share the namespaces out by their names. A broker that reads nothing from one of them, because a
 //     publish rate was exceeded, holds up the namespaces of that one.
 //   - Bounded memory: at most Config.PendingBytes wait for acknowledgements, and the client's buffers, which grow to the
 //     largest entry of each producer, are bounded by smaller entries and by closing producers.

@@ -39,7 +39,7 @@ func TestThrottledNamespaceHoldsUpNoneOfAnotherClient(t *testing.T) {
 	if results := s.Publish(t.Context(), slices.Repeat([]sink.Message{sized(throttled, 100)}, sink.MaxBatch)); results != nil {
 		t.Fatalf("the first batch: %v", results[0])
 	}
-	stalled := make(chan []error)
+	stalled := make(chan []error, 1)
 	go func() { stalled <- s.Publish(t.Context(), []sink.Message{sized(throttled, 100)}) }()
 	slowest, published := time.Duration(0), 0
 	for {
