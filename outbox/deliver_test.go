@@ -1,8 +1,11 @@
 package outbox_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
@@ -200,23 +203,20 @@ func TestWalkThatStopsBetweenTheRowsOfAnEventLooksAtAllOfThem(t *testing.T) {
 	l.park(1, at{destination: "d", state: "waiting"})
 	l.park(2, at{destination: "a", state: "done"}, at{destination: "b", state: "dead", attempts: 5})
 	l.park(3, at{destination: "d", state: "waiting"})
-	ctx, repaired, skipped := t.Context(), 0, 0
-	for after, walked := "", false; !walked || after != ""; walked = true {
-		last, n, err := l.table.RepairMirrors(ctx, l.conn, l.lease, after, 2)
-		if err != nil {
-			t.Fatal(err)
+	walk := func(step func(ctx context.Context, conn *pgx.Conn, lease event.Lease, after string, limit int) (string, int, error)) (total int) {
+		for after, walked := "", false; !walked || after != ""; walked = true {
+			last, n, err := step(t.Context(), l.conn, l.lease, after, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, total = last, total+n
 		}
-		after, repaired = last, repaired+n
+		return total
 	}
+	repaired := walk(l.table.RepairMirrors)
 	l.want("1=NEW 2=DEAD 3=NEW", "1@d=waiting 2@a=done 2@b=dead 3@d=waiting")
 	l.exec(`UPDATE t SET status = 'SENT' WHERE status = 'DEAD'`)
-	for after, walked := "", false; !walked || after != ""; walked = true {
-		last, n, err := l.table.SkipSent(ctx, l.conn, l.lease, after, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, skipped = last, skipped+n
-	}
+	skipped := walk(l.table.SkipSent)
 	l.want("1=NEW 2=SENT 3=NEW", "1@d=waiting 2@a=done 2@b=skipped 3@d=waiting")
 	if repaired != 1 || skipped != 1 {
 		t.Errorf("%d mirrors were repaired and %d rows skipped, want 1 and 1", repaired, skipped)

@@ -245,28 +245,26 @@ func TestSlotThatAnotherInstanceHasMadeAnewIsKept(t *testing.T) {
 	}
 }
 
+// toTwo sends each event to two streams.
+func (r *rig) toTwo(c *relay.Config) {
+	c.Router = r.routes(route.Rule{To: []route.Target{
+		{Sink: "redis", Destination: r.prefix + ":one:{topic}"}, {Sink: "redis", Destination: r.prefix + ":two:{topic}"},
+	}})
+}
+
 // History 4 of the protocol: parked for one destination only, and the slot is lost before the other had its turn.
 func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
 	r := newRig(t, "", "")
-	two := func(c *relay.Config) {
-		c.Router = r.routes(route.Rule{To: []route.Target{
-			{Sink: "redis", Destination: r.prefix + ":one:{topic}"}, {Sink: "redis", Destination: r.prefix + ":two:{topic}"},
-		}})
-	}
-	if err := r.redis.Set(t.Context(), r.stream("one:orders"), "no stream", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	run := r.start(two)
+	r.setString("one:orders")
+	run := r.start(r.toTwo)
 	r.insert("acme", 0, 50, 3)
 	r.eventually("all are parked for the one", func() bool { return r.parked(`state = 'waiting'`) == 50 })
 	r.eventually("all are at the other", func() bool { return r.length("two:orders") == 50 })
 	run.crash()
 	r.exec(`UPDATE outboxd.checkpoint SET confirmed_lsn = '0/1' WHERE slot = $1`, r.cfg.WAL.Slot)
 	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
-	if err := r.redis.Del(t.Context(), r.stream("one:orders")).Err(); err != nil {
-		t.Fatal(err)
-	}
-	r.start(two)
+	r.remove("one:orders")
+	r.start(r.toTwo)
 	r.insert("acme", 50, 1, 3)
 	r.eventually("all are at both", func() bool { return r.length("one:orders") >= 51 && r.length("two:orders") >= 51 })
 	r.settled()
@@ -278,25 +276,16 @@ func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
 func TestLostSlotDeliversAnOldParkedEventOnlyWhereItWaits(t *testing.T) {
 	const events = 6000
 	r := newRig(t, "", "")
-	two := func(c *relay.Config) {
-		c.Router = r.routes(route.Rule{To: []route.Target{
-			{Sink: "redis", Destination: r.prefix + ":one:{topic}"}, {Sink: "redis", Destination: r.prefix + ":two:{topic}"},
-		}})
-	}
-	if err := r.redis.Set(t.Context(), r.stream("one:orders"), "no stream", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	run := r.start(two)
+	r.setString("one:orders")
+	run := r.start(r.toTwo)
 	r.insert("acme", 0, events, 3)
 	r.eventually("all are parked for the one", func() bool { return r.parked(`state = 'waiting'`) == events })
 	r.eventually("all are at the other", func() bool { return r.length("two:orders") == events })
 	r.eventually("the checkpoint has passed them", func() bool { return run.Status().LagBytes == 0 })
 	run.crash()
 	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
-	if err := r.redis.Del(t.Context(), r.stream("one:orders")).Err(); err != nil {
-		t.Fatal(err)
-	}
-	r.start(two)
+	r.remove("one:orders")
+	r.start(r.toTwo)
 	r.insert("acme", events, 1, 3)
 	r.eventually("all are at both", func() bool { return r.length("one:orders") > events && r.length("two:orders") > events })
 	r.settled()
