@@ -66,6 +66,8 @@
 //   - Another instance has the lock: this one waits for it in PostgreSQL.
 //   - The slot is lost or was moved, or the server was replaced: a new slot is made, and what is due is taken from the table; or Run returns,
 //     where that is configured or nothing may be created.
+//   - The publication, or the table's place in it, is another one than the slot was read as: the same. Where another table has the name, what the log holds
+//     is delivered or parked before.
 //   - A check fails, or something else that only a person can mend: Run returns. What cannot be decoded, or has no id, ends the session: the
 //     next one tries again, and nothing is confirmed past it.
 package relay
