@@ -20,6 +20,15 @@ func (r *rig) away() {
 	r.exec(`ALTER PUBLICATION outboxd ADD TABLE outbox`)
 }
 
+// startWithOne starts the relay and waits for a first event.
+func (r *rig) startWithOne(change func(*relay.Config)) *running {
+	r.t.Helper()
+	run := r.start(change)
+	r.insert("acme", 0, 1, 1)
+	r.eventually("the first event", func() bool { return r.length("acme:orders") == 1 })
+	return run
+}
+
 // published is what is on record.
 func (r *rig) published() (text string) {
 	r.t.Helper()
@@ -36,9 +45,7 @@ func TestTableThatLeftThePublicationWhileNobodyLookedIsALostSlot(t *testing.T) {
 			t.Run(string(onSent)+" "+name, func(t *testing.T) {
 				r := newRig(t, "", "")
 				change := func(c *relay.Config) { c.Outbox.OnSent = onSent }
-				run := r.start(change)
-				r.insert("acme", 0, 1, 1)
-				r.eventually("the first event", func() bool { return r.length("acme:orders") == 1 })
+				run := r.startWithOne(change)
 				epoch := run.Status().Epoch
 				end(run)
 				r.away()
@@ -155,9 +162,7 @@ func TestTableThatIsSwappedOnPurposeGoesOnWithItsSlot(t *testing.T) {
 		t.Run(string(onSent), func(t *testing.T) {
 			r := newRig(t, "", "")
 			change := func(c *relay.Config) { c.Outbox.OnSent = onSent }
-			run := r.start(change)
-			r.insert("acme", 0, 1, 1)
-			r.eventually("the first event", func() bool { return r.length("acme:orders") == 1 })
+			run := r.startWithOne(change)
 			epoch, before := run.Status().Epoch, r.published()
 			if err := run.stop(); err != nil || before == "" {
 				t.Fatalf("%q is on record, %v", before, err)

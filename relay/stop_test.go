@@ -52,9 +52,7 @@ func TestTableThatIsSwappedUnderTheStreamIsALostSlot(t *testing.T) {
 		t.Run(string(onSent), func(t *testing.T) {
 			r := newRig(t, "", "")
 			change := func(c *relay.Config) { c.Outbox.OnSent = onSent }
-			run := r.start(change)
-			r.insert("acme", 0, 1, 1)
-			r.eventually("the first event", func() bool { return r.length("acme:orders") == 1 })
+			run := r.startWithOne(change)
 			r.exec(`ALTER TABLE outbox RENAME TO outbox_old; CREATE TABLE outbox (LIKE outbox_old INCLUDING ALL)`)
 			r.insert("acme", 1, 5, 1)
 			r.eventually("Run returns", run.ended)

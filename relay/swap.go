@@ -30,7 +30,7 @@ func (s *session) comparePublished(ctx context.Context, server *wal.Server, fail
 	case server == nil, server.SystemID != s.record.SystemID, failsCheck(failed, wal.CheckPrimary):
 		return nil
 	}
-	same := wal.SameTable(s.record.Published, s.published)
+	same := !s.otherTable()
 	if same || failed != nil {
 		if err := s.raise(ctx); err != nil {
 			return err

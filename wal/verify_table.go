@@ -86,11 +86,7 @@ func (v *verifier) missingTable(ctx context.Context) error {
 // child that holds them, and a publication does not take in children that are made later.
 // Source: https://www.postgresql.org/docs/current/sql-createpublication.html
 func (v *verifier) checkChildren(ctx context.Context, oid uint32) error {
-	rows, err := v.conn.Query(ctx, `SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1 ORDER BY 1 LIMIT 3`, oid)
-	if err != nil {
-		return fmt.Errorf("read children of %s: %w", v.cfg.table(), err)
-	}
-	children, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	children, err := v.names(ctx, `SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1 ORDER BY 1 LIMIT 3`, oid)
 	if err != nil {
 		return fmt.Errorf("read children of %s: %w", v.cfg.table(), err)
 	}
@@ -103,13 +99,9 @@ func (v *verifier) checkChildren(ctx context.Context, oid uint32) error {
 
 // checkPartitions finds partitions whose rows never reach the log.
 func (v *verifier) checkPartitions(ctx context.Context, root uint32) error {
-	rows, err := v.conn.Query(ctx, `SELECT c.oid::regclass::text || CASE WHEN c.relkind = 'f' THEN ' (a foreign table)' ELSE ' (UNLOGGED)' END
+	unlogged, err := v.names(ctx, `SELECT c.oid::regclass::text || CASE WHEN c.relkind = 'f' THEN ' (a foreign table)' ELSE ' (UNLOGGED)' END
 		FROM pg_partition_tree($1) p JOIN pg_class c ON c.oid = p.relid
 		WHERE p.isleaf AND (c.relkind = 'f' OR c.relpersistence <> 'p') ORDER BY 1 LIMIT 10`, root)
-	if err != nil {
-		return fmt.Errorf("read partitions of %s: %w", v.cfg.table(), err)
-	}
-	unlogged, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return fmt.Errorf("read partitions of %s: %w", v.cfg.table(), err)
 	}
@@ -118,6 +110,15 @@ func (v *verifier) checkPartitions(ctx context.Context, root uint32) error {
 			"ALTER TABLE PARTITION SET LOGGED for each, and detach foreign tables")
 	}
 	return nil
+}
+
+// names returns what a query of one column selects for the table.
+func (v *verifier) names(ctx context.Context, sql string, oid uint32) ([]string, error) {
+	rows, err := v.conn.Query(ctx, sql, oid)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // checkColumns checks that the columns exist, and before PostgreSQL 18 that none is generated: the log did not carry those.

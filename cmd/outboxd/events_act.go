@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -91,9 +92,12 @@ func (a *app) newActCommand(cmd *cobra.Command, act action) *cobra.Command {
 
 func (a *app) act(ctx context.Context, conn *pgx.Conn, cfg *config.Config, act action, f *actFlags, filter park.Filter) error {
 	schema, slot := cfg.Database.Schema, cfg.Database.Slot
-	var err error
-	if filter.IDs, err = spelled(ctx, conn, cfg, filter.IDs); err != nil {
-		return err
+	if len(filter.IDs) > 0 {
+		if t, err := outbox.Describe(ctx, conn, outboxConfig(cfg)); err == nil { // who may not read the table still acts on what is parked
+			if filter.IDs, err = spelled(ctx, conn, t, filter.IDs); err != nil {
+				return err
+			}
+		}
 	}
 	if err := checkIDs(ctx, conn, cfg, filter); err != nil {
 		return err

@@ -8,20 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/outbox"
 )
 
-// spelled returns the ids as what is parked spells them. One that is none of the table's type names nothing and stays as it is, and so do all where the
-// table cannot be looked at.
-func spelled(ctx context.Context, conn *pgx.Conn, cfg *config.Config, ids []string) ([]string, error) {
-	if len(ids) == 0 {
-		return ids, nil
-	}
-	t, err := outbox.Describe(ctx, conn, outboxConfig(cfg))
-	if err != nil {
-		return ids, nil // a person who may not read the table still acts on what is parked
-	}
+// spelled returns the ids as the table's events have them. One that is none of the table's type names nothing and stays as it is.
+func spelled(ctx context.Context, conn *pgx.Conn, t *outbox.Table, ids []string) ([]string, error) {
 	known := slices.Clone(ids)
 	for i, id := range ids {
 		one, err := t.Spelled(ctx, conn, id)

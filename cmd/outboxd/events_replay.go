@@ -43,10 +43,6 @@ make them sent.`,
 			return err
 		}
 		return a.withRows(cmd, config.NeedAll, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
-			if filter.IDs, err = spelled(ctx, conn, cfg, filter.IDs); err != nil {
-				return err
-			}
-			filter.IDs = slices.Compact(slices.Sorted(slices.Values(filter.IDs)))
 			r, err := newReplayer(ctx, conn, cfg, f.chosen(cfg, filter), to, f.note)
 			if err != nil {
 				return err

@@ -37,11 +37,7 @@ what people did to it. The fields of encrypt.fields are shown encrypted, and as 
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.withRows(cmd, config.NeedDatabase, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
-			ids, err := spelled(ctx, conn, cfg, args)
-			if err != nil {
-				return err
-			}
-			report, err := showEvent(ctx, conn, cfg, ids[0])
+			report, err := showEvent(ctx, conn, cfg, args[0])
 			if err != nil {
 				return err
 			}
@@ -116,6 +112,14 @@ type auditReport struct {
 
 func showEvent(ctx context.Context, conn *pgx.Conn, cfg *config.Config, id string) (*eventReport, error) {
 	schema, slot := cfg.Database.Schema, cfg.Database.Slot
+	table, fault := outbox.Describe(ctx, conn, outboxConfig(cfg))
+	if fault == nil {
+		ids, err := spelled(ctx, conn, table, []string{id})
+		if err != nil {
+			return nil, err
+		}
+		id = ids[0]
+	}
 	rows, err := park.List(ctx, conn, schema, slot, park.Filter{IDs: []string{id}, WithPayload: true}, park.Cursor{}, listMost)
 	if err != nil {
 		return nil, err
@@ -125,7 +129,7 @@ func showEvent(ctx context.Context, conn *pgx.Conn, cfg *config.Config, id strin
 		return nil, err
 	}
 	r := &eventReport{ID: id, Deliveries: make([]shownRow, 0, len(rows)), Audit: make([]auditReport, 0, len(lines))}
-	stands := readOutboxRow(ctx, conn, cfg, r)
+	stands := readOutboxRow(ctx, conn, r, table, fault)
 	switch {
 	case len(rows) > 0:
 		r.describe(&rows[0].Event)
@@ -179,10 +183,9 @@ func unknownEvent(cfg *config.Config, r *eventReport) error {
 		r.ID, cfg.Database.Slot, cfg.Database.Table)
 }
 
-// readOutboxRow adds the event's row in the outbox table, if it is there, and returns the event as it stands there. A fault is part of the
-// report: the parked rows matter more.
-func readOutboxRow(ctx context.Context, conn *pgx.Conn, cfg *config.Config, r *eventReport) *event.Event {
-	o, err := outbox.Describe(ctx, conn, outboxConfig(cfg))
+// readOutboxRow adds the event's row in the outbox table, if it is there, and returns the event as it stands there. A fault, also one that err says the
+// table to have, is part of the report: the parked rows matter more.
+func readOutboxRow(ctx context.Context, conn *pgx.Conn, r *eventReport, o *outbox.Table, err error) *event.Event {
 	var found []outbox.Row
 	if err == nil {
 		found, err = o.Read(ctx, conn, []string{r.ID})

@@ -60,6 +60,10 @@ func newReplayer(
 	if err != nil {
 		return nil, err
 	}
+	if filter.IDs, err = spelled(ctx, conn, t, filter.IDs); err != nil {
+		return nil, err
+	}
+	filter.IDs = slices.Compact(slices.Sorted(slices.Values(filter.IDs)))
 	of := "the outbox table"
 	if cfg.Shard().Split() {
 		of = fmt.Sprintf("shard %d of the outbox table", cfg.Shards.Number)
