@@ -39,9 +39,10 @@ demo: build ## show it at work; SINK=pulsar for Pulsar, ARGS='--for 20s' for mor
 setup: ## install the servers and tools that tests and lint use, where this machine allows it
 	scripts/setup.sh
 
+# Without -pgo=off all that cmd/outboxd imports is compiled once more for its tests, by its profile.
 .PHONY: test
 test: setup ## run all tests on real servers; TESTFLAGS='-run NAME' for more flags
-	$(GO) test -race -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
+	$(GO) test -race -pgo=off -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
 	$(GO) -C docker/check test -count=1 ./...
 
 .PHONY: matrix
@@ -81,6 +82,10 @@ simulate: ## play SEEDS=100000 histories of the core on models of the servers, f
 bench: build ## measure outboxd beside what others use, into docs/benchmarks.md; ROWS=300000, SINKS, SIZES, DEBEZIUM=DIR: scripts/bench.sh
 	scripts/bench.sh
 
+.PHONY: profile
+profile: ## write cmd/outboxd/default.pgo anew, by which go build optimizes outboxd
+	scripts/profile.sh
+
 .PHONY: lint
 lint: ## check the code, the import graph, and what is in docker/
 	$(GO) vet ./...
@@ -104,7 +109,7 @@ fuzz: ## run each fuzz test for FUZZTIME=30s
 
 .PHONY: cover
 cover: ## run all tests and show which lines they miss (cover.html)
-	$(GO) test -count=1 -timeout 20m -p $(PARALLEL) -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) test -pgo=off -count=1 -timeout 20m -p $(PARALLEL) -coverpkg=./... -coverprofile=cover.out ./...
 	$(GO) tool cover -html=cover.out -o cover.html
 
 .PHONY: docs

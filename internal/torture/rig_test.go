@@ -113,7 +113,7 @@ func (r *rig) must(err error) {
 // so that their cache holds most of it.
 func (r *rig) build() string {
 	program := filepath.Join(r.t.TempDir(), "outboxd")
-	args := slices.Concat([]string{"build", "-buildvcs=false"}, buildFlags, []string{"-o", program, "github.com/outboxd/outboxd/cmd/outboxd"})
+	args := slices.Concat([]string{"build", "-buildvcs=false", "-pgo=off"}, buildFlags, []string{"-o", program, "github.com/outboxd/outboxd/cmd/outboxd"})
 	answer, err := exec.CommandContext(r.t.Context(), "go", args...).CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("build outboxd: %v\n%s", err, answer)
