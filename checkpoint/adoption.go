@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Adoption says which rows of the outbox table are still to be parked, because they are older than the slot's log.
@@ -16,38 +17,38 @@ type Adoption struct {
 }
 
 // SaveAdoption notes how far the table was looked through for rows to adopt.
-func SaveAdoption(ctx context.Context, db Querier, lease event.Lease, after string) error {
+func SaveAdoption(ctx context.Context, db lease.Querier, lease lease.Lease, after string) error {
 	return change(ctx, db, lease, "save how far rows are adopted", `adopt_after = $3`, after)
 }
 
 // EndAdoption notes that all rows are adopted.
-func EndAdoption(ctx context.Context, db Querier, lease event.Lease) error {
+func EndAdoption(ctx context.Context, db lease.Querier, lease lease.Lease) error {
 	return change(ctx, db, lease, "end the adoption of rows",
 		`adopt_snapshot = NULL, adopt_after = NULL, adopt_epoch = NULL, landed_epoch = NULL, landed_lsn = NULL`)
 }
 
 // SaveSettled notes a snapshot that sees only what is below the confirmed position.
-func SaveSettled(ctx context.Context, db Querier, lease event.Lease, snapshot string) error {
+func SaveSettled(ctx context.Context, db lease.Querier, lease lease.Lease, snapshot string) error {
 	return change(ctx, db, lease, "save what is settled", `settled_snapshot = $3`, snapshot)
 }
 
 // change updates the lease's record.
-func change(ctx context.Context, db Querier, lease event.Lease, what, set string, values ...any) error {
-	sql := leaseCTE(lease.Schema) + `, changed AS (UPDATE ` + table(lease.Schema, "checkpoint") + ` SET ` + set + `
+func change(ctx context.Context, db lease.Querier, held lease.Lease, what, set string, values ...any) error {
+	sql := lease.CTE(held.Schema) + `, changed AS (UPDATE ` + lease.Table(held.Schema, "checkpoint") + ` SET ` + set + `
 			WHERE slot = $1 AND EXISTS (SELECT FROM lease) RETURNING 1)
-		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM changed), ` + durable
+		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM changed), ` + lease.Durable
 	var ours, changed bool
-	err := db.QueryRow(ctx, sql, append([]any{lease.Slot, lease.Term}, values...)...).Scan(&ours, &changed, nil)
+	err := db.QueryRow(ctx, sql, append([]any{held.Slot, held.Term}, values...)...).Scan(&ours, &changed, nil)
 	switch {
 	case err != nil:
-		err = classify(err)
+		err = lease.Classify(err)
 	case !ours:
-		err = event.ErrTermLost
+		err = lease.ErrTermLost
 	case !changed:
 		err = ErrNoRecord
 	}
 	if err != nil {
-		return fmt.Errorf("%s of slot %q: %w", what, lease.Slot, err)
+		return fmt.Errorf("%s of slot %q: %w", what, held.Slot, err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -19,7 +20,7 @@ import (
 var landed = event.Position{Epoch: 1_700_000_123, Commit: 0xF_0000_0001}
 
 // beginWith begins an epoch with rows to adopt.
-func beginWith(t *testing.T, conn *pgx.Conn, lease event.Lease, a *checkpoint.Adoption) checkpoint.Record {
+func beginWith(t *testing.T, conn *pgx.Conn, lease lease.Lease, a *checkpoint.Adoption) checkpoint.Record {
 	t.Helper()
 	r := checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: 100, Adopt: a, SkippedSnapshot: "5:9:6"}
 	made, err := checkpoint.NewEpoch(t.Context(), conn, lease, r, time.Now())
@@ -158,21 +159,21 @@ func TestPublishedIsKeptUntilTheNextSlotBringsItsOwn(t *testing.T) {
 }
 
 // calls are those that change a part of the record.
-var calls = map[string]func(context.Context, checkpoint.Querier, event.Lease) error{
-	"save adoption": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+var calls = map[string]func(context.Context, lease.Querier, lease.Lease) error{
+	"save adoption": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
 		return checkpoint.SaveAdoption(ctx, db, lease, "later")
 	},
 	"end adoption": checkpoint.EndAdoption,
-	"save lost": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+	"save lost": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
 		return checkpoint.SaveLost(ctx, db, lease, "x")
 	},
-	"save published": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+	"save published": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
 		return checkpoint.SavePublished(ctx, db, lease, "another")
 	},
-	"save routing": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+	"save routing": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
 		return checkpoint.SaveRouting(ctx, db, lease, nil)
 	},
-	"save settled": func(ctx context.Context, db checkpoint.Querier, lease event.Lease) error {
+	"save settled": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
 		return checkpoint.SaveSettled(ctx, db, lease, "90:91:")
 	},
 }
@@ -190,7 +191,7 @@ func TestAdoptionOfASessionWithoutTheTermChangesNothing(t *testing.T) {
 	}
 	before := load(t, conn)
 	for name, call := range calls {
-		if err := call(t.Context(), conn, old); !errors.Is(err, event.ErrTermLost) {
+		if err := call(t.Context(), conn, old); !errors.Is(err, lease.ErrTermLost) {
 			t.Errorf("%s: %v, want ErrTermLost", name, err)
 		}
 	}

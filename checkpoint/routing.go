@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Routing is how events behind Confirmed may have been given to their destinations.
@@ -15,7 +15,7 @@ type Routing struct {
 }
 
 // SaveRouting notes how events behind the confirmed position are given to destinations; nil says that none was published. It is durable when it returns.
-func SaveRouting(ctx context.Context, db Querier, lease event.Lease, r *Routing) error {
+func SaveRouting(ctx context.Context, db lease.Querier, lease lease.Lease, r *Routing) error {
 	var text any
 	if r != nil {
 		b, err := json.Marshal(r)
@@ -28,11 +28,11 @@ func SaveRouting(ctx context.Context, db Querier, lease event.Lease, r *Routing)
 }
 
 // SaveLost notes why the slot does not carry all that was committed since. A new epoch ends that.
-func SaveLost(ctx context.Context, db Querier, lease event.Lease, why string) error {
+func SaveLost(ctx context.Context, db lease.Querier, lease lease.Lease, why string) error {
 	return change(ctx, db, lease, "save that the log is lost", `lost = $3`, why)
 }
 
 // SavePublished notes what the slot is read as from now on, where the record does not say it.
-func SavePublished(ctx context.Context, db Querier, lease event.Lease, published string) error {
+func SavePublished(ctx context.Context, db lease.Querier, lease lease.Lease, published string) error {
 	return change(ctx, db, lease, "save what is published", `published = $3`, published)
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Record is the durable checkpoint of a slot: the stream starts at Confirmed. It is written before the slot is confirmed, so a
@@ -32,30 +32,25 @@ type Record struct {
 	Restored        bool      // Load has left out snapshots, which speak of another cluster's transactions
 }
 
-// A Querier runs one statement: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
-type Querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // ErrNoRecord says that the slot has no checkpoint yet, so there is none to move: NewEpoch makes it.
 var ErrNoRecord = errors.New("the slot has no checkpoint")
 
 // Load reads the slot's record from the given schema; found is false when the slot has none. It fails with
-// [event.ErrNotMigrated] when the table is missing.
+// [lease.ErrNotMigrated] when the table is missing.
 //
 // A dump that is restored into another cluster brings the snapshots along, but their transaction ids mean nothing there: rows that nobody has
 // delivered would count as seen. The transaction that writes a record comes behind those of its snapshots; where it does not, they are left out. pg_upgrade
 // keeps ids and rows as they are.
-func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found bool, err error) {
+func Load(ctx context.Context, db lease.Querier, schema, slot string) (r Record, found bool, err error) {
 	query := `SELECT ` + recordColumns + `, ` + restoredColumn + `
-		FROM ` + table(schema, "checkpoint") + ` WHERE slot = $1`
+		FROM ` + lease.Table(schema, "checkpoint") + ` WHERE slot = $1`
 	var restored bool
 	r, err = scan(db.QueryRow(ctx, query, slot), slot, &restored)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Record{}, false, nil
 	}
 	if err != nil {
-		return Record{}, false, fmt.Errorf("load the checkpoint of slot %q from schema %q: %w", slot, schema, classify(err))
+		return Record{}, false, fmt.Errorf("load the checkpoint of slot %q from schema %q: %w", slot, schema, lease.Classify(err))
 	}
 	if restored {
 		r.SkippedSnapshot, r.SettledSnapshot, r.Restored = "", "", true
@@ -66,9 +61,9 @@ func Load(ctx context.Context, db Querier, schema, slot string) (r Record, found
 // NewEpoch records that the lease's slot was made anew: it takes SystemID, Timeline and Confirmed (the slot's starting point, or the position to which
 // another layout has delivered) of r, with the snapshots, what is to be adopted and what is published, and raises the epoch to the recorded one plus two, or to now in seconds since 1970 where that is more, so
 // that an epoch is never used again, even after the row was removed. Of it nothing was published. The epoch before it is that of adopted rows, unless r.Adopt has one. It returns
-// the record as it now is, or [event.ErrTermLost].
-func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now time.Time) (Record, error) {
-	values := []any{lease.Slot, lease.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil, r.SkippedSnapshot, r.SettledSnapshot, nil, r.Published}
+// the record as it now is, or [lease.ErrTermLost].
+func NewEpoch(ctx context.Context, db lease.Querier, held lease.Lease, r Record, now time.Time) (Record, error) {
+	values := []any{held.Slot, held.Term, now.Unix(), r.SystemID, r.Timeline, r.Confirmed.String(), nil, nil, nil, r.SkippedSnapshot, r.SettledSnapshot, nil, r.Published}
 	if a := r.Adopt; a != nil {
 		values[6] = a.Snapshot
 		if a.Epoch > 0 {
@@ -78,39 +73,34 @@ func NewEpoch(ctx context.Context, db Querier, lease event.Lease, r Record, now 
 			values[7], values[8] = int64(a.Landed.Epoch), a.Landed.Commit.String()
 		}
 	}
-	row := db.QueryRow(ctx, newEpochSQL(lease.Schema), values...)
-	made, err := scan(row, lease.Slot, nil)
+	row := db.QueryRow(ctx, newEpochSQL(held.Schema), values...)
+	made, err := scan(row, held.Slot, nil)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = event.ErrTermLost
+		err = lease.ErrTermLost
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("begin an epoch of slot %q at %s: %w", lease.Slot, r.Confirmed, classify(err))
+		return Record{}, fmt.Errorf("begin an epoch of slot %q at %s: %w", held.Slot, r.Confirmed, lease.Classify(err))
 	}
 	return made, nil
 }
 
-// Save moves the checkpoint of the lease's slot forward to lsn, durably; it never moves back. It returns [event.ErrTermLost] when a
+// Save moves the checkpoint of the lease's slot forward to lsn, durably; it never moves back. It returns [lease.ErrTermLost] when a
 // later session holds the term, and [ErrNoRecord] when the slot has no checkpoint.
-func Save(ctx context.Context, db Querier, lease event.Lease, lsn event.LSN) error {
+func Save(ctx context.Context, db lease.Querier, held lease.Lease, lsn event.LSN) error {
 	var ours, saved bool
-	err := db.QueryRow(ctx, saveSQL(lease.Schema), lease.Slot, lease.Term, lsn.String()).Scan(&ours, &saved, nil)
+	err := db.QueryRow(ctx, saveSQL(held.Schema), held.Slot, held.Term, lsn.String()).Scan(&ours, &saved, nil)
 	switch {
 	case err != nil:
-		err = classify(err)
+		err = lease.Classify(err)
 	case !ours:
-		err = event.ErrTermLost
+		err = lease.ErrTermLost
 	case !saved:
 		err = ErrNoRecord
 	}
 	if err != nil {
-		return fmt.Errorf("save the checkpoint of slot %q at %s: %w", lease.Slot, lsn, err)
+		return fmt.Errorf("save the checkpoint of slot %q at %s: %w", held.Slot, lsn, err)
 	}
 	return nil
-}
-
-// leaseCTE locks the lease's row where slot and term are still ours. Every statement that writes begins with it: see package park.
-func leaseCTE(schema string) string {
-	return `WITH lease AS MATERIALIZED (SELECT 1 FROM ` + table(schema, "lease") + ` WHERE slot = $1 AND term = $2 FOR SHARE)`
 }
 
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
@@ -126,8 +116,8 @@ const restoredColumn = `coalesce(greatest(split_part(skipped_snapshot, ':', 2)::
 const nextEpoch = `greatest(c.epoch + 2 + greatest(excluded.timeline - c.timeline, 0), excluded.epoch)`
 
 func newEpochSQL(schema string) string {
-	return leaseCTE(schema) + `
-		INSERT INTO ` + table(schema, "checkpoint") + ` AS c
+	return lease.CTE(schema) + `
+		INSERT INTO ` + lease.Table(schema, "checkpoint") + ` AS c
 			(slot, epoch, system_identifier, timeline, confirmed_lsn, confirmed_at, adopt_snapshot, adopt_epoch, landed_epoch, landed_lsn,
 				skipped_snapshot, settled_snapshot, published)
 		SELECT $1, $3::bigint, $4::text, $5::integer, $6::text::pg_lsn, now(), $7::text, CASE WHEN $7::text IS NOT NULL THEN coalesce($12::bigint, $3::bigint - 1) END, $8::bigint, $9::text::pg_lsn,
@@ -141,25 +131,18 @@ func newEpochSQL(schema string) string {
 			landed_epoch = excluded.landed_epoch, landed_lsn = excluded.landed_lsn,
 			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL, lost = NULL,
 			published = excluded.published
-		RETURNING ` + recordColumns + `, ` + durable
+		RETURNING ` + recordColumns + `, ` + lease.Durable
 }
 
-// durable makes the statement's commit wait for the disk on a database with synchronous_commit off, and is true: the slot is
-// confirmed next, and a crash of the server must not leave it confirmed beyond its checkpoint.
-const durable = `CASE current_setting('synchronous_commit')
-	WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
-
 func saveSQL(schema string) string {
-	return leaseCTE(schema) + `, saved AS (
-			UPDATE ` + table(schema, "checkpoint") + `
+	return lease.CTE(schema) + `, saved AS (
+			UPDATE ` + lease.Table(schema, "checkpoint") + `
 			SET confirmed_lsn = greatest(confirmed_lsn, $3::text::pg_lsn), confirmed_at = now()
 			WHERE slot = $1 AND EXISTS (SELECT FROM lease)
 			RETURNING 1
 		)
-		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM saved), ` + durable
+		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM saved), ` + lease.Durable
 }
-
-func table(schema, name string) string { return pgx.Identifier{schema, name}.Sanitize() }
 
 // scan reads recordColumns and one more.
 func scan(row pgx.Row, slot string, last any) (Record, error) {
@@ -185,17 +168,4 @@ func scan(row pgx.Row, slot string, last any) (Record, error) {
 	a.Landed.Commit, err = event.ParseLSN(landed)
 	r.Adopt = &a
 	return r, err
-}
-
-// classify adds the mend to the errors of a missing schema, table, column or right.
-func classify(err error) error {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch e.Code {
-		case "3F000", "42P01", "42703":
-			return fmt.Errorf("%w: %w", event.ErrNotMigrated, err)
-		case "42501":
-			return fmt.Errorf("%w: %w", event.ErrNoRights, err)
-		}
-	}
-	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/park"
 )
@@ -81,10 +82,10 @@ func TestSessionWithoutTheTermWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := load(t, conn)
-	if err := checkpoint.Save(t.Context(), conn, old, 200); !errors.Is(err, event.ErrTermLost) {
+	if err := checkpoint.Save(t.Context(), conn, old, 200); !errors.Is(err, lease.ErrTermLost) {
 		t.Errorf("save: %v, want ErrTermLost", err)
 	}
-	if _, err := checkpoint.NewEpoch(t.Context(), conn, old, checkpoint.Record{}, time.Now()); !errors.Is(err, event.ErrTermLost) {
+	if _, err := checkpoint.NewEpoch(t.Context(), conn, old, checkpoint.Record{}, time.Now()); !errors.Is(err, lease.ErrTermLost) {
 		t.Errorf("new epoch: %v, want ErrTermLost", err)
 	}
 	if after := load(t, conn); after != before {
@@ -109,7 +110,7 @@ func TestSaveThatWaitedForARaiseWritesNothing(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-saved; !errors.Is(err, event.ErrTermLost) {
+	if err := <-saved; !errors.Is(err, lease.ErrTermLost) {
 		t.Errorf("save: %v, want ErrTermLost", err)
 	}
 	if got := load(t, conn).Confirmed; got != 100 {
@@ -179,19 +180,19 @@ func TestSnapshotsOfAnotherClusterAreLeftOut(t *testing.T) {
 
 func TestMissingTablesNameTheMend(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
-	lease := event.Lease{Schema: "outboxd", Slot: slot, Term: 1}
+	held := lease.Lease{Schema: "outboxd", Slot: slot, Term: 1}
 	_, _, loadErr := checkpoint.Load(t.Context(), conn, "outboxd", slot)
-	_, epochErr := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{}, time.Now())
-	saveErr := checkpoint.Save(t.Context(), conn, lease, 1)
+	_, epochErr := checkpoint.NewEpoch(t.Context(), conn, held, checkpoint.Record{}, time.Now())
+	saveErr := checkpoint.Save(t.Context(), conn, held, 1)
 	for name, err := range map[string]error{"load": loadErr, "new epoch": epochErr, "save": saveErr} {
-		if !errors.Is(err, event.ErrNotMigrated) {
+		if !errors.Is(err, lease.ErrNotMigrated) {
 			t.Errorf("%s: %v, want ErrNotMigrated", name, err)
 		}
 	}
 }
 
 func TestMissingRightsNameTheMend(t *testing.T) {
-	conn, lease := session(t)
+	conn, held := session(t)
 	for _, statement := range []string{`CREATE ROLE checkpoint_stranger`, `SET ROLE checkpoint_stranger`} {
 		if _, err := conn.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
@@ -203,17 +204,17 @@ func TestMissingRightsNameTheMend(t *testing.T) {
 		}
 	})
 	_, _, loadErr := checkpoint.Load(t.Context(), conn, "outboxd", slot)
-	_, epochErr := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{}, time.Now())
-	saveErr := checkpoint.Save(t.Context(), conn, lease, 1)
+	_, epochErr := checkpoint.NewEpoch(t.Context(), conn, held, checkpoint.Record{}, time.Now())
+	saveErr := checkpoint.Save(t.Context(), conn, held, 1)
 	for name, err := range map[string]error{"load": loadErr, "new epoch": epochErr, "save": saveErr} {
-		if !errors.Is(err, event.ErrNoRights) {
+		if !errors.Is(err, lease.ErrNoRights) {
 			t.Errorf("%s: %v, want ErrNoRights", name, err)
 		}
 	}
 }
 
 // session returns a connection to a fresh, migrated database, and a lease of the slot.
-func session(t *testing.T) (*pgx.Conn, event.Lease) {
+func session(t *testing.T) (*pgx.Conn, lease.Lease) {
 	t.Helper()
 	conn := connect(t, testenv.Postgres(t).Database(t))
 	if _, err := migrations.Up(t.Context(), conn, migrations.Options{}); err != nil {
@@ -226,7 +227,7 @@ func session(t *testing.T) (*pgx.Conn, event.Lease) {
 	return conn, lease
 }
 
-func newEpoch(t *testing.T, conn *pgx.Conn, lease event.Lease, at event.LSN, now time.Time) checkpoint.Record {
+func newEpoch(t *testing.T, conn *pgx.Conn, lease lease.Lease, at event.LSN, now time.Time) checkpoint.Record {
 	t.Helper()
 	r, err := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: at}, now)
 	if err != nil {
@@ -244,7 +245,7 @@ func load(t *testing.T, conn *pgx.Conn) checkpoint.Record {
 	return r
 }
 
-func setting(t *testing.T, db checkpoint.Querier) (value string) {
+func setting(t *testing.T, db lease.Querier) (value string) {
 	t.Helper()
 	if err := db.QueryRow(t.Context(), `SHOW synchronous_commit`).Scan(&value); err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func connect(t *testing.T, url string) *pgx.Conn {
 }
 
 // waitUntilBlocked returns when the backend waits for a lock.
-func waitUntilBlocked(t *testing.T, db checkpoint.Querier, pid uint32) {
+func waitUntilBlocked(t *testing.T, db lease.Querier, pid uint32) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 )
 
@@ -221,7 +221,7 @@ func TestScriptDoesWhatUpDoes(t *testing.T) {
 
 func TestVerifyTellsWhatIsMissing(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
-	if err := migrations.Verify(t.Context(), conn, migrations.Options{}); !errors.Is(err, event.ErrNotMigrated) {
+	if err := migrations.Verify(t.Context(), conn, migrations.Options{}); !errors.Is(err, lease.ErrNotMigrated) {
 		t.Errorf("before Up: %v, want ErrNotMigrated", err)
 	}
 	up(t, conn, migrations.Options{})

@@ -17,6 +17,7 @@ import (
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -247,7 +248,7 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 }
 
 // runTableLane does what the table lane and its commands do, on events that have no row in the outbox.
-func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease event.Lease) {
+func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease lease.Lease) {
 	ctx := t.Context()
 	const nowhere = "00000000-0000-0000-0000-000000000001"
 	ref := event.Ref{ID: nowhere}

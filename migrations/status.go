@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Step is one file of the package's steps.
@@ -28,21 +28,15 @@ type Status struct {
 	Outbox  bool   `json:"outbox"`  // whether the outbox table exists
 }
 
-// A Querier reads: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
-type Querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // ReadStatus tells which steps are applied. It changes nothing and needs no more than SELECT on outboxd's own tables.
-func ReadStatus(ctx context.Context, db Querier, o Options) (Status, error) {
+func ReadStatus(ctx context.Context, db lease.Querier, o Options) (Status, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return Status{}, fmt.Errorf("read migration status: %w", err)
 	}
 	s, err := readStatus(ctx, db, o)
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" {
-		err = fmt.Errorf("%w: %w", event.ErrNoRights, err)
+		err = fmt.Errorf("%w: %w", lease.ErrNoRights, err)
 	}
 	if err != nil {
 		return Status{}, fmt.Errorf("read migration status of schema %q: %w", o.Schema, err)
@@ -50,9 +44,9 @@ func ReadStatus(ctx context.Context, db Querier, o Options) (Status, error) {
 	return s, nil
 }
 
-// Verify returns nil when the schema is the one that this program was made for, [event.ErrNotMigrated] when steps are pending, and another
+// Verify returns nil when the schema is the one that this program was made for, [lease.ErrNotMigrated] when steps are pending, and another
 // error when the schema is newer than the program.
-func Verify(ctx context.Context, db Querier, o Options) error {
+func Verify(ctx context.Context, db lease.Querier, o Options) error {
 	s, err := ReadStatus(ctx, db, o)
 	if err != nil {
 		return err
@@ -61,7 +55,7 @@ func Verify(ctx context.Context, db Querier, o Options) error {
 		return newer(o.withDefaults().Schema, s.Version, known)
 	}
 	if len(s.Pending) > 0 {
-		return fmt.Errorf("schema %q lacks step %s: %w", o.withDefaults().Schema, s.Pending[0].Name, event.ErrNotMigrated)
+		return fmt.Errorf("schema %q lacks step %s: %w", o.withDefaults().Schema, s.Pending[0].Name, lease.ErrNotMigrated)
 	}
 	return nil
 }
@@ -70,7 +64,7 @@ func newer(schema string, version, known int32) error {
 	return fmt.Errorf("schema %q has version %d and this program knows %d: run a newer outboxd", schema, version, known)
 }
 
-func readStatus(ctx context.Context, db Querier, o Options) (s Status, err error) {
+func readStatus(ctx context.Context, db lease.Querier, o Options) (s Status, err error) {
 	m := &migrate.Migrator{} // without a connection it only holds the steps
 	if err := loadSteps(m, o.Schema); err != nil {
 		return s, err
@@ -103,7 +97,7 @@ func (s *Status) complete() bool {
 }
 
 // version reads the version that tern keeps; 0 where nothing was migrated.
-func version(ctx context.Context, db Querier, schema string) (v int32, err error) {
+func version(ctx context.Context, db lease.Querier, schema string) (v int32, err error) {
 	there, err := exists(ctx, db, schema, "schema_version")
 	if err != nil || !there {
 		return 0, err
@@ -112,7 +106,7 @@ func version(ctx context.Context, db Querier, schema string) (v int32, err error
 	return v, err
 }
 
-func history(ctx context.Context, db Querier, schema string, version int32) (map[int32]time.Time, error) {
+func history(ctx context.Context, db lease.Querier, schema string, version int32) (map[int32]time.Time, error) {
 	times := map[int32]time.Time{}
 	if version == 0 {
 		return times, nil
@@ -131,7 +125,7 @@ func history(ctx context.Context, db Querier, schema string, version int32) (map
 }
 
 // exists looks into the catalog, which needs no right on the schema.
-func exists(ctx context.Context, db Querier, schema, table string) (there bool, err error) {
+func exists(ctx context.Context, db lease.Querier, schema, table string) (there bool, err error) {
 	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = $1 AND c.relname = $2)`, schema, table).Scan(&there)
 	return there, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -30,7 +31,7 @@ func BenchmarkSettle(b *testing.B) {
 }
 
 // benchTable makes an outbox with its lease, and a connection to it.
-func benchTable(b *testing.B, indexes migrations.Indexes, onSent outbox.OnSent) (*pgx.Conn, event.Lease, *outbox.Table) {
+func benchTable(b *testing.B, indexes migrations.Indexes, onSent outbox.OnSent) (*pgx.Conn, lease.Lease, *outbox.Table) {
 	b.Helper()
 	ctx := b.Context()
 	conn, err := pgx.Connect(ctx, testenv.Postgres(b).Database(b))

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -99,7 +99,7 @@ func TestSessionWithoutTheTermSettlesNothing(t *testing.T) {
 		rows := f.insert(f.conn, 3)
 		f.raise()
 		_, err := f.describe(outbox.Config{OnSent: onSent}).Settle(t.Context(), f.conn, f.lease, rows)
-		if !errors.Is(err, event.ErrTermLost) {
+		if !errors.Is(err, lease.ErrTermLost) {
 			t.Errorf("%s: %v, want ErrTermLost", onSent, err)
 		}
 		if got := f.counts(); got != "NEW=3" {
@@ -130,7 +130,7 @@ func TestSettleThatWaitedForARaiseChangesNothing(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-settled; !errors.Is(err, event.ErrTermLost) {
+	if err := <-settled; !errors.Is(err, lease.ErrTermLost) {
 		t.Errorf("settle: %v, want ErrTermLost", err)
 	}
 	if got := f.counts(); got != "NEW=3" {
@@ -205,7 +205,7 @@ func TestOnlyWhatPassesByItselfIsRetryable(t *testing.T) {
 			t.Errorf("%s is retryable: %v, want %v", code, got, want)
 		}
 	}
-	if outbox.Retryable(event.ErrTermLost) || outbox.Retryable(nil) {
+	if outbox.Retryable(lease.ErrTermLost) || outbox.Retryable(nil) {
 		t.Error("a lost term, or no error, is retryable")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Deliver settles events of the table lane that have landed at a destination, by one durable statement. Those that the checkpoint has
@@ -13,7 +14,7 @@ import (
 // settled as OnSent says. The others are noted as done, for a later Deliver or Finish. passed is the checkpoint's position.
 //
 // It waits for a row that the application holds locked; a [Retryable] error then says that nothing was changed.
-func (t *Table) Deliver(ctx context.Context, conn *pgx.Conn, lease event.Lease, sink, destination string, passed event.Position, refs []event.Ref) error {
+func (t *Table) Deliver(ctx context.Context, conn *pgx.Conn, lease lease.Lease, sink, destination string, passed event.Position, refs []event.Ref) error {
 	_, err := t.write(ctx, conn, lease, "settle delivered rows", t.deliverSQL(lease.Schema),
 		texts(refs, func(r *event.Ref) string { return r.ID }), texts(refs, func(r *event.Ref) string { return string(number(r.Replay)) }),
 		[]byte(sink), []byte(destination), number(passed.Epoch), []byte(passed.Commit.String()))
@@ -25,7 +26,7 @@ func (t *Table) Deliver(ctx context.Context, conn *pgx.Conn, lease event.Lease, 
 // would compare each row of the batch with each.
 func (t *Table) deliverSQL(schema string) string {
 	parked := parkedTable(schema)
-	sql := leaseCTE(schema) + `, landed AS MATERIALIZED (
+	sql := lease.CTE(schema) + `, landed AS MATERIALIZED (
 			SELECT id, replay FROM unnest($3::text[], $4::int[]) AS l(id, replay) WHERE EXISTS (SELECT FROM lease)
 		), events AS MATERIALIZED (` + eventsSQL(parked, `SELECT DISTINCT id FROM landed`, `($7::bigint, $8::pg_lsn)`,
 		`p.state = 'waiting' AND p.sink = $5 AND p.destination = $6 AND (p.id, p.replay) IN (SELECT id, replay FROM landed)`) + `
@@ -39,7 +40,7 @@ func (t *Table) deliverSQL(schema string) string {
 	if settlement := t.settlement(t.idIn(`SELECT id FROM events WHERE leaves`)); settlement != "" {
 		sql += `, settled AS (` + settlement + `)`
 	}
-	return sql + ` SELECT EXISTS (SELECT FROM lease) AND ` + durable
+	return sql + ` SELECT EXISTS (SELECT FROM lease) AND ` + lease.Durable
 }
 
 // eventsSQL selects, of the ids that the query names, those that have parked rows, and whether the event may leave: the checkpoint has

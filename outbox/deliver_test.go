@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 )
 
@@ -203,7 +204,7 @@ func TestWalkThatStopsBetweenTheRowsOfAnEventLooksAtAllOfThem(t *testing.T) {
 	l.park(1, at{destination: "d", state: "waiting"})
 	l.park(2, at{destination: "a", state: "done"}, at{destination: "b", state: "dead", attempts: 5})
 	l.park(3, at{destination: "d", state: "waiting"})
-	walk := func(step func(ctx context.Context, conn *pgx.Conn, lease event.Lease, after string, limit int) (string, int, error)) (total int) {
+	walk := func(step func(ctx context.Context, conn *pgx.Conn, lease lease.Lease, after string, limit int) (string, int, error)) (total int) {
 		for after, walked := "", false; !walked || after != ""; walked = true {
 			last, n, err := step(t.Context(), l.conn, l.lease, after, 2)
 			if err != nil {

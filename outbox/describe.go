@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Table is the outbox as Describe found it. It may be used by several goroutines. It does not change, but for where Finish goes on.
@@ -29,12 +31,6 @@ type Table struct {
 	replayed int64 // rows created up to then, in microseconds since 1970, may have been replayed from the log
 
 	finishing cursor
-}
-
-// A Querier reads: a *pgx.Conn, a pgx.Tx or a *pgxpool.Pool.
-type Querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // column is what the catalog says of one column.
@@ -61,7 +57,7 @@ type relation struct {
 
 // Describe looks the table up and checks that the configured OnSent works on it: columns, statuses that fit, an index on the id, the role's
 // rights. An error names the statement or the setting that mends it. config is used with its defaults.
-func Describe(ctx context.Context, db Querier, config Config) (*Table, error) {
+func Describe(ctx context.Context, db lease.Querier, config Config) (*Table, error) {
 	config = config.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -73,7 +69,7 @@ func Describe(ctx context.Context, db Querier, config Config) (*Table, error) {
 	return t, nil
 }
 
-func describe(ctx context.Context, db Querier, config Config) (*Table, error) {
+func describe(ctx context.Context, db lease.Querier, config Config) (*Table, error) {
 	r, err := loadRelation(ctx, db, config)
 	if err != nil {
 		return nil, err
@@ -120,7 +116,7 @@ const relationSQL = `SELECT c.oid, c.relkind::text, row_security_active(c.oid), 
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE n.nspname = $1 AND c.relname = $2`
 
-func loadRelation(ctx context.Context, db Querier, config Config) (r relation, err error) {
+func loadRelation(ctx context.Context, db lease.Querier, config Config) (r relation, err error) {
 	err = db.QueryRow(ctx, relationSQL, config.Schema, config.Table).
 		Scan(&r.oid, &r.kind, &r.filtered, &r.mayUse, &r.mayDelete)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -150,7 +146,7 @@ const columnsSQL = `SELECT a.attname, a.attnum, format('%I.%I', n.nspname, b.typ
 	JOIN pg_catalog.pg_namespace n ON n.oid = b.typnamespace
 	WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped`
 
-func loadColumns(ctx context.Context, db Querier, oid uint32) ([]column, error) {
+func loadColumns(ctx context.Context, db lease.Querier, oid uint32) ([]column, error) {
 	rows, err := db.Query(ctx, columnsSQL, oid)
 	if err != nil {
 		return nil, err

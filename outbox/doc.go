@@ -5,7 +5,7 @@
 // # Guarantees
 //
 //   - Every write of a session (Settle, Deliver, Finish, Mirror, RepairMirrors, SkipSent) is one statement. It locks the lease's row FOR
-//     SHARE and checks the term; a session whose term was raised changes nothing and gets [event.ErrTermLost].
+//     SHARE and checks the term; a session whose term was raised changes nothing and gets [lease.ErrTermLost].
 //   - The row of an event that is parked for the slot is settled by Deliver or Finish alone, in the statement that removes the event's
 //     last parked rows: when none of them waits or is dead, and the checkpoint has passed all of them. Settle leaves it alone, and
 //     Cleanup does not delete it.
@@ -47,7 +47,7 @@
 //
 //   - [Retryable]: a deadlock, a lock or statement timeout. The same call may be made again on the same connection. After a Deliver,
 //     noting the rows as done and a later Finish do as well.
-//   - [event.ErrTermLost]: the session ends.
+//   - [lease.ErrTermLost]: the session ends.
 //   - a table that lacks what a function needs: an error that names the column, the index or the right. Settling does without.
 //   - anything else, a broken connection included: it is unknown whether anything was changed; the session ends and the log brings
 //     the events again, the parked table its own.

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // finishLook is how many finished rows a Finish looks at for each event that it may remove.
@@ -37,7 +38,7 @@ func (c *cursor) set(id string) {
 // Each call looks at a bounded number of finished rows, in the order of ids, and goes on where the last one ended, so that many events
 // that must stay cost no more than a few. more says that it removed something and has not come to the end: call again. Where nothing
 // was removed, the next call that is due goes on, and a call that has come to the end begins anew.
-func (t *Table) Finish(ctx context.Context, conn *pgx.Conn, lease event.Lease, passed event.Position, limit int) (finished int, more bool, err error) {
+func (t *Table) Finish(ctx context.Context, conn *pgx.Conn, lease lease.Lease, passed event.Position, limit int) (finished int, more bool, err error) {
 	after, look := t.finishing.get(), limit*finishLook
 	row, err := t.write(ctx, conn, lease, "finish delivered rows", t.finishSQL(lease.Schema, after),
 		[]byte(after), number(look), number(limit), number(passed.Epoch), []byte(passed.Commit.String()))
@@ -65,7 +66,7 @@ func (t *Table) finishSQL(schema, after string) string {
 	if after == "" {
 		behind = `>=` // an id may be empty
 	}
-	sql := leaseCTE(schema) + `, looked AS MATERIALIZED (
+	sql := lease.CTE(schema) + `, looked AS MATERIALIZED (
 			SELECT p.id FROM ` + parked + ` p
 			WHERE p.slot = $1 AND p.state IN ('done', 'skipped') AND p.id ` + behind + ` $3 AND EXISTS (SELECT FROM lease)
 			ORDER BY p.slot, p.id LIMIT $4
@@ -82,7 +83,7 @@ func (t *Table) finishSQL(schema, after string) string {
 	return sql + `removed AS (
 			DELETE FROM ` + parked + ` p WHERE p.slot = $1 AND p.id = ANY(ARRAY(` + free + `)) RETURNING p.id
 		)
-		SELECT EXISTS (SELECT FROM lease) AND ` + durable + `, (SELECT count(DISTINCT id) FROM removed),
+		SELECT EXISTS (SELECT FROM lease) AND ` + lease.Durable + `, (SELECT count(DISTINCT id) FROM removed),
 			(SELECT count(*) FROM looked), (SELECT max(id) FROM looked), (SELECT count(*) FROM leaving), (SELECT max(id) FROM leaving)`
 }
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -23,7 +23,7 @@ type fixture struct {
 	*testing.T
 	url   string
 	conn  *pgx.Conn
-	lease event.Lease
+	lease lease.Lease
 }
 
 func setup(t *testing.T, o migrations.Options) *fixture {
@@ -65,7 +65,7 @@ func (f *fixture) connectWith(config *pgx.ConnConfig) *pgx.Conn {
 	return conn
 }
 
-func (f *fixture) raise() event.Lease {
+func (f *fixture) raise() lease.Lease {
 	f.Helper()
 	lease, err := park.Raise(f.Context(), f.conn, "outboxd", "slot", "test")
 	if err != nil {

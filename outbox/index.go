@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // index is what the catalog says of one valid index.
@@ -20,7 +22,7 @@ const indexesSQL = `SELECT i.indkey[0], m.amname, coalesce(pg_get_expr(i.indpred
 	JOIN pg_catalog.pg_am m ON m.oid = c.relam
 	WHERE i.indrelid = $1 AND i.indisvalid`
 
-func loadIndexes(ctx context.Context, db Querier, oid uint32) ([]index, error) {
+func loadIndexes(ctx context.Context, db lease.Querier, oid uint32) ([]index, error) {
 	rows, err := db.Query(ctx, indexesSQL, oid)
 	if err != nil {
 		return nil, err

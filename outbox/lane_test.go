@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 )
@@ -154,19 +155,19 @@ func TestLostTermChangesNothing(t *testing.T) {
 	l.park(2, at{destination: "d", state: "done"})
 	l.park(5, at{destination: "d", state: "dead"})
 	l.raise()
-	ctx, conn, lease := t.Context(), l.conn, l.lease
+	ctx, conn, held := t.Context(), l.conn, l.lease
 	for name, write := range map[string]func() error{
-		"Settle":  func() error { _, err := l.table.Settle(ctx, conn, lease, ids("4")); return err },
-		"Deliver": func() error { return l.table.Deliver(ctx, conn, lease, "sink", "d", passed, l.refs(1)) },
-		"Finish":  func() error { _, _, err := l.table.Finish(ctx, conn, lease, passed, 10); return err },
+		"Settle":  func() error { _, err := l.table.Settle(ctx, conn, held, ids("4")); return err },
+		"Deliver": func() error { return l.table.Deliver(ctx, conn, held, "sink", "d", passed, l.refs(1)) },
+		"Finish":  func() error { _, _, err := l.table.Finish(ctx, conn, held, passed, 10); return err },
 		"Mirror": func() error {
-			_, err := l.table.Mirror(ctx, conn, lease, []outbox.Mirror{{ID: "1", Status: "FAILED", RetryCount: 3}})
+			_, err := l.table.Mirror(ctx, conn, held, []outbox.Mirror{{ID: "1", Status: "FAILED", RetryCount: 3}})
 			return err
 		},
-		"RepairMirrors": func() error { _, _, err := l.table.RepairMirrors(ctx, conn, lease, "", 10); return err },
-		"SkipSent":      func() error { _, _, err := l.table.SkipSent(ctx, conn, lease, "", 10); return err },
+		"RepairMirrors": func() error { _, _, err := l.table.RepairMirrors(ctx, conn, held, "", 10); return err },
+		"SkipSent":      func() error { _, _, err := l.table.SkipSent(ctx, conn, held, "", 10); return err },
 	} {
-		if err := write(); !errors.Is(err, event.ErrTermLost) {
+		if err := write(); !errors.Is(err, lease.ErrTermLost) {
 			t.Errorf("%s: %v, want ErrTermLost", name, err)
 		}
 	}

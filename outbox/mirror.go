@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/shard"
 )
 
@@ -26,7 +26,7 @@ type Mirror struct {
 // the row says something else. Rows that are delivered, or that somebody holds locked, stay as they are, and so does a dead row of which
 // another destination is still dead. Of several states of an event the worst is shown. It does nothing where rows are kept, or
 // where the status column cannot hold the two statuses. It returns how many rows it changed.
-func (t *Table) Mirror(ctx context.Context, conn *pgx.Conn, lease event.Lease, mirrors []Mirror) (changed int, err error) {
+func (t *Table) Mirror(ctx context.Context, conn *pgx.Conn, lease lease.Lease, mirrors []Mirror) (changed int, err error) {
 	if !t.mirrors() {
 		return 0, nil
 	}
@@ -40,16 +40,16 @@ func (t *Table) Mirror(ctx context.Context, conn *pgx.Conn, lease event.Lease, m
 	return changed, nil
 }
 
-func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, lease event.Lease, mirrors []Mirror) (int, error) {
+func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, held lease.Lease, mirrors []Mirror) (int, error) {
 	s := &t.config.Statuses
-	sql := leaseCTE(lease.Schema) + `, states AS MATERIALIZED (
+	sql := lease.CTE(held.Schema) + `, states AS MATERIALIZED (
 			SELECT DISTINCT ON (id) id, status, attempts, nullif(due_at, '')::timestamptz AS due_at, reason
 			FROM unnest($3::text[], $4::text[], $5::int[], $6::text[], $7::text[]) AS s(id, status, attempts, due_at, reason)
 			WHERE EXISTS (SELECT FROM lease) ORDER BY id, status = ` + shard.Literal(s.Dead) + ` DESC, attempts DESC
 		)` + t.mirrorSQL(`NOT (s.status = `+shard.Literal(s.Failed)+` AND `+t.isOneOf(s.Dead)+` AND EXISTS (
-			SELECT FROM `+parkedTable(lease.Schema)+` p WHERE p.slot = $1 AND p.id = s.id AND p.state = 'dead' OFFSET 0))`) + `
+			SELECT FROM `+parkedTable(held.Schema)+` p WHERE p.slot = $1 AND p.id = s.id AND p.state = 'dead' OFFSET 0))`) + `
 		SELECT EXISTS (SELECT FROM lease), (SELECT count(*) FROM mirrored)`
-	row, err := t.write(ctx, conn, lease, "mirror states on rows", sql,
+	row, err := t.write(ctx, conn, held, "mirror states on rows", sql,
 		texts(mirrors, func(m *Mirror) string { return m.ID }), texts(mirrors, func(m *Mirror) string { return m.Status }),
 		texts(mirrors, func(m *Mirror) string { return string(number(m.RetryCount)) }), texts(mirrors, dueText), texts(mirrors, messageText))
 	if err != nil {

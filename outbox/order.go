@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // lastRecovery is when the server may last have replayed its log, which is how it starts, how a standby follows, and how it recovers from the crash
@@ -14,7 +15,7 @@ const lastRecovery = `SELECT greatest(pg_postmaster_start_time(), pg_last_xact_r
 
 // loadReplayed finds out which rows the server may have replayed, by when they were created. Their time may come from another clock, which
 // can be ahead by a minute, or by a time zone where the column has none.
-func (t *Table) loadReplayed(ctx context.Context, db Querier) error {
+func (t *Table) loadReplayed(ctx context.Context, db lease.Querier) error {
 	var recovery time.Time
 	if err := db.QueryRow(ctx, lastRecovery).Scan(&recovery); err != nil {
 		return fmt.Errorf("ask when the server last recovered: %w", err)

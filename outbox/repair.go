@@ -5,20 +5,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/shard"
 )
 
 // RepairMirrors brings the outbox rows of refused events in order with the table lane, for the parked rows with the next ids behind after:
 // it looks at limit of them at most, and returns the last id, or "" at the end. An event shows the worst of its parked rows: one that is
 // dead, else the one that was refused most often. A row that is shown as dead and waits again, because a person said so, becomes FAILED.
-func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, lease event.Lease, after string, limit int) (last string, repaired int, err error) {
+func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, held lease.Lease, after string, limit int) (last string, repaired int, err error) {
 	if !t.mirrors() {
 		return "", 0, nil
 	}
 	s := &t.config.Statuses
-	parked := parkedTable(lease.Schema)
-	sql := leaseCTE(lease.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), states AS MATERIALIZED (
+	parked := parkedTable(held.Schema)
+	sql := lease.CTE(held.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), states AS MATERIALIZED (
 			SELECT i.id, r.status, r.attempts, r.due_at, r.reason
 			FROM (SELECT DISTINCT id FROM looked) i CROSS JOIN LATERAL (
 				SELECT CASE p.state WHEN 'dead' THEN ` + shard.Literal(s.Dead) + ` ELSE ` + shard.Literal(s.Failed) + ` END AS status, p.attempts,
@@ -27,7 +27,7 @@ func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, lease event.L
 				ORDER BY p.state = 'dead' DESC, p.attempts DESC, p.due_at, p.replay, p.sink, p.destination LIMIT 1
 			) r
 		)` + t.mirrorSQL(`(s.attempts > 0 OR s.status = `+shard.Literal(s.Dead)+` OR `+t.isOneOf(s.Dead)+`)`) + lookedAnswer("mirrored")
-	row, err := t.write(ctx, conn, lease, "repair the mirrored states", sql, []byte(after), number(limit))
+	row, err := t.write(ctx, conn, held, "repair the mirrored states", sql, []byte(after), number(limit))
 	if err != nil {
 		return "", 0, err
 	}
@@ -38,13 +38,13 @@ func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, lease event.L
 // next ids behind after: it looks at limit of them at most, and returns the last id, or "" at the end, and how many parked rows it
 // skipped. Replays are left alone: the row of an event that is delivered once more is SENT. So is everything where rows are
 // kept, or have no status.
-func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, lease event.Lease, after string, limit int) (last string, skipped int, err error) {
+func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, held lease.Lease, after string, limit int) (last string, skipped int, err error) {
 	if t.config.OnSent == Keep || t.config.Columns.Status == "" {
 		return "", 0, nil
 	}
 	s := &t.config.Statuses
-	parked := parkedTable(lease.Schema)
-	sql := leaseCTE(lease.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), sent AS MATERIALIZED (
+	parked := parkedTable(held.Schema)
+	sql := lease.CTE(held.Schema) + `, looked AS MATERIALIZED (` + lookedSQL(parked, after) + `), sent AS MATERIALIZED (
 			SELECT ` + t.idText() + ` AS id FROM ` + t.config.quoted() + ` o
 			WHERE ` + t.idIn(`SELECT id FROM looked`) + ` AND ` + t.isOneOf(s.Sent, s.Published) + `
 		), skipped AS (
@@ -52,10 +52,10 @@ func (t *Table) SkipSent(ctx context.Context, conn *pgx.Conn, lease event.Lease,
 			WHERE p.slot = $1 AND p.id = ANY(ARRAY(SELECT id FROM sent)) AND p.replay = 0 AND p.state IN ('waiting', 'dead')
 			RETURNING p.id, p.sink, p.destination
 		), noted AS (
-			INSERT INTO ` + pgx.Identifier{lease.Schema, "audit"}.Sanitize() + ` (slot, id, sink, destination, action, note)
+			INSERT INTO ` + lease.Table(held.Schema, "audit") + ` (slot, id, sink, destination, action, note)
 			SELECT $1, id, sink, destination, 'skip', 'row set to SENT' FROM skipped
 		)` + lookedAnswer("skipped")
-	row, err := t.write(ctx, conn, lease, "skip what was set to SENT", sql, []byte(after), number(limit))
+	row, err := t.write(ctx, conn, held, "skip what was set to SENT", sql, []byte(after), number(limit))
 	if err != nil {
 		return "", 0, err
 	}

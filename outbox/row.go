@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/shard"
 )
 
@@ -193,7 +194,7 @@ func widened(xmin uint32, xmax uint64) uint64 {
 }
 
 // read returns the rows that the query behind FROM yields, and of each, what list selects.
-func (t *Table) read(ctx context.Context, db Querier, what, from string, args ...any) ([]Row, error) {
+func (t *Table) read(ctx context.Context, db lease.Querier, what, from string, args ...any) ([]Row, error) {
 	if t.unreadable != nil {
 		return nil, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), t.unreadable)
 	}
@@ -210,7 +211,7 @@ func (t *Table) read(ctx context.Context, db Querier, what, from string, args ..
 }
 
 // query runs a query whose columns are all text. It is planned each time, as those of write are.
-func query(ctx context.Context, db Querier, sql string, args []any, each func(values [][]byte) error) error {
+func query(ctx context.Context, db lease.Querier, sql string, args []any, each func(values [][]byte) error) error {
 	rows, err := db.Query(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
 	if err != nil {
 		return err

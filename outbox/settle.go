@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 const (
@@ -24,9 +24,9 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // could see: the events whose transaction is visible in it are settled, the others have to be named again. ids are in text form, as
 // the log carries them. More than 5,000 are settled by several statements, and the snapshot is that of the first.
 //
-// It returns [event.ErrTermLost], with nothing changed, when a later session holds the term. With Keep it does nothing
+// It returns [lease.ErrTermLost], with nothing changed, when a later session holds the term. With Keep it does nothing
 // and returns a snapshot in which everything is visible.
-func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, ids [][]byte) (Snapshot, error) {
+func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, ids [][]byte) (Snapshot, error) {
 	if t.config.OnSent == Keep {
 		return Snapshot{everything: true}, nil
 	}
@@ -43,7 +43,7 @@ func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, i
 	return first, nil
 }
 
-func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, ids [][]byte) (Snapshot, error) {
+func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, ids [][]byte) (Snapshot, error) {
 	buffer := buffers.Get().(*[]byte)
 	*buffer = appendArray((*buffer)[:0], ids)
 	values := append([][]byte{*buffer}, t.statuses...)
@@ -61,7 +61,7 @@ func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, i
 // knows of it (what it drops on a replay may be what is parked), so its row is left to Deliver and Finish. The lease is evaluated first, for the
 // outer SELECT, so that no row is touched without it; all parts of one statement share its snapshot.
 func (t *Table) settleSQL(schema string) string {
-	return leaseCTE(schema) + `, settled AS (` + t.change + ` AND ` + t.unparked(schema) + ` AND EXISTS (SELECT FROM lease)) ` +
+	return lease.CTE(schema) + `, settled AS (` + t.change + ` AND ` + t.unparked(schema) + ` AND EXISTS (SELECT FROM lease)) ` +
 		`SELECT EXISTS (SELECT FROM lease), txid_current_snapshot()::text`
 }
 

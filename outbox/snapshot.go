@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Snapshot says which transactions one statement could see.
@@ -95,7 +97,7 @@ func (s *Snapshot) Low() uint64 { return s.xmin }
 // ReadSnapshot returns the text form of what was finished when the oldest transaction that is open now began. PostgreSQL does not list the ids of
 // subtransactions among those that are open, and a row that was inserted behind a savepoint bears such an id: all of them are above that of their
 // transaction. Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT
-func ReadSnapshot(ctx context.Context, db Querier) (text string, err error) {
+func ReadSnapshot(ctx context.Context, db lease.Querier) (text string, err error) {
 	if err := db.QueryRow(ctx, `SELECT format('%s:%s:', xmin, xmin) FROM txid_snapshot_xmin(txid_current_snapshot()) AS xmin`).Scan(&text); err != nil {
 		return "", fmt.Errorf("read a snapshot: %w", err)
 	}
@@ -104,7 +106,7 @@ func ReadSnapshot(ctx context.Context, db Querier) (text string, err error) {
 
 // ReadSlotSnapshot returns the text form of what was over when the slot was made, or where it stands, whichever is later: it sends nothing of that. The slot
 // must be there. Source: https://www.postgresql.org/docs/current/view-pg-replication-slots.html, catalog_xmin.
-func ReadSlotSnapshot(ctx context.Context, db Querier, slot string) (text string, err error) {
+func ReadSlotSnapshot(ctx context.Context, db lease.Querier, slot string) (text string, err error) {
 	const sql = `SELECT format('%s:%s:', xmin, xmin) FROM (
 			SELECT xmax - ((xmax - catalog_xmin::text::bigint) & x'ffffffff'::bigint) AS xmin
 			FROM pg_replication_slots, txid_snapshot_xmax(txid_current_snapshot()) AS xmax WHERE slot_name = $1

@@ -10,36 +10,25 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/shard"
 )
 
-// leaseCTE locks the lease's row where slot and term are still ours. Every statement of a session that writes begins with it: see package
-// park.
-func leaseCTE(schema string) string {
-	return `WITH lease AS MATERIALIZED (SELECT 1 FROM ` + pgx.Identifier{schema, "lease"}.Sanitize() + ` WHERE slot = $1 AND term = $2 FOR SHARE)`
-}
-
-func parkedTable(schema string) string { return pgx.Identifier{schema, "parked"}.Sanitize() }
-
-// durable makes the statement's commit wait for the disk on a database with synchronous_commit off, and is true: what has left the
-// table lane is not published again.
-const durable = `CASE current_setting('synchronous_commit')
-	WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
+func parkedTable(schema string) string { return lease.Table(schema, "parked") }
 
 // write runs a statement that begins with the lease and answers one row, of which the first column says whether the lease is ours; it
 // returns the others. Parameters from $3 on are in text form.
 //
 // The statement is planned each time: the parked table can grow from nothing to a million rows before the server's statistics
 // notice, and a plan that was made for the empty table would read all of it. A fresh plan knows the table's size.
-func (t *Table) write(ctx context.Context, conn *pgx.Conn, lease event.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
-	result := conn.PgConn().ExecParams(ctx, sql, withLease(lease, values), nil, nil, nil).Read()
+func (t *Table) write(ctx context.Context, conn *pgx.Conn, lease lease.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
+	result := conn.PgConn().ExecParams(ctx, sql, lease.Params(values...), nil, nil, nil).Read()
 	return t.answer(what, result)
 }
 
 // writeOften is write for the one statement that is too frequent for that: planning costs as much as settling 30 rows. Its plan is
 // kept, and made where reading whole tables is switched off for the connection, so that it is right for a parked table of any size.
-func (t *Table) writeOften(ctx context.Context, conn *pgx.Conn, lease event.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
+func (t *Table) writeOften(ctx context.Context, conn *pgx.Conn, lease lease.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
 	const set = "outboxd: enable_seqscan is off"
 	if known := conn.PgConn().CustomData(); known[set] == nil {
 		if _, err := conn.Exec(ctx, `SET enable_seqscan = off`); err != nil {
@@ -51,12 +40,8 @@ func (t *Table) writeOften(ctx context.Context, conn *pgx.Conn, lease event.Leas
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), err)
 	}
-	result := conn.PgConn().ExecPrepared(ctx, prepared.Name, withLease(lease, values), nil, nil).Read()
+	result := conn.PgConn().ExecPrepared(ctx, prepared.Name, lease.Params(values...), nil, nil).Read()
 	return t.answer(what, result)
-}
-
-func withLease(lease event.Lease, values [][]byte) [][]byte {
-	return slices.Concat([][]byte{[]byte(lease.Slot), strconv.AppendInt(nil, lease.Term, 10)}, values)
 }
 
 func (t *Table) answer(what string, result *pgconn.Result) ([][]byte, error) {
@@ -66,7 +51,7 @@ func (t *Table) answer(what string, result *pgconn.Result) ([][]byte, error) {
 	case len(result.Rows) != 1:
 		err = fmt.Errorf("the statement answered %d rows instead of one", len(result.Rows))
 	case string(result.Rows[0][0]) != "t":
-		err = event.ErrTermLost
+		err = lease.ErrTermLost
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), err)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // sweepLook is how many rows with a status a sweep looks at for each one without a parked event that it may return: in an outage
@@ -14,14 +14,14 @@ import (
 const sweepLook = 20
 
 // Read returns the rows with the ids, in any order. Ids without a row are left out.
-func (t *Table) Read(ctx context.Context, db Querier, ids []string) ([]Row, error) {
+func (t *Table) Read(ctx context.Context, db lease.Querier, ids []string) ([]Row, error) {
 	return t.read(ctx, db, "read rows", t.source(t.idIn(`SELECT unnest($1::text[])`)), ids)
 }
 
 // New returns ids of rows that are NEW and have no parked event, limit at most. It looks at a bounded number of NEW rows; those behind them
 // are seen when the first ones are delivered. Rows of other shards do not count, so that it reads all that are NEW of these; nor do rows that were written by a
 // transaction before since, as of Adoptable. Without an index on the status it may read the whole table.
-func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, since uint64, limit int) (ids []string, err error) {
+func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease lease.Lease, since uint64, limit int) (ids []string, err error) {
 	id := quote(t.id.name)
 	young, args := young(since, []any{lease.Slot, limit * sweepLook, limit})
 	sql := `SELECT ` + t.idText() + ` FROM (
@@ -38,7 +38,7 @@ func (t *Table) New(ctx context.Context, conn *pgx.Conn, lease event.Lease, sinc
 }
 
 // StillNew returns those of the rows that are NEW and have no parked event.
-func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease event.Lease, ids []string) ([]Row, error) {
+func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease lease.Lease, ids []string) ([]Row, error) {
 	from := t.source(t.idIn(`SELECT unnest($2::text[])`)+` AND `+t.isOneOf(t.config.Statuses.New)+t.andOurs()) + ` WHERE ` + t.unparked(lease.Schema)
 	return t.read(ctx, conn, "read new rows", from, lease.Slot, ids)
 }
@@ -47,7 +47,7 @@ func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease event.Lease,
 // since are left out, as by Adoptable. With an index on the status they are
 // due without a time in retry_after, too. Without an index on either it finds nothing, for it would read the whole table each time; and
 // nothing where rows are kept.
-func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease event.Lease, since uint64, limit int) ([]Row, error) {
+func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease lease.Lease, since uint64, limit int) ([]Row, error) {
 	c := &t.config.Columns
 	if t.config.OnSent == Keep || c.Status == "" || !t.statusIndex && !t.retryIndex {
 		return nil, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // walk looks at the next rows in the order of their ids behind after, look at most, and hands those that are wanted to each: what
@@ -13,7 +15,7 @@ import (
 //
 // The table is read once, along an index on the id, whatever the planner thinks of the condition.
 func (t *Table) walk(
-	ctx context.Context, db Querier, list, wanted, after string, look int, args []any, each func(values [][]byte) error,
+	ctx context.Context, db lease.Querier, list, wanted, after string, look int, args []any, each func(values [][]byte) error,
 ) (last string, end bool, err error) {
 	if t.unwalkable != nil {
 		return "", false, t.unwalkable
@@ -42,7 +44,7 @@ func (t *Table) walk(
 
 // walkRows is walk for whole rows.
 func (t *Table) walkRows(
-	ctx context.Context, db Querier, wanted, after string, look int, args ...any,
+	ctx context.Context, db lease.Querier, wanted, after string, look int, args ...any,
 ) (rows []Row, last string, end bool, err error) {
 	err = t.unreadable
 	if err == nil {
@@ -77,7 +79,7 @@ type Filter struct {
 
 // Select looks at the next rows in the order of their ids behind after, look at most, and returns those that match. last is where the
 // next call goes on. With ids in the filter it looks at those alone, all at once.
-func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, look int) (rows []Row, last string, end bool, err error) {
+func (t *Table) Select(ctx context.Context, db lease.Querier, f Filter, after string, look int) (rows []Row, last string, end bool, err error) {
 	matches, args, err := t.matches(f)
 	if err != nil {
 		return nil, "", false, fmt.Errorf("select rows of %s: %w", t.config.quoted(), err)
@@ -92,7 +94,7 @@ func (t *Table) Select(ctx context.Context, db Querier, f Filter, after string, 
 
 // Spelled returns the id as the log and what is parked spell it, where people may write it otherwise: a UUID in capitals, a number with leading
 // zeros. An id that is none of the table's type is the server's error.
-func (t *Table) Spelled(ctx context.Context, db Querier, id string) (string, error) {
+func (t *Table) Spelled(ctx context.Context, db lease.Querier, id string) (string, error) {
 	switch t.id.typeName() {
 	case "pg_catalog.uuid", "pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8":
 	default:

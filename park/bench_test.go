@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -41,7 +41,7 @@ func BenchmarkInsert(b *testing.B) {
 	}
 }
 
-func insertIn(b *testing.B, conn *pgx.Conn, lease event.Lease, all []park.Row, chunk int) {
+func insertIn(b *testing.B, conn *pgx.Conn, lease lease.Lease, all []park.Row, chunk int) {
 	b.Helper()
 	for i := 0; i < len(all); i += chunk {
 		if n, err := park.Insert(b.Context(), conn, lease, all[i:min(i+chunk, len(all))]); n == 0 || err != nil {

@@ -45,7 +45,7 @@
 //
 // # Failures
 //
-// [event.ErrTermLost]: a later session raised the term, and nothing was changed; the session ends. [event.ErrNotMigrated] and [event.ErrNoRights]
+// [lease.ErrTermLost]: a later session raised the term, and nothing was changed; the session ends. [lease.ErrNotMigrated] and [lease.ErrNoRights]
 // name their mend. After any other error of a write it is unknown whether it was done; the same call may be made again, on a new connection when
 // this one broke. An error of a load has changed nothing. A raise may always be repeated. [Lock] fails only with its connection or its context,
 // which leaves the connection unusable.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Filter says which parked rows a person means. What is empty matches all.
@@ -73,18 +75,18 @@ func List(ctx context.Context, conn *pgx.Conn, schema, slot string, f Filter, af
 		selected = strings.Replace(rowColumns, "p.payload", "NULL::text", 1)
 	}
 	const order = inOrder + `, p.sink, p.destination`
-	sql := `SELECT ` + selected + ` FROM ` + table(schema, "parked") + ` p WHERE ` + condition + `
+	sql := `SELECT ` + selected + ` FROM ` + lease.Table(schema, "parked") + ` p WHERE ` + condition + `
 		AND (` + order + `) > ($2::bigint, $3::text::pg_lsn, $4::bigint, $5::text, $6::integer, $7::text, $8::text) ORDER BY ` + order + ` LIMIT $9`
 	result, err := conn.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, values...)...)
 	if err != nil {
-		return nil, fmt.Errorf("list parked events: %w", classify(err))
+		return nil, fmt.Errorf("list parked events: %w", lease.Classify(err))
 	}
 	var r rowReader
 	for result.Next() {
 		r.read(&cells{values: result.RawValues()})
 	}
 	if err := result.Err(); err != nil {
-		return nil, fmt.Errorf("list parked events: %w", classify(err))
+		return nil, fmt.Errorf("list parked events: %w", lease.Classify(err))
 	}
 	return r.rows, nil
 }
@@ -93,9 +95,9 @@ func List(ctx context.Context, conn *pgx.Conn, schema, slot string, f Filter, af
 func Matching(ctx context.Context, conn *pgx.Conn, schema, slot string, f Filter) (n int, err error) {
 	values := []any{slot}
 	condition := f.where(&values)
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM `+table(schema, "parked")+` p WHERE `+condition, values...).Scan(&n)
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM `+lease.Table(schema, "parked")+` p WHERE `+condition, values...).Scan(&n)
 	if err != nil {
-		return 0, fmt.Errorf("count parked events: %w", classify(err))
+		return 0, fmt.Errorf("count parked events: %w", lease.Classify(err))
 	}
 	return n, nil
 }

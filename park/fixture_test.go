@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -34,7 +35,7 @@ func rows(n, keys int) []park.Row {
 	return all
 }
 
-func insert(t *testing.T, conn *pgx.Conn, lease event.Lease, rows []park.Row) int {
+func insert(t *testing.T, conn *pgx.Conn, lease lease.Lease, rows []park.Row) int {
 	t.Helper()
 	n, err := park.Insert(t.Context(), conn, lease, rows)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -81,7 +82,7 @@ func TestLostTermChangesNothing(t *testing.T) {
 		"Settle": func() error { return park.Settle(t.Context(), conn, old, here, refs) },
 		"Found":  func() error { _, err := park.Found(t.Context(), conn, old, here, refs, true); return err },
 	} {
-		if err := write(); !errors.Is(err, event.ErrTermLost) {
+		if err := write(); !errors.Is(err, lease.ErrTermLost) {
 			t.Errorf("%s: %v, want ErrTermLost", name, err)
 		}
 	}
@@ -137,11 +138,11 @@ func TestReplayNumbersRise(t *testing.T) {
 
 func TestParkingWithoutTablesNamesTheMend(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
-	lease := event.Lease{Schema: "outboxd", Slot: "a", Term: 1}
-	if _, err := park.Insert(t.Context(), conn, lease, rows(1, 1)); !errors.Is(err, event.ErrNotMigrated) {
+	held := lease.Lease{Schema: "outboxd", Slot: "a", Term: 1}
+	if _, err := park.Insert(t.Context(), conn, held, rows(1, 1)); !errors.Is(err, lease.ErrNotMigrated) {
 		t.Errorf("Insert: %v, want ErrNotMigrated", err)
 	}
-	if _, _, err := park.LoadAfter(t.Context(), conn, "outboxd", "a", here, park.Cursor{}, 1, 1); !errors.Is(err, event.ErrNotMigrated) {
+	if _, _, err := park.LoadAfter(t.Context(), conn, "outboxd", "a", here, park.Cursor{}, 1, 1); !errors.Is(err, lease.ErrNotMigrated) {
 		t.Errorf("LoadAfter: %v, want ErrNotMigrated", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // waits is the condition that p waits or holds back what waits: that of the index parked_key, in its form.
@@ -49,7 +51,7 @@ func loadKeysSQL(schema string) string {
 					SELECT k.n, k.wanted, p.*, row_number() OVER w AS place, lead(true, 1, false) OVER w AS more,
 						coalesce(bool_or(p.state = 'dead') OVER w, false) AS held
 					FROM unnest($4::bigint[]) WITH ORDINALITY AS k(wanted, n) LEFT JOIN LATERAL (
-						SELECT * FROM ` + table(schema, "parked") + ` p
+						SELECT * FROM ` + lease.Table(schema, "parked") + ` p
 						WHERE p.slot = $1 AND p.sink = $2 AND p.destination = $3 AND p.key_hash = k.wanted AND ` + waits + `
 						ORDER BY ` + inOrder + ` LIMIT $5::bigint + 1
 					) p ON true
@@ -128,7 +130,7 @@ func keysSQL(schema string) string {
 	const order = ` ORDER BY p.sink, p.destination, p.key_hash, ` + inOrder
 	step := func(behind string) string {
 		return fmt.Sprintf(`SELECT DISTINCT ON (p.sink, p.destination, p.key_hash) p.sink, p.destination, p.key_hash, p.due_at, p.state = 'dead' AS blocked
-			FROM (SELECT * FROM %s p WHERE p.slot = $1 AND %s%s%s LIMIT %d) p`, table(schema, "parked"), waits, behind, order, keysStep) + order
+			FROM (SELECT * FROM %s p WHERE p.slot = $1 AND %s%s%s LIMIT %d) p`, lease.Table(schema, "parked"), waits, behind, order, keysStep) + order
 	}
 	return `WITH RECURSIVE k AS (
 			(` + step("") + `)
@@ -152,6 +154,6 @@ func BlockedKeys(ctx context.Context, conn *pgx.Conn, schema, slot string, limit
 }
 
 func blockedKeysSQL(schema string) string {
-	return `SELECT DISTINCT p.sink, p.destination, p.key_hash FROM ` + table(schema, "parked") + ` p
+	return `SELECT DISTINCT p.sink, p.destination, p.key_hash FROM ` + lease.Table(schema, "parked") + ` p
 		WHERE p.slot = $1 AND p.state = 'dead' AND p.blocks LIMIT $2::bigint + 1`
 }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/park"
 )
@@ -75,18 +75,18 @@ func TestRaiseWaitsForAWriteThatHasBegun(t *testing.T) {
 
 func TestRaiseWithoutTablesNamesTheMend(t *testing.T) {
 	conn := connect(t, testenv.Postgres(t).Database(t))
-	if _, err := park.Raise(t.Context(), conn, "outboxd", "a", "test"); !errors.Is(err, event.ErrNotMigrated) {
+	if _, err := park.Raise(t.Context(), conn, "outboxd", "a", "test"); !errors.Is(err, lease.ErrNotMigrated) {
 		t.Errorf("without the schema: %v, want ErrNotMigrated", err)
 	}
 	if _, err := conn.Exec(t.Context(), `CREATE SCHEMA outboxd`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := park.Raise(t.Context(), conn, "outboxd", "a", "test"); !errors.Is(err, event.ErrNotMigrated) {
+	if _, err := park.Raise(t.Context(), conn, "outboxd", "a", "test"); !errors.Is(err, lease.ErrNotMigrated) {
 		t.Errorf("without the table: %v, want ErrNotMigrated", err)
 	}
 }
 
-func raise(t testing.TB, conn *pgx.Conn, slot string) event.Lease {
+func raise(t testing.TB, conn *pgx.Conn, slot string) lease.Lease {
 	t.Helper()
 	lease, err := park.Raise(t.Context(), conn, "outboxd", slot, "test")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Cursor stands behind a row in position order. The zero Cursor stands before all rows.
@@ -50,7 +51,7 @@ func loadAfterSQL(schema string) string {
 	return `SELECT ` + rowColumns + `, p.more FROM (
 			SELECT p.*, sum(p.bytes) OVER w AS total, lead(true, 1, false) OVER w AS more
 			FROM (
-				SELECT * FROM ` + table(schema, "parked") + ` p
+				SELECT * FROM ` + lease.Table(schema, "parked") + ` p
 				WHERE p.slot = $1 AND p.sink = $2 AND p.destination = $3 AND p.state = 'waiting'
 					AND (` + inOrder + `) > ($6::bigint, $7::pg_lsn, $8::bigint, $9::text, $10::integer)
 				ORDER BY ` + inOrder + ` LIMIT $4
@@ -67,7 +68,7 @@ func Blocking(ctx context.Context, conn *pgx.Conn, schema, slot string, d Destin
 	var r rowReader
 	sql := `SELECT ` + rowColumns + ` FROM (
 			SELECT p.*, sum(p.bytes) OVER (ORDER BY p.id, p.replay ROWS UNBOUNDED PRECEDING) AS total FROM (
-				SELECT * FROM ` + table(schema, "parked") + ` p
+				SELECT * FROM ` + lease.Table(schema, "parked") + ` p
 				WHERE p.slot = $1 AND p.sink = $2 AND p.destination = $3 AND p.state = 'dead' AND p.blocks ORDER BY p.id, p.replay LIMIT $4
 			) p
 		) p WHERE p.total <= $5::bigint OR p.total = p.bytes ORDER BY p.id, p.replay`
@@ -83,7 +84,7 @@ func Blocking(ctx context.Context, conn *pgx.Conn, schema, slot string, d Destin
 func Above(ctx context.Context, conn *pgx.Conn, schema, slot string, after Cursor, epoch uint32, limit int) ([]Row, error) {
 	var r rowReader
 	sql := `SELECT ` + rowColumns + ` FROM (
-			SELECT DISTINCT ON (p.epoch, p.commit_lsn, p.ordinal, p.id) p.* FROM ` + table(schema, "parked") + ` p
+			SELECT DISTINCT ON (p.epoch, p.commit_lsn, p.ordinal, p.id) p.* FROM ` + lease.Table(schema, "parked") + ` p
 			WHERE p.slot = $1 AND p.replay = 0 AND (p.epoch, p.commit_lsn, p.ordinal, p.id) > ($3::bigint, $4::pg_lsn, $5::bigint, $6::text)
 				AND p.epoch < $7::bigint
 			ORDER BY p.epoch, p.commit_lsn, p.ordinal, p.id LIMIT $2) p

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Channel is the name of the notification channel by which commands tell the running instance that they changed something. The names of
@@ -59,9 +60,9 @@ func TryLock(ctx context.Context, conn *pgx.Conn, schema, slot string) (taken bo
 	return taken, nil
 }
 
-// Slots returns the names of all slots that a session was begun on with this schema, or [event.ErrNotMigrated].
+// Slots returns the names of all slots that a session was begun on with this schema, or [lease.ErrNotMigrated].
 func Slots(ctx context.Context, conn *pgx.Conn, schema string) (slots []string, err error) {
-	err = query(ctx, conn, `SELECT slot FROM `+table(schema, "lease")+` ORDER BY slot`, func(c *cells) { slots = append(slots, string(c.bytes())) })
+	err = query(ctx, conn, `SELECT slot FROM `+lease.Table(schema, "lease")+` ORDER BY slot`, func(c *cells) { slots = append(slots, string(c.bytes())) })
 	if err != nil {
 		return nil, fmt.Errorf("list the slots of schema %q: %w", schema, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Instances counts the sessions that hold the lock of the slot, which is one at most, and those that wait for it. It needs no right.
@@ -27,7 +29,7 @@ type Reason struct {
 // Reasons returns the limit most frequent reasons among the first look rows that are dead and the first look that wait.
 func Reasons(ctx context.Context, conn *pgx.Conn, schema, slot string, look, limit int) ([]Reason, error) {
 	some := func(state string) string {
-		return `(SELECT reason, state FROM ` + table(schema, "parked") + ` WHERE slot = $1 AND state = '` + state + `' LIMIT $2)`
+		return `(SELECT reason, state FROM ` + lease.Table(schema, "parked") + ` WHERE slot = $1 AND state = '` + state + `' LIMIT $2)`
 	}
 	rows, err := conn.Query(ctx, `SELECT reason, state, count(*) FROM (`+some("dead")+` UNION ALL `+some("waiting")+`) r
 		WHERE reason IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT $3`, slot, look, limit)
@@ -36,14 +38,14 @@ func Reasons(ctx context.Context, conn *pgx.Conn, schema, slot string, look, lim
 		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Reason])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read why events are parked: %w", classify(err))
+		return nil, fmt.Errorf("read why events are parked: %w", lease.Classify(err))
 	}
 	return all, nil
 }
 
 // Destinations returns up to limit destinations at which something waits or is dead and blocks, one row read for each.
 func Destinations(ctx context.Context, conn *pgx.Conn, schema, slot string, limit int) ([]Destination, error) {
-	first := `SELECT p.sink, p.destination FROM ` + table(schema, "parked") + ` p WHERE p.slot = $1 AND ` + waits
+	first := `SELECT p.sink, p.destination FROM ` + lease.Table(schema, "parked") + ` p WHERE p.slot = $1 AND ` + waits
 	const order = ` ORDER BY p.sink, p.destination LIMIT 1`
 	rows, err := conn.Query(ctx, `WITH RECURSIVE d AS (
 			(`+first+order+`)
@@ -56,7 +58,7 @@ func Destinations(ctx context.Context, conn *pgx.Conn, schema, slot string, limi
 		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Destination])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the destinations of what waits: %w", classify(err))
+		return nil, fmt.Errorf("read the destinations of what waits: %w", lease.Classify(err))
 	}
 	return all, nil
 }

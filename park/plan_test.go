@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -68,7 +69,7 @@ func TestStatementsReadNoMoreThanTheyNeed(t *testing.T) {
 
 type statement struct {
 	name string
-	run  func(event.Lease) error
+	run  func(lease.Lease) error
 }
 
 func statements(t *testing.T, conn *pgx.Conn) []statement {
@@ -81,12 +82,12 @@ func statements(t *testing.T, conn *pgx.Conn) []statement {
 		return list
 	}
 	return []statement{
-		{"LoadAfter", func(event.Lease) error {
+		{"LoadAfter", func(lease.Lease) error {
 			middle := park.Cursor{Position: event.Position{Epoch: 7, Commit: manyRows / 2, Ordinal: manyRows / 2}}
 			rows, _, err := park.LoadAfter(ctx, conn, "outboxd", "a", here, middle, 500, 1<<20)
 			return want(500, len(rows), err)
 		}},
-		{"LoadKeys", func(event.Lease) error {
+		{"LoadKeys", func(lease.Lease) error {
 			keys := make([]uint64, 50)
 			for i := range keys {
 				keys[i] = uint64(7 * i)
@@ -94,28 +95,28 @@ func statements(t *testing.T, conn *pgx.Conn) []statement {
 			rows, _, err := park.LoadKeys(ctx, conn, "outboxd", "a", here, keys, 10, 1<<20)
 			return want(500, len(rows), err)
 		}},
-		{"Keys", func(event.Lease) error {
+		{"Keys", func(lease.Lease) error {
 			n := 0
 			err := park.Keys(ctx, conn, "outboxd", "a", 3*manyKeys, func(park.WaitingKey) { n++ })
 			return want(2*manyKeys, n, err)
 		}},
-		{"Settle", func(lease event.Lease) error { return park.Settle(ctx, conn, lease, here, numbered(1000, 500)) }},
-		{"Found", func(lease event.Lease) error {
+		{"Settle", func(lease lease.Lease) error { return park.Settle(ctx, conn, lease, here, numbered(1000, 500)) }},
+		{"Found", func(lease lease.Lease) error {
 			n, err := park.Found(ctx, conn, lease, here, numbered(2000, 100), true)
 			return want(100, n, err)
 		}},
-		{"Fail", func(lease event.Lease) error {
+		{"Fail", func(lease lease.Lease) error {
 			var failures []park.Failure
 			for _, r := range numbered(3000, 500) {
 				failures = append(failures, park.Failure{Ref: r, Attempts: 1})
 			}
 			return park.Fail(ctx, conn, lease, here, failures)
 		}},
-		{"Insert", func(lease event.Lease) error {
+		{"Insert", func(lease lease.Lease) error {
 			n, err := park.Insert(ctx, conn, lease, rows(500, 10))
 			return want(500, n, err)
 		}},
-		{"InsertMissing", func(lease event.Lease) error {
+		{"InsertMissing", func(lease lease.Lease) error {
 			_, err := park.InsertMissing(ctx, conn, lease, rows(1000, 10))
 			return err
 		}},

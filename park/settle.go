@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Failure is a failed attempt at a row.
@@ -23,7 +24,7 @@ type Failure struct {
 
 // Fail writes failed attempts at rows of the destination that wait, durably. Rows in another state stay as they are, and so do those that had another number of
 // attempts before: a person has retried them meanwhile.
-func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, failures []Failure) error {
+func Fail(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, failures []Failure) error {
 	if len(failures) == 0 {
 		return nil
 	}
@@ -49,7 +50,7 @@ func Fail(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination,
 }
 
 func failSQL(schema string) string {
-	return leaseCTE(schema) + `, failed AS (` + changeSQL(schema,
+	return lease.CTE(schema) + `, failed AS (` + changeSQL(schema,
 		`attempts = n.attempts, due_at = n.due_at, reason = n.reason, state = n.state, blocks = n.blocks`,
 		`unnest($5::text[], $6::int4[], $7::int4[], $8::timestamptz[], $9::text[], $10::text[], $11::bool[])
 			AS u(id, replay, attempts, due_at, reason, state, blocks)`, ` AND p.attempts = n.attempts - 1`) + `)` + answer("failed")
@@ -60,7 +61,7 @@ func failSQL(schema string) string {
 // backlog: so the constants come to it as values of the named rows (OFFSET 0 keeps them apart), and the state in a form that the partial
 // indexes do not serve.
 func changeSQL(schema, set, from, condition string) string {
-	return `UPDATE ` + table(schema, "parked") + ` p SET ` + set + `
+	return `UPDATE ` + lease.Table(schema, "parked") + ` p SET ` + set + `
 		FROM (SELECT $1::text AS slot, $3::text AS sink, $4::text AS destination, u.* FROM ` + from + ` OFFSET 0) n
 		WHERE p.slot = n.slot AND p.id = n.id AND p.replay = n.replay AND p.sink = n.sink AND p.destination = n.destination
 			AND ` + isWaiting + condition + ` AND EXISTS (SELECT FROM lease) RETURNING p.id`
@@ -71,7 +72,7 @@ const isWaiting = `p.state || '' = 'waiting'`
 
 // Settle says that rows of the destination that wait have landed, durably. Rows in another state stay as they are, and so does the outbox
 // table.
-func Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) error {
+func Settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, refs []event.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
@@ -80,10 +81,10 @@ func Settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destinatio
 }
 
 // settle is Settle, and returns how many of the rows waited.
-func settle(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref) (int, error) {
+func settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, d Destination, refs []event.Ref) (int, error) {
 	ids, replays := refArrays(refs)
-	done := changeSQL(lease.Schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`, "")
-	n, err := write(ctx, conn, lease, leaseCTE(lease.Schema)+`, done AS (`+done+`)`+answer("done"), []byte(d.Sink), []byte(d.Name), ids, replays)
+	done := changeSQL(held.Schema, `state = 'done'`, `unnest($5::text[], $6::int4[]) AS u(id, replay)`, "")
+	n, err := write(ctx, conn, held, lease.CTE(held.Schema)+`, done AS (`+done+`)`+answer("done"), []byte(d.Sink), []byte(d.Name), ids, replays)
 	if err != nil {
 		return 0, fmt.Errorf("settle %d events at %s: %w", len(refs), d, err)
 	}
@@ -96,7 +97,7 @@ const foundMost = 5000
 // Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done. With all, the tail was read back to where
 // those may have landed that have LandedAfter: the others have not. It returns how many are done. It takes a statement for each 5000 rows, and a last one for
 // the others, however many these are: where it is cut off before that, it has forgotten of none that it may have landed.
-func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination, refs []event.Ref, all bool) (int, error) {
+func Found(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, refs []event.Ref, all bool) (int, error) {
 	done := 0
 	for some := range slices.Chunk(refs, foundMost) {
 		n, err := settle(ctx, conn, lease, d, some)
@@ -117,10 +118,10 @@ func Found(ctx context.Context, conn *pgx.Conn, lease event.Lease, d Destination
 // tailReadSQL says of the rows that wait, up to the last of them, that they have not landed. The position never falls: rows that are dead at the moment may
 // stand up to it, and may wait again. A row in doubt that comes to stand before it removes it (insertSQL).
 func tailReadSQL(schema string) string {
-	return leaseCTE(schema) + `, noted AS (
-			INSERT INTO ` + table(schema, "tail_read") + ` AS t (slot, sink, destination, epoch, commit_lsn, ordinal)
+	return lease.CTE(schema) + `, noted AS (
+			INSERT INTO ` + lease.Table(schema, "tail_read") + ` AS t (slot, sink, destination, epoch, commit_lsn, ordinal)
 			SELECT p.slot, p.sink, p.destination, p.epoch, p.commit_lsn, p.ordinal FROM (
-				SELECT * FROM ` + table(schema, "parked") + ` p WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting'
+				SELECT * FROM ` + lease.Table(schema, "parked") + ` p WHERE p.slot = $1 AND p.sink = $3 AND p.destination = $4 AND p.state = 'waiting'
 				ORDER BY p.epoch DESC, p.commit_lsn DESC, p.ordinal DESC, p.id DESC, p.replay DESC LIMIT 1
 			) p WHERE EXISTS (SELECT FROM lease)
 			ON CONFLICT (slot, sink, destination) DO UPDATE SET epoch = excluded.epoch, commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal

@@ -3,32 +3,18 @@ package park
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
-
-func table(schema, name string) string { return pgx.Identifier{schema, name}.Sanitize() }
-
-// leaseCTE locks the lease's row where slot and term are still ours. Every statement of a session that writes begins with it.
-func leaseCTE(schema string) string {
-	return `WITH lease AS MATERIALIZED (SELECT 1 FROM ` + table(schema, "lease") + ` WHERE slot = $1 AND term = $2 FOR SHARE)`
-}
-
-// durable makes the statement's commit wait for the disk on a database with synchronous_commit off, and is true: what is parked lets the
-// slot move on, and what is done is not published again.
-const durable = `CASE current_setting('synchronous_commit')
-	WHEN 'off' THEN set_config('synchronous_commit', 'on', true) = 'on' ELSE true END`
 
 // answer is the end of each statement of write; changed is the CTE whose rows are counted.
 func answer(changed string) string {
-	return ` SELECT EXISTS (SELECT FROM lease) AND ` + durable + `, (SELECT count(*) FROM ` + changed + `)`
+	return ` SELECT EXISTS (SELECT FROM lease) AND ` + lease.Durable + `, (SELECT count(*) FROM ` + changed + `)`
 }
 
 // write runs a statement that begins with the lease and ends with answer, and returns the count. Parameters from $3 on are in binary format,
@@ -36,13 +22,13 @@ func answer(changed string) string {
 //
 // The statement is planned each time: the table can grow from nothing to a million rows before the server's statistics notice, and a plan that
 // was made for the empty table would read all of it. A fresh plan knows the table's size.
-func write(ctx context.Context, conn *pgx.Conn, lease event.Lease, sql string, values ...[]byte) (int, error) {
+func write(ctx context.Context, conn *pgx.Conn, lease lease.Lease, sql string, values ...[]byte) (int, error) {
 	all, formats := withLease(lease, values)
 	return answered(conn.PgConn().ExecParams(ctx, sql, all, nil, formats, []int16{1}).Read())
 }
 
-func withLease(lease event.Lease, values [][]byte) (all [][]byte, formats []int16) {
-	all = slices.Concat([][]byte{[]byte(lease.Slot), strconv.AppendInt(nil, lease.Term, 10)}, values)
+func withLease(lease lease.Lease, values [][]byte) (all [][]byte, formats []int16) {
+	all = lease.Params(values...)
 	formats = make([]int16, len(all))
 	for i := 2; i < len(all); i++ {
 		formats[i] = 1
@@ -52,14 +38,14 @@ func withLease(lease event.Lease, values [][]byte) (all [][]byte, formats []int1
 
 func answered(result *pgconn.Result) (int, error) {
 	if result.Err != nil {
-		return 0, classify(result.Err)
+		return 0, lease.Classify(result.Err)
 	}
 	if len(result.Rows) != 1 {
 		return 0, fmt.Errorf("the statement answered %d rows instead of one", len(result.Rows))
 	}
 	row := result.Rows[0]
 	if row[0][0] == 0 {
-		return 0, event.ErrTermLost
+		return 0, lease.ErrTermLost
 	}
 	return int(binary.BigEndian.Uint64(row[1])), nil
 }
@@ -71,21 +57,8 @@ func query(ctx context.Context, conn *pgx.Conn, sql string, each func(*cells), v
 		each(&cells{values: reader.Values()})
 	}
 	_, err := reader.Close()
-	return classify(err)
+	return lease.Classify(err)
 }
 
 // number is the text form of a whole number.
 func number[T ~int | ~int64 | ~uint32](n T) []byte { return strconv.AppendInt(nil, int64(n), 10) }
-
-// classify adds the mend to the errors of a missing schema, table, type, column or right.
-func classify(err error) error {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch e.Code {
-		case "3F000", "42P01", "42704", "42703":
-			return fmt.Errorf("%w: %w", event.ErrNotMigrated, err)
-		case "42501":
-			return fmt.Errorf("%w: %w", event.ErrNoRights, err)
-		}
-	}
-	return err
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Summary is what is parked for one destination.
@@ -35,7 +36,7 @@ func Summaries(ctx context.Context, conn *pgx.Conn, schema, slot string) ([]Summ
 				` + position("max", "p.epoch", "p.commit_lsn", "p.ordinal", "p.replay = 0") + ` AS highest,
 				` + position("min", "p.landed_epoch", "p.landed_lsn", "p.landed_ordinal", `p.landed_epoch IS NOT NULL AND p.state = 'waiting'
 					AND ((p.epoch, p.commit_lsn, p.ordinal) > (t.epoch, t.commit_lsn, t.ordinal)) IS NOT FALSE`) + ` AS landed
-			FROM ` + table(schema, "parked") + ` p LEFT JOIN ` + table(schema, "tail_read") + ` t USING (slot, sink, destination)
+			FROM ` + lease.Table(schema, "parked") + ` p LEFT JOIN ` + lease.Table(schema, "tail_read") + ` t USING (slot, sink, destination)
 			WHERE slot = $1 GROUP BY sink, destination
 		) s`
 	var all []Summary
@@ -88,17 +89,17 @@ type Totals struct {
 }
 
 // Any tells whether a row of the slot is there, in whatever state.
-func Any(ctx context.Context, db Querier, schema, slot string) (found bool, err error) {
-	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+table(schema, "parked")+` WHERE slot = $1)`, slot).Scan(&found)
+func Any(ctx context.Context, db lease.Querier, schema, slot string) (found bool, err error) {
+	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+lease.Table(schema, "parked")+` WHERE slot = $1)`, slot).Scan(&found)
 	if err != nil {
-		return false, fmt.Errorf("look for parked events of slot %q: %w", slot, classify(err))
+		return false, fmt.Errorf("look for parked events of slot %q: %w", slot, lease.Classify(err))
 	}
 	return found, nil
 }
 
 // Count counts what is parked, from the indexes.
 func Count(ctx context.Context, conn *pgx.Conn, schema, slot string) (t Totals, err error) {
-	parked := table(schema, "parked")
+	parked := lease.Table(schema, "parked")
 	first := `SELECT p.sink, p.destination, p.parked_at FROM ` + parked + ` p WHERE p.slot = $1 AND p.state = 'waiting'`
 	const order = ` ORDER BY p.sink, p.destination, ` + inOrder + ` LIMIT 1`
 	sql := `WITH RECURSIVE d AS (

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -13,14 +13,14 @@ import (
 func TestParkOfACutSessionIsSeenByItsSuccessorOrParksNothing(t *testing.T) {
 	t.Run("the park has begun", func(t *testing.T) {
 		url, conn := migrated(t)
-		lease := raise(t, conn, "a")
+		held := raise(t, conn, "a")
 		holder, successor, watcher := connect(t, url), connect(t, url), connect(t, url)
 		exec(t, conn, `CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$`)
 		exec(t, conn, `CREATE TRIGGER stall BEFORE INSERT ON outboxd.parked FOR EACH ROW EXECUTE FUNCTION stall()`)
 		exec(t, holder, `SELECT pg_advisory_lock(1)`)
 		inserted, raised := make(chan error, 1), make(chan error, 1)
 		go func() {
-			_, err := park.Insert(t.Context(), conn, lease, rows(1, 1))
+			_, err := park.Insert(t.Context(), conn, held, rows(1, 1))
 			inserted <- err
 		}()
 		waitUntilBlocked(t, watcher, conn.PgConn().PID())
@@ -39,7 +39,7 @@ func TestParkOfACutSessionIsSeenByItsSuccessorOrParksNothing(t *testing.T) {
 	})
 	t.Run("the term was raised", func(t *testing.T) {
 		url, conn := migrated(t)
-		lease := raise(t, conn, "a")
+		held := raise(t, conn, "a")
 		successor, watcher := connect(t, url), connect(t, url)
 		tx, err := successor.Begin(t.Context())
 		if err != nil {
@@ -50,14 +50,14 @@ func TestParkOfACutSessionIsSeenByItsSuccessorOrParksNothing(t *testing.T) {
 		}
 		inserted := make(chan error, 1)
 		go func() {
-			_, err := park.Insert(t.Context(), conn, lease, rows(1, 1))
+			_, err := park.Insert(t.Context(), conn, held, rows(1, 1))
 			inserted <- err
 		}()
 		waitUntilBlocked(t, watcher, conn.PgConn().PID())
 		if err := tx.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-inserted; !errors.Is(err, event.ErrTermLost) {
+		if err := <-inserted; !errors.Is(err, lease.ErrTermLost) {
 			t.Errorf("the park of the session before: %v, want ErrTermLost", err)
 		}
 		if all, err := park.Summaries(t.Context(), successor, "outboxd", "a"); err != nil || len(all) != 0 {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -23,7 +23,7 @@ func fatal(err error) bool {
 			return true
 		}
 	}
-	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrSlotLost, ErrOtherActive, event.ErrNotMigrated} {
+	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrSlotLost, ErrOtherActive, lease.ErrNotMigrated} {
 		if errors.Is(err, one) {
 			return true
 		}
@@ -55,7 +55,7 @@ func failedChecks(err error, wanted func(wal.Check) bool) error {
 // nothing of the settings has changed, and trying again is safer than ending.
 func passing(err error) bool {
 	for _, one := range []error{
-		wal.ErrSlotActive, wal.ErrServerStopping, wal.ErrServerSilent, event.ErrTermLost,
+		wal.ErrSlotActive, wal.ErrServerStopping, wal.ErrServerSilent, lease.ErrTermLost,
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, context.Canceled,
 	} {
 		if errors.Is(err, one) {

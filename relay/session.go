@@ -14,6 +14,7 @@ import (
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/decode"
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/route"
 	"github.com/outboxd/outboxd/sink"
@@ -36,7 +37,7 @@ type session struct {
 	tables  *pgx.Conn // the settler's
 	stream  *wal.Stream
 	table   *outbox.Table
-	lease   event.Lease
+	lease   lease.Lease
 	record  checkpoint.Record
 
 	restored    restored

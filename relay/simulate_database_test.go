@@ -8,6 +8,7 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -109,7 +110,7 @@ func (s simStore) begin(writes bool) error {
 	}
 	*s.limit--
 	if writes && s.term != s.simDatabase.term && s.w.off != "term" {
-		return event.ErrTermLost
+		return lease.ErrTermLost
 	}
 	if writes { // it returns when the standby has it, and with it all that came before
 		s.replicated = len(s.log)

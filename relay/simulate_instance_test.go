@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/sink"
 )
@@ -57,7 +58,7 @@ func (w *world) start(process map[string]sink.Sink) {
 	if w.moved {
 		r.cfg.Router, r.cfg.Routes = mailX, "x"
 	}
-	s := &session{relay: &r, table: &outbox.Table{}, lease: event.Lease{Term: w.db.term}, record: w.db.load()}
+	s := &session{relay: &r, table: &outbox.Table{}, lease: lease.Lease{Term: w.db.term}, record: w.db.load()}
 	if w.off != "epochs of timelines" {
 		s.timelines = w.db.timelines
 	}
@@ -231,7 +232,7 @@ func (i *instance) finish(n int) {
 // fails ends the session with an error that ends one.
 func (i *instance) fails(err error) {
 	i.w.note("session %d ends: %v", i.store.term, err)
-	if !errors.Is(err, event.ErrTermLost) && !errors.Is(err, errSimCut) {
+	if !errors.Is(err, lease.ErrTermLost) && !errors.Is(err, errSimCut) {
 		panic(fmt.Sprintf("a session ends: %v", err))
 	}
 	i.w.end(i)

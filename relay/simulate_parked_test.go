@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 )
 
@@ -98,7 +99,7 @@ func (s simStore) loadAfter(_ context.Context, at park.Destination, after park.C
 // underTerm is the answer to what was read.
 func (s simStore) underTerm(err error) error {
 	if err == nil && s.term != s.simDatabase.term && s.w.off != "term checked behind a load" {
-		return event.ErrTermLost
+		return lease.ErrTermLost
 	}
 	return err
 }

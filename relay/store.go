@@ -7,13 +7,14 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
 
 // store is all that tasks, the settler and adoption ask of PostgreSQL, each method by statements that are durable when it returns. Those that write
-// return [event.ErrTermLost], with nothing changed, when a later session has raised the term. What each does is told where database has it from;
+// return [lease.ErrTermLost], with nothing changed, when a later session has raised the term. What each does is told where database has it from;
 // the simulation has a model of it.
 type store interface {
 	// The parked table.
@@ -68,7 +69,7 @@ type store interface {
 type database struct {
 	conn   *pgx.Conn
 	table  *outbox.Table
-	lease  event.Lease
+	lease  lease.Lease
 	source wal.Config
 }
 

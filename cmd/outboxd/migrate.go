@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/park"
 )
@@ -113,7 +113,7 @@ roles stay.`,
 // takeFromInstances takes the locks of all instances that use the schema and keeps them until conn is closed, so that none streams while its tables go.
 func takeFromInstances(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 	slots, err := park.Slots(ctx, conn, cfg.Database.Schema)
-	if err != nil && !errors.Is(err, event.ErrNotMigrated) {
+	if err != nil && !errors.Is(err, lease.ErrNotMigrated) {
 		return err
 	}
 	for _, slot := range append(slots, cfg.Database.Slot) {

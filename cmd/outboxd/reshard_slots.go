@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -121,7 +122,7 @@ func (r *resharding) source(part *config.Config) wal.Config {
 func (r *resharding) makeSlot(ctx context.Context, part *config.Config) (*wal.Server, error) {
 	d := &part.Database
 	err := migrations.Verify(ctx, r.conn, migrationOptions(part, ""))
-	if errors.Is(err, event.ErrNotMigrated) {
+	if errors.Is(err, lease.ErrNotMigrated) {
 		_, err = migrations.Up(ctx, r.conn, migrationOptions(part, ""))
 	}
 	if err != nil {

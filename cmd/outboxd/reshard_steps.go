@@ -16,6 +16,7 @@ import (
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/config"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/relay"
@@ -37,7 +38,7 @@ type resharding struct {
 type beginning struct {
 	position  event.LSN // everything that was committed before it is the old layout's
 	settled   string    // a snapshot that sees nothing of the new layout's
-	leases    []event.Lease
+	leases    []lease.Lease
 	published []string // what is published for each lease's slot, read before the position was taken
 	server    *wal.Server
 	before    []checkpoint.Record // of the old layout, which has come to the position
@@ -77,7 +78,7 @@ func (r *resharding) decided(ctx context.Context) (bool, error) {
 	for _, part := range r.next {
 		d := &part.Database
 		record, found, err := checkpoint.Load(ctx, r.conn, d.Schema, d.Slot)
-		if err != nil && !errors.Is(err, event.ErrNotMigrated) {
+		if err != nil && !errors.Is(err, lease.ErrNotMigrated) {
 			return false, err
 		}
 		if !found {
@@ -166,7 +167,7 @@ func (r *resharding) oldRecords(ctx context.Context) (all []checkpoint.Record, e
 	for _, part := range r.old {
 		d, layout := &part.Database, part.Shard().Layout()
 		record, found, err := checkpoint.Load(ctx, r.conn, d.Schema, d.Slot)
-		if err != nil && !errors.Is(err, event.ErrNotMigrated) {
+		if err != nil && !errors.Is(err, lease.ErrNotMigrated) {
 			return nil, err
 		}
 		if !found {

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -74,7 +74,7 @@ func runCheck[T any](ctx context.Context, timeout time.Duration, c check[T], sub
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	findings, err := c.run(ctx, subject)
-	if err != nil && !errors.Is(err, event.ErrNotMigrated) { // that has a check of its own
+	if err != nil && !errors.Is(err, lease.ErrNotMigrated) { // that has a check of its own
 		findings = append(findings, notChecked(c.name, timeout, err))
 	}
 	return findings

@@ -13,8 +13,8 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/decode"
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
@@ -94,7 +94,7 @@ func (r *rig) migrate() {
 }
 
 // stream makes publication and slot, and the record that a first session makes.
-func (r *rig) stream() event.Lease {
+func (r *rig) stream() lease.Lease {
 	r.Helper()
 	server, err := wal.Setup(r.Context(), r.conn, r.cfg.WAL)
 	if err != nil {

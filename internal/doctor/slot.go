@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/checkpoint"
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/human"
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/shard"
 	"github.com/outboxd/outboxd/wal"
@@ -100,7 +100,7 @@ func checkSlot(ctx context.Context, d *database) ([]Finding, error) {
 		return nil, err
 	}
 	f.record, f.recorded, err = checkpoint.Load(ctx, d.conn, d.Migrations.Schema, f.name)
-	if errors.Is(err, event.ErrNotMigrated) {
+	if errors.Is(err, lease.ErrNotMigrated) {
 		f.schemaMissing, err = true, nil
 	}
 	return f.findings(), err
