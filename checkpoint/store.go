@@ -86,21 +86,9 @@ func NewEpoch(ctx context.Context, db lease.Querier, held lease.Lease, r Record,
 
 // Save moves the checkpoint of the lease's slot forward to lsn, durably; it never moves back. It returns [lease.ErrTermLost] when a
 // later session holds the term, and [ErrNoRecord] when the slot has no checkpoint.
-func Save(ctx context.Context, db lease.Querier, held lease.Lease, lsn event.LSN) error {
-	var ours, saved bool
-	err := db.QueryRow(ctx, saveSQL(held.Schema), held.Slot, held.Term, lsn.String()).Scan(&ours, &saved, nil)
-	switch {
-	case err != nil:
-		err = lease.Classify(err)
-	case !ours:
-		err = lease.ErrTermLost
-	case !saved:
-		err = ErrNoRecord
-	}
-	if err != nil {
-		return fmt.Errorf("save the checkpoint of slot %q at %s: %w", held.Slot, lsn, err)
-	}
-	return nil
+func Save(ctx context.Context, db lease.Querier, lease lease.Lease, lsn event.LSN) error {
+	return change(ctx, db, lease, "save the checkpoint at "+lsn.String(),
+		`confirmed_lsn = greatest(confirmed_lsn, $3::text::pg_lsn), confirmed_at = now()`, lsn.String())
 }
 
 const recordColumns = `epoch, system_identifier, timeline, confirmed_lsn::text, confirmed_at, coalesce(skipped_snapshot, ''), coalesce(settled_snapshot, ''),
@@ -132,16 +120,6 @@ func newEpochSQL(schema string) string {
 			skipped_snapshot = excluded.skipped_snapshot, settled_snapshot = excluded.settled_snapshot, routing = NULL, lost = NULL,
 			published = excluded.published
 		RETURNING ` + recordColumns + `, ` + lease.Durable
-}
-
-func saveSQL(schema string) string {
-	return lease.CTE(schema) + `, saved AS (
-			UPDATE ` + lease.Table(schema, "checkpoint") + `
-			SET confirmed_lsn = greatest(confirmed_lsn, $3::text::pg_lsn), confirmed_at = now()
-			WHERE slot = $1 AND EXISTS (SELECT FROM lease)
-			RETURNING 1
-		)
-		SELECT EXISTS (SELECT FROM lease), EXISTS (SELECT FROM saved), ` + lease.Durable
 }
 
 // scan reads recordColumns and one more.
