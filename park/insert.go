@@ -12,6 +12,9 @@ import (
 	"github.com/outboxd/outboxd/lease"
 )
 
+// InsertBytes is how large the events of one statement that parks are to be together.
+const InsertBytes = 4 << 20
+
 // Insert parks rows, durably, by one statement. A row that is there already, in whatever state, stays as it is. It returns how many are
 // new. Where a row that may have landed comes to stand before the position that the tail was read to (see [Found]), that is forgotten.
 func Insert(ctx context.Context, conn *pgx.Conn, lease lease.Lease, rows []Row) (int, error) {

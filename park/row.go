@@ -1,6 +1,7 @@
 package park
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/outboxd/outboxd/event"
@@ -53,6 +54,12 @@ type Row struct {
 // Ref names the row among those of its destination.
 func (r *Row) Ref() event.Ref { return event.Ref{ID: string(r.Event.ID), Replay: r.Replay} }
 
+// To returns the row as it waits where a route sends its event.
+func (r Row) To(sink, name string) Row {
+	r.Destination, r.Target = Destination{Sink: sink, Name: name}, name
+	return r
+}
+
 // replaySalt sets the keys of replays apart, so that a replay holds back no live event and the other way round.
 const replaySalt = 0x9e3779b97f4a7c15
 
@@ -65,4 +72,16 @@ func KeyOf(e *event.Event, replay int, buf []byte) (key uint64, next []byte) {
 		key ^= replaySalt
 	}
 	return key, buf
+}
+
+// NumberReplays makes replays of rows, with numbers from first on: one for each event, whose rows stand one behind the other.
+func NumberReplays(rows []Row, first int) {
+	var buf []byte
+	for i := range rows {
+		if i > 0 && !bytes.Equal(rows[i].Event.ID, rows[i-1].Event.ID) {
+			first++
+		}
+		rows[i].Replay = first
+		rows[i].Key, buf = KeyOf(&rows[i].Event, first, buf)
+	}
 }

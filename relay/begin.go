@@ -312,8 +312,7 @@ func routed(cfg *Config, base park.Row) []park.Row {
 	}
 	rows := make([]park.Row, len(destinations))
 	for i, d := range destinations {
-		rows[i] = base
-		rows[i].Destination, rows[i].Target = park.Destination{Sink: d.Sink, Name: d.Name}, d.Name
+		rows[i] = base.To(d.Sink, d.Name)
 	}
 	return rows
 }

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	parkMost  = 4000    // rows in one statement
-	parkBytes = 4 << 20 // of events in one statement, but for the first destination's
+	parkMost  = 4000             // rows in one statement
+	parkBytes = park.InsertBytes // but for the first destination's
 )
 
 // refusal is why the event at the head of a destination's queue was refused: it is parked with it.

@@ -34,8 +34,7 @@ func (r *rerouting) add(cfg *Config, stray *park.Row) (found bool) {
 		r.dropped = append(r.dropped, *stray)
 	}
 	for _, to := range destinations {
-		row := *stray
-		row.Destination, row.Target = park.Destination{Sink: to.Sink, Name: to.Name}, to.Name
+		row := stray.To(to.Sink, to.Name)
 		row.State, row.Attempts, row.Due, row.ParkedAt = park.Waiting, 0, time.Time{}, time.Time{}
 		r.rows = append(r.rows, row)
 	}

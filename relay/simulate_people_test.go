@@ -117,7 +117,7 @@ func (w *world) replay() {
 	row := r.read()
 	parked := rowsOf(&w.relay.cfg, &row)
 	w.db.replays++
-	number(parked, w.db.replays)
+	park.NumberReplays(parked, w.db.replays)
 	r.replays++
 	w.db.add(parked)
 }

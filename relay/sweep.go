@@ -243,7 +243,7 @@ func (c *core) deliverAgain(found []outbox.Row) {
 			if err != nil {
 				return err
 			}
-			number(rows, first)
+			park.NumberReplays(rows, first)
 			return s.insert(ctx, rows)
 		},
 		then: func() {
@@ -252,17 +252,6 @@ func (c *core) deliverAgain(found []outbox.Row) {
 			c.entered(rows)
 		},
 	})
-}
-
-// number gives the rows their replay numbers, one for each event.
-func number(rows []park.Row, first int) {
-	for i := range rows {
-		if i > 0 && string(rows[i].Event.ID) != string(rows[i-1].Event.ID) {
-			first++
-		}
-		rows[i].Replay = first
-		rows[i].Key, _ = park.KeyOf(&rows[i].Event, first, nil)
-	}
 }
 
 // entered takes note of rows that were parked beside the log lane.

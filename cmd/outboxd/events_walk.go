@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +20,6 @@ const (
 	walkRows  = 5000     // of the outbox that are looked at by one statement
 	walkFirst = 500      // ... by the first one, when it is not known how large they are
 	walkBytes = 32 << 20 // of events that one statement is to return
-	parkBytes = 4 << 20  // of events that one statement parks, but for the first one
 )
 
 // replayer parks rows of the outbox table for replay.
@@ -180,7 +178,7 @@ func (r *replayer) take(ctx context.Context, rows []outbox.Row, onlyCount bool, 
 			continue
 		}
 		more := rows[i].Event.Size() * len(parked)
-		if len(chunk) > 0 && (size+more > parkBytes || len(chunk)+len(parked) > walkRows) {
+		if len(chunk) > 0 && (size+more > park.InsertBytes || len(chunk)+len(parked) > walkRows) {
 			if err := r.park(ctx, chunk, events, onlyCount, report); err != nil {
 				return err
 			}
@@ -210,12 +208,10 @@ func (r *replayer) rowsOf(row *outbox.Row, report *replayReport) []park.Row {
 		}
 		return nil
 	}
+	base := park.Row{Event: *e, State: park.Waiting, Reason: "replay"}
 	parked := make([]park.Row, len(destinations))
 	for i, d := range destinations {
-		parked[i] = park.Row{
-			Event: *e, Destination: park.Destination{Sink: d.Sink, Name: d.Name}, Target: d.Name,
-			State: park.Waiting, Reason: "replay",
-		}
+		parked[i] = base.To(d.Sink, d.Name)
 	}
 	return parked
 }
@@ -223,18 +219,11 @@ func (r *replayer) rowsOf(row *outbox.Row, report *replayReport) []park.Row {
 // park parks the chunk, whose events get a replay number each, and counts it.
 func (r *replayer) park(ctx context.Context, chunk []park.Row, events int, onlyCount bool, report *replayReport) error {
 	if !onlyCount && len(chunk) > 0 {
-		number, err := park.NextReplays(ctx, r.conn, r.schema, events)
+		first, err := park.NextReplays(ctx, r.conn, r.schema, events)
 		if err != nil {
 			return err
 		}
-		var buf []byte
-		for i := range chunk {
-			if i > 0 && !bytes.Equal(chunk[i].Event.ID, chunk[i-1].Event.ID) {
-				number++
-			}
-			chunk[i].Replay = number
-			chunk[i].Key, buf = park.KeyOf(&chunk[i].Event, number, buf)
-		}
+		park.NumberReplays(chunk, first)
 		if _, err := park.InsertReplays(ctx, r.conn, r.schema, r.slot, chunk, r.note); err != nil {
 			return err
 		}
