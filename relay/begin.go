@@ -60,9 +60,7 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 	if err := hindering(err, server != nil && server.PublicationExists); err != nil {
 		return nil, err
 	}
-	for _, warning := range server.Warnings {
-		s.relay.cfg.Log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
-	}
+	LogFindings(s.relay.cfg.Log, server)
 	if !server.PublicationExists {
 		if err := wal.CreatePublication(ctx, s.control, source); err != nil {
 			return nil, err

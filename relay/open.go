@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
@@ -320,10 +321,15 @@ func (s *session) prepareSlot(ctx context.Context, found bool) error {
 	if err != nil {
 		return lostIf(found, err)
 	}
-	for _, warning := range server.Warnings {
-		s.relay.cfg.Log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
-	}
+	LogFindings(s.relay.cfg.Log, server)
 	return nil
+}
+
+// LogFindings logs what a verified server has to look at.
+func LogFindings(log zerolog.Logger, server *wal.Server) {
+	for _, warning := range server.Warnings {
+		log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
+	}
 }
 
 // lostIf gives a missing or invalidated slot its meaning where a checkpoint says that there was one.

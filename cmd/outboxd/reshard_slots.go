@@ -137,9 +137,7 @@ func (r *resharding) makeSlot(ctx context.Context, part *config.Config) (*wal.Se
 	if err != nil {
 		return nil, err
 	}
-	for _, warning := range server.Warnings {
-		r.log.Warn().Str("finding", warning).Msg("PostgreSQL has something to look at; outboxd goes on")
-	}
+	relay.LogFindings(r.log, server)
 	return server, nil
 }
 
