@@ -65,12 +65,3 @@ func checkName(what, name string) error {
 }
 
 func ident(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
-
-// literal quotes s as a string constant, whatever standard_conforming_strings says.
-func literal(s string) string {
-	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
-	if strings.Contains(s, `\`) {
-		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
-	}
-	return quoted
-}

@@ -10,6 +10,8 @@ import (
 	"text/template"
 
 	"github.com/jackc/tern/v2/migrate"
+
+	"github.com/outboxd/outboxd/shard"
 )
 
 var (
@@ -19,7 +21,7 @@ var (
 	scriptFiles embed.FS
 
 	scripts = template.Must(template.New("").Funcs(template.FuncMap{
-		"ident": ident, "literal": literal, "indexName": indexName, "missingSchema": missingSchema, "join": strings.Join,
+		"ident": ident, "literal": shard.Literal, "indexName": indexName, "missingSchema": missingSchema, "join": strings.Join,
 	}).ParseFS(scriptFiles, "scripts/*.sql"))
 )
 
@@ -47,7 +49,7 @@ func loadSteps(m *migrate.Migrator, schema string) error {
 	}
 	history := ident(schema, "schema_history")
 	for _, s := range m.Migrations {
-		s.UpSQL = stepLimit + s.UpSQL + fmt.Sprintf("\nINSERT INTO %s (version, name) VALUES (%d, %s);\n", history, s.Sequence, literal(s.Name))
+		s.UpSQL = stepLimit + s.UpSQL + fmt.Sprintf("\nINSERT INTO %s (version, name) VALUES (%d, %s);\n", history, s.Sequence, shard.Literal(s.Name))
 		s.DownSQL = stepLimit + s.DownSQL + fmt.Sprintf("\nDELETE FROM %s WHERE version = %d;\n", history, s.Sequence)
 	}
 	return nil

@@ -27,7 +27,7 @@ func (v *verifier) checkFilter() {
 		"(what is parked would become another one's too), stop all instances, ALTER PUBLICATION " + quoteName(v.cfg.Publication) +
 		" SET TABLE " + v.cfg.member()
 	if v.server.Slot != nil {
-		mend += ", and SELECT pg_drop_replication_slot('" + v.cfg.Slot + "'): the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"
+		mend += ", and SELECT pg_drop_replication_slot(" + quoteLiteral(v.cfg.Slot) + "): the slot's log was filtered otherwise, so outboxd run makes it anew and takes what is due from the table"
 	}
 	v.fail(CheckFilter, problem, mend)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxd/outboxd/internal/human"
 	"github.com/outboxd/outboxd/outbox"
+	"github.com/outboxd/outboxd/shard"
 )
 
 const (
@@ -87,8 +88,8 @@ func checkOldRows(ctx context.Context, d *database) ([]Finding, error) {
 	}
 	old := func(status string) string {
 		return fmt.Sprintf(`(SELECT count(*) FILTER (WHERE created < now() - interval '%d s') FROM (
-			SELECT %s AS created FROM %s o WHERE %s = '%s'%s LIMIT %d) r)`, int(oldAge.Seconds()),
-			quote(o.Columns.CreatedAt), table, quote(o.Columns.Status), strings.ReplaceAll(status, "'", "''"), ours, oldRowsLook)
+			SELECT %s AS created FROM %s o WHERE %s = %s%s LIMIT %d) r)`, int(oldAge.Seconds()),
+			quote(o.Columns.CreatedAt), table, quote(o.Columns.Status), shard.Literal(status), ours, oldRowsLook)
 	}
 	err := d.conn.QueryRow(ctx, `SELECT `+old(o.Statuses.New)+`, `+old(o.Statuses.Failed)).Scan(&fresh, &failed)
 	if err != nil {

@@ -306,6 +306,15 @@ func TestStatusesAreShownAndOldRowsAreFound(t *testing.T) {
 	r.want("statuses", OK, "by the last ANALYZE", "")
 }
 
+// With standard_conforming_strings off, a backslash in a plain literal is an escape.
+func TestOldRowsAreFoundByAStatusWithABackslash(t *testing.T) {
+	r := setup(t)
+	r.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = off', current_database()); END $$`)
+	r.cfg.Outbox.Statuses.New = `N\W`
+	r.events(1, `N\W`, "2h")
+	r.want("old", Warning, `1 rows are N\W and older than an hour`, "")
+}
+
 // Without an index on the status, doctor would read the whole table.
 func TestALargeTableIsNotReadForOldRows(t *testing.T) {
 	r := setup(t)
