@@ -165,7 +165,7 @@ func again(ctx context.Context, do func() error) error {
 func retention(ctx context.Context, conn *pgx.Conn, cfg *config.Config) (r outbox.Retention, note string, err error) {
 	c := &cfg.Cleanup
 	r = outbox.Retention{Sent: c.Retention.Std(), Dead: c.DeadRetention.Std(), Schema: cfg.Database.Schema}
-	if cfg.OnSent != string(outbox.Keep) {
+	if cfg.OnSent != outbox.Keep {
 		return r, "", nil
 	}
 	record, _, err := checkpoint.Load(ctx, conn, cfg.Database.Schema, cfg.Database.Slot)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,8 +110,8 @@ func (f *replayFlags) chosen(cfg *config.Config, filter outbox.Filter) outbox.Fi
 	case slices.ContainsFunc(f.statuses, func(s string) bool { return strings.EqualFold(s, "any") }):
 	case len(f.statuses) > 0:
 		filter.Statuses = f.statuses
-	case len(filter.IDs) == 0 && cfg.OnSent != string(outbox.Keep) && cfg.Database.Columns.Status != "":
-		filter.Statuses = []string{cmp.Or(cfg.Database.Statuses.Sent, "SENT")}
+	case len(filter.IDs) == 0 && cfg.OnSent != outbox.Keep && cfg.Database.Columns.Status != "":
+		filter.Statuses = []string{outboxConfig(cfg).WithDefaults().Statuses.Sent}
 	}
 	return filter
 }

@@ -72,7 +72,7 @@ func newReplayer(
 // deliveredStatuses returns the statuses of the rows that may go to another destination, or nil for all. The row of a replay that is
 // delivered counts as sent, so that one whose event is still to go where its route says would be taken for skipped there.
 func deliveredStatuses(cfg *config.Config, to []config.Target) []string {
-	if len(to) == 0 || cfg.OnSent == string(outbox.Keep) {
+	if len(to) == 0 || cfg.OnSent == outbox.Keep {
 		return nil
 	}
 	s := outboxConfig(cfg).WithDefaults().Statuses

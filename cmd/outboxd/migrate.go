@@ -217,7 +217,7 @@ func roleOptions(cfg *config.Config, name string) migrations.Role {
 	d := cfg.Database
 	c := &d.Columns
 	return migrations.Role{
-		Name: name, OnSent: cfg.OnSent, Publication: d.Publication, Rows: shardRows(cfg, ""),
+		Name: name, OnSent: string(cfg.OnSent), Publication: d.Publication, Rows: shardRows(cfg, ""),
 		StatusColumn: c.Status, RetryCountColumn: c.RetryCount, RetryAfterColumn: c.RetryAfter, ErrorMessageColumn: c.ErrorMessage,
 	}
 }

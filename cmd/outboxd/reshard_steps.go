@@ -252,7 +252,7 @@ func (r *resharding) record(ctx context.Context, tx pgx.Tx, b beginning) error {
 	if first.SkippedSnapshot, err = outbox.Latest(skipped...); err != nil {
 		return err
 	}
-	if outbox.OnSent(r.cfg.OnSent) == outbox.Keep {
+	if r.cfg.OnSent == outbox.Keep {
 		settled = append(settled, b.settled)
 	}
 	if first.SettledSnapshot, err = outbox.Latest(settled...); err != nil { // also of rows that were kept before they are marked

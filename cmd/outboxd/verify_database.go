@@ -38,7 +38,7 @@ func (v *verifier) table(ctx context.Context) (t workload.LoadTable, err error) 
 	t.ID, t.TenantID, t.Topic, t.Payload, t.Status = there(c.ID), there(c.TenantID), there(c.Topic), there(c.Payload), there(c.Status)
 	t.AggregateType, t.AggregateID = there(c.AggregateType), there(c.AggregateID)
 	t.OccurredAt, t.SchemaID, t.Metadata = there(c.OccurredAt), there(c.SchemaID), there(c.Metadata)
-	t.StatusNew, t.Deletes = v.cfg.Database.Statuses.New, v.cfg.OnSent == string(outbox.Delete)
+	t.StatusNew, t.Deletes = v.cfg.Database.Statuses.New, v.cfg.OnSent == outbox.Delete
 	if t.ID == "" || t.Topic == "" || t.Payload == "" || t.AggregateType == "" || t.AggregateID == "" || t.TenantID != c.TenantID {
 		return t, fmt.Errorf("table %s lacks a column that verify needs: those of database.columns.id, tenant_id, topic, payload, aggregate_type and aggregate_id",
 			v.cfg.Database.Table)

@@ -121,7 +121,7 @@ func outboxConfig(cfg *config.Config) outbox.Config {
 		Schema: schema, Table: table,
 		Columns:  outbox.Columns(d.Columns),
 		Statuses: outbox.Statuses(d.Statuses),
-		OnSent:   outbox.OnSent(cfg.OnSent),
+		OnSent:   cfg.OnSent,
 		Rows:     shardRows(cfg, "o."),
 
 		DefaultTenant: d.DefaultTenant,

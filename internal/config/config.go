@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/outboxd/outboxd/internal/encrypt"
+	"github.com/outboxd/outboxd/outbox"
 )
 
 // Config is the whole configuration. The tags of each field are its documentation: yaml is its name, default, min, max,
@@ -18,7 +19,7 @@ type Config struct {
 	Unrouted           string          `yaml:"unrouted" default:"park" enum:"park,drop" doc:"What becomes of an event that no route matches: park keeps it for a person to decide, drop forgets it and counts it: its row becomes that of a delivered event (on_sent)."`
 	Shards             Shards          `yaml:"shards" doc:"The sharing out of one outbox table among several instances (PostgreSQL 15 and later). See docs/scaling.md."`
 	Delivery           string          `yaml:"delivery" default:"effectively_once" enum:"effectively_once,at_least_once" doc:"effectively_once reads each destination's end before publishing after a restart or a failure, so that nothing lands twice; at_least_once does not."`
-	OnSent             string          `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched, until the cleanup deletes it: by default when it is older than cleanup.retention; an empty cleanup.schedule keeps it for ever."`
+	OnSent             outbox.OnSent   `yaml:"on_sent" default:"mark" enum:"mark,delete,keep" doc:"What becomes of a delivered row: mark sets its status to statuses.sent, delete removes it, keep leaves it untouched, until the cleanup deletes it: by default when it is older than cleanup.retention; an empty cleanup.schedule keeps it for ever."`
 	Format             string          `yaml:"format" default:"raw" enum:"raw,bento,cloudevents,cloudevents_structured" doc:"The form of a message: raw is the payload as it is with metadata beside it, bento a JSON envelope, cloudevents the binary and cloudevents_structured the JSON form of CloudEvents 1.0."`
 	Source             string          `yaml:"source" doc:"The source of an event whose metadata names none, an absolute path or URI. Empty means /outboxd in CloudEvents and null in bento."`
 	Encrypt            Encrypt         `yaml:"encrypt" doc:"The encryption of fields of the payload. Where there is a key, these fields are published as Fernet tokens, in all formats; outboxd decrypt and Python's cryptography.fernet read them."`

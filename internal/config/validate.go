@@ -174,7 +174,7 @@ func (l *loader) checkTracing(endpoint URL) {
 }
 
 func (l *loader) checkTogether(cfg *Config) {
-	if cfg.OnSent == "mark" && cfg.Database.Columns.Status == "" {
+	if cfg.OnSent == outbox.Mark && cfg.Database.Columns.Status == "" {
 		l.wrong("on_sent", "mark needs a status column, and database.columns.status is empty: choose delete or keep")
 	}
 	if cfg.Batch.MaxBytes > cfg.Memory.Budget {

@@ -14,7 +14,7 @@ import (
 
 // checkTableLane reports what is wrong between the settings of the table lane.
 func (l *loader) checkTableLane(cfg *Config) {
-	if cfg.OnSent != string(outbox.Keep) { // which writes nothing
+	if cfg.OnSent != outbox.Keep { // which writes nothing
 		l.checkWritten(cfg.Database.Columns)
 	}
 	if cfg.Poll.Sweep > cfg.Poll.FullSweep {
