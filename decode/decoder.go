@@ -103,12 +103,9 @@ func (d *Decoder) decode(r *reader, m *Message) error {
 	}
 }
 
-// microseconds between PostgreSQL's epoch, 2000, and 1970
-const epoch2000 = 946_684_800_000_000
-
 func (d *Decoder) begin(r *reader, m *Message) error {
 	m.CommitLSN = event.LSN(r.uint64())
-	m.CommitTime = int64(r.uint64()) + epoch2000
+	m.CommitTime = int64(r.uint64()) + event.PostgresEpochMicros
 	m.Xid = r.uint32()
 	switch {
 	case r.err != nil:
@@ -127,7 +124,7 @@ func (d *Decoder) commit(r *reader, m *Message) error {
 	flags := r.byte()
 	m.CommitLSN = event.LSN(r.uint64())
 	m.EndLSN = event.LSN(r.uint64())
-	m.CommitTime = int64(r.uint64()) + epoch2000
+	m.CommitTime = int64(r.uint64()) + event.PostgresEpochMicros
 	switch {
 	case r.err != nil:
 		return nil

@@ -31,6 +31,9 @@ func (e *Event) Size() int {
 		len(e.OccurredAt) + len(e.SchemaID) + len(e.SchemaVersion) + len(e.Payload) + len(e.Metadata) + len(e.Status)
 }
 
+// PostgresEpochMicros is where PostgreSQL counts time from, 2000-01-01, in microseconds since 1970.
+const PostgresEpochMicros = 946_684_800_000_000
+
 // timestampLayout is how PostgreSQL prints a timestamptz with DateStyle ISO and TimeZone UTC. The
 // fraction is absent when it is zero, which time.Parse accepts.
 const timestampLayout = "2006-01-02 15:04:05Z07"

@@ -63,9 +63,6 @@ func (a *array) bool(v bool) {
 	a.buf = append(a.buf, 0, 0, 0, 1, b)
 }
 
-// postgresEpoch is where PostgreSQL's times begin.
-var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // time appends a timestamptz; the zero time is NULL.
 func (a *array) time(t time.Time) {
 	if t.IsZero() {
@@ -78,7 +75,7 @@ func (a *array) time(t time.Time) {
 }
 
 // microsOf is a time as PostgreSQL sends it. Microseconds since 1970, because a Duration holds 292 years only.
-func microsOf(t time.Time) int64 { return t.UnixMicro() - postgresEpoch.UnixMicro() }
+func microsOf(t time.Time) int64 { return t.UnixMicro() - event.PostgresEpochMicros }
 
 // done returns the parameter.
 func (a *array) done() []byte {

@@ -59,7 +59,7 @@ func (c *cells) time() time.Time {
 	if b == nil {
 		return time.Time{}
 	}
-	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + postgresEpoch.UnixMicro())
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + event.PostgresEpochMicros)
 }
 
 // position reads an epoch, an LSN and an ordinal.

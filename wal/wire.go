@@ -23,9 +23,6 @@ const (
 	copyDataTag   = 'd'
 )
 
-// epochMicros is 2000-01-01 in microseconds since 1970: PostgreSQL counts from there.
-const epochMicros = 946_684_800_000_000
-
 // copyData reads what the server put into a CopyData.
 func (s *Stream) copyData(body []byte) (Message, error) {
 	if len(body) == 0 {
@@ -65,7 +62,7 @@ func (s *Stream) keepalive(body []byte) (Message, error) {
 }
 
 func serverTime(b []byte) time.Time {
-	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + epochMicros).UTC()
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + event.PostgresEpochMicros).UTC()
 }
 
 // encodeStatus writes a StandbyStatusUpdate with all three positions the same: a flushed position of 0 would be left for the
@@ -78,7 +75,7 @@ func (s *Stream) encodeStatus(now time.Time) {
 	binary.BigEndian.PutUint64(b[6:], uint64(s.confirmed))  // written
 	binary.BigEndian.PutUint64(b[14:], uint64(s.confirmed)) // flushed
 	binary.BigEndian.PutUint64(b[22:], uint64(s.confirmed)) // applied
-	binary.BigEndian.PutUint64(b[30:], uint64(now.UnixMicro()-epochMicros))
+	binary.BigEndian.PutUint64(b[30:], uint64(now.UnixMicro()-event.PostgresEpochMicros))
 	b[38] = 0
 	if s.starved {
 		b[38] = 1 // nothing came for a while: the server shall send a keepalive
