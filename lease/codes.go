@@ -9,11 +9,23 @@ import (
 
 // SQLSTATEs, by PostgreSQL's own names for them. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
-	InvalidSchemaName     = "3F000"
-	InsufficientPrivilege = "42501"
-	UndefinedColumn       = "42703"
-	UndefinedObject       = "42704" // a type
-	UndefinedTable        = "42P01"
+	NumericValueOutOfRange     = "22003"
+	InvalidTextRepresentation  = "22P02"
+	InvalidAuthorization       = "28000"
+	InvalidPassword            = "28P01"
+	DependentObjectsStillExist = "2BP01"
+	InvalidCatalogName         = "3D000" // no such database
+	InvalidSchemaName          = "3F000"
+	SerializationFailure       = "40001"
+	DeadlockDetected           = "40P01"
+	InsufficientPrivilege      = "42501"
+	UndefinedColumn            = "42703"
+	UndefinedObject            = "42704" // a type
+	DuplicateObject            = "42710"
+	UndefinedTable             = "42P01"
+	TooManyConnections         = "53300"
+	LockNotAvailable           = "55P03" // lock_timeout, or NOWAIT
+	QueryCanceled              = "57014" // statement_timeout, or by request
 )
 
 // HasCode tells whether the error is the server's and has one of the SQLSTATEs.

@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // lockKey is the advisory lock that Up, Down and the written script hold: "outboxd" in ASCII.
@@ -44,11 +45,10 @@ func Up(ctx context.Context, conn *pgx.Conn, o Options) (Report, error) {
 
 // refused adds the mend to an error that says that the role lacks a right, or that a lock was not to be had.
 func refused(err error, mend string) error {
-	e, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case ok && e.Code == "42501":
+	case lease.HasCode(err, lease.InsufficientPrivilege):
 		return fmt.Errorf("the role lacks rights: %s: %w", mend, err)
-	case ok && e.Code == "55P03":
+	case lease.HasCode(err, lease.LockNotAvailable):
 		return fmt.Errorf("another session holds a lock on outboxd's tables, a dump for example, and a running outboxd would wait behind this one: "+
 			"run it again when that has ended: %w", err)
 	default:
@@ -150,8 +150,7 @@ func dropSchema(ctx context.Context, tx pgx.Tx, schema string) (bool, error) {
 		_, err := savepoint.Exec(ctx, `DROP SCHEMA `+ident(schema)+` RESTRICT`)
 		return err
 	})
-	const dependentObjects, insufficientPrivilege = "2BP01", "42501"
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == dependentObjects || e.Code == insufficientPrivilege) {
+	if lease.HasCode(err, lease.DependentObjectsStillExist, lease.InsufficientPrivilege) {
 		return false, nil
 	}
 	return err == nil, err

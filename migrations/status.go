@@ -2,12 +2,10 @@ package migrations
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
 
 	"github.com/outboxd/outboxd/lease"
@@ -35,7 +33,7 @@ func ReadStatus(ctx context.Context, db lease.Querier, o Options) (Status, error
 		return Status{}, fmt.Errorf("read migration status: %w", err)
 	}
 	s, err := readStatus(ctx, db, o)
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" {
+	if lease.HasCode(err, lease.InsufficientPrivilege) {
 		err = fmt.Errorf("%w: %w", lease.ErrNoRights, err)
 	}
 	if err != nil {

@@ -2,12 +2,10 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/lease"
 )
@@ -68,6 +66,5 @@ func (t *Table) settleSQL(schema string) string {
 // Retryable tells whether the same call may be made again on the same connection: a deadlock, a serialization failure, a lock that
 // was not to be had, a statement that was cancelled.
 func Retryable(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && slices.Contains([]string{"40P01", "40001", "55P03", "57014"}, e.Code)
+	return lease.HasCode(err, lease.DeadlockDetected, lease.SerializationFailure, lease.LockNotAvailable, lease.QueryCanceled)
 }

@@ -2,12 +2,9 @@ package park
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lease"
@@ -42,15 +39,12 @@ func Lock(ctx context.Context, conn *pgx.Conn, schema, slot string) error {
 			_, err = conn.Exec(ctx, `RESET lock_timeout`)
 			return err
 		}
-		if e, ok := errors.AsType[*pgconn.PgError](err); ok && slices.Contains(timeouts, e.Code) && ctx.Err() == nil {
+		if lease.HasCode(err, lease.LockNotAvailable, lease.QueryCanceled) && ctx.Err() == nil { // lock_timeout or statement_timeout
 			continue
 		}
 		return fmt.Errorf("wait for the lock of slot %q: %w", slot, err)
 	}
 }
-
-// timeouts are lock_timeout and statement_timeout.
-var timeouts = []string{"55P03", "57014"}
 
 // TryLock takes the lock if no other session holds it. A session that holds it already takes it once more.
 func TryLock(ctx context.Context, conn *pgx.Conn, schema, slot string) (taken bool, err error) {

@@ -3,15 +3,14 @@ package relay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rs/zerolog"
 
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
@@ -170,10 +169,7 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 }
 
 // endedByServer tells whether the server has ended a statement because of its statement_timeout, or because somebody asked it to.
-func endedByServer(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == "57014"
-}
+func endedByServer(err error) bool { return lease.HasCode(err, lease.QueryCanceled) }
 
 func (k *clerk) close() {
 	if k.conn == nil {

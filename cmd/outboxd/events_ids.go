@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 )
 
@@ -28,7 +27,5 @@ func spelled(ctx context.Context, conn *pgx.Conn, t *outbox.Table, ids []string)
 
 // isMalformed tells whether the server says that a value is not of the type it should be, such as an id that is no UUID.
 func isMalformed(err error) bool {
-	const invalidText, outOfRange = "22P02", "22003"
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == invalidText || e.Code == outOfRange)
+	return lease.HasCode(err, lease.InvalidTextRepresentation, lease.NumericValueOutOfRange)
 }

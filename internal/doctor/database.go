@@ -10,8 +10,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
@@ -108,20 +108,19 @@ func unreachable(err error) Finding {
 
 // MendConnection says what mends an error of connecting to PostgreSQL.
 func MendConnection(err error) string {
-	if _, expired := expiredIn(err); expired {
+	_, expired := expiredIn(err)
+	switch {
+	case expired:
 		return "renew the server's certificate (ssl_cert_file) and SELECT pg_reload_conf()"
+	case lease.HasCode(err, lease.InvalidPassword, lease.InvalidAuthorization):
+		return "correct user and password in database.url, ALTER ROLE NAME LOGIN, or let the role in by pg_hba.conf"
+	case lease.HasCode(err, lease.InvalidCatalogName):
+		return "create the database, or name another in database.url"
+	case lease.HasCode(err, lease.TooManyConnections):
+		return "raise max_connections, or end connections that nobody needs"
+	default:
+		return "see that PostgreSQL runs and listens there, that pg_hba.conf lets the role in, and that database.url is right"
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pgErr.Code {
-		case "28P01", "28000":
-			return "correct user and password in database.url, ALTER ROLE NAME LOGIN, or let the role in by pg_hba.conf"
-		case "3D000":
-			return "create the database, or name another in database.url"
-		case "53300":
-			return "raise max_connections, or end connections that nobody needs"
-		}
-	}
-	return "see that PostgreSQL runs and listens there, that pg_hba.conf lets the role in, and that database.url is right"
 }
 
 // expiredIn tells whether the error says that a certificate is not valid at this time.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/migrations"
@@ -82,18 +81,16 @@ func runCheck[T any](ctx context.Context, timeout time.Duration, c check[T], sub
 
 func notChecked(name string, timeout time.Duration, err error) Finding {
 	why := "what is not checked may be wrong"
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pgErr.Code {
-		case "42501":
-			return found(Warning, name, "not checked: "+err.Error(), why, "give the role the right, as outboxd migrate sql --role NAME does")
-		case "57014", "55P03":
-			return found(Warning, name, fmt.Sprintf("not checked: it took longer than %s", timeout), why, "run doctor again with a longer --timeout, when the server has less to do")
-		}
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case lease.HasCode(err, lease.InsufficientPrivilege):
+		return found(Warning, name, "not checked: "+err.Error(), why, "give the role the right, as outboxd migrate sql --role NAME does")
+	case lease.HasCode(err, lease.QueryCanceled, lease.LockNotAvailable):
+		return found(Warning, name, fmt.Sprintf("not checked: it took longer than %s", timeout), why, "run doctor again with a longer --timeout, when the server has less to do")
+	case errors.Is(err, context.DeadlineExceeded):
 		return found(Warning, name, fmt.Sprintf("not checked: no answer within %s", timeout), why, "see why the server is slow, or run doctor again with a longer --timeout")
+	default:
+		return found(Warning, name, "not checked: "+err.Error(), why, "run doctor again; when it stays, see the server's log")
 	}
-	return found(Warning, name, "not checked: "+err.Error(), why, "run doctor again; when it stays, see the server's log")
 }
 
 // Fixed is what became of one finding that could be fixed.

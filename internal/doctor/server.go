@@ -2,14 +2,13 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -76,7 +75,7 @@ func (d *database) verified(c *wal.CheckError) Finding {
 // execute runs a statement that is harmless where somebody else did the same.
 func execute(ctx context.Context, conn *pgx.Conn, statement string) (did string, err error) {
 	_, err = conn.Exec(ctx, statement)
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "42710" {
+	if lease.HasCode(err, lease.DuplicateObject) {
 		return "found it done: " + statement, nil
 	}
 	if err != nil {
