@@ -51,7 +51,7 @@ func (b *bencher) breakDestinations(ctx context.Context, names []string) error {
 }
 
 // awaitParked waits until every event that its destination refuses is parked: none is lost.
-func (b *bencher) awaitParked(ctx context.Context, child *demoChild) error {
+func (b *bencher) awaitParked(ctx context.Context, child *supervised) error {
 	want := int64(b.backlog.ToRefuse())
 	w, err := bench.Watch(ctx, b.parked(), time.Now(), want, child.failure, func(int64) {})
 	if err != nil {

@@ -54,16 +54,16 @@ func (b *bencher) newPace(seen func(int)) *bench.Pace {
 	}
 }
 
-func nothing(context.Context, *demoChild) error { return nil }
+func nothing(context.Context, *supervised) error { return nil }
 
 // paceOutboxd measures outboxd, of which the reader sees what is to arrive. The check is made while it still runs.
-func (b *bencher) paceOutboxd(ctx context.Context, name string, reader workload.Reader, check func(context.Context, *demoChild) error) (err error) {
+func (b *bencher) paceOutboxd(ctx context.Context, name string, reader workload.Reader, check func(context.Context, *supervised) error) (err error) {
 	child, err := b.start(ctx, b.profileFlags()...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, child.stop()) }()
-	if err := child.waitReady(ctx, demoReadyTimeout); err != nil {
+	if err := child.waitReady(ctx, readyTimeout); err != nil {
 		return err
 	}
 	used := func() *time.Duration { return bench.Known(bench.CPU(int(child.pid.Load()))) }

@@ -39,13 +39,13 @@ type bencher struct {
 	conn     *pgx.Conn
 	schema   string // of the outbox table; outboxd's own has _own behind it
 	template string // of the destinations
-	broker   *verifyBroker
+	broker   *broker
 	server   interruptible // of the broker; nil for one of the user's
 	backlog  *bench.Backlog
 	end      string // log position behind it
 	result   bench.Result
 
-	cleanups []demoCleanup // in the order in which the things were made
+	cleanups cleanups
 }
 
 func newBencher(a *app, o benchOptions, own bool) (*bencher, error) {
@@ -75,27 +75,18 @@ func (b *bencher) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.app.err, format+"\n", args...) // nobody reads it where this fails
 }
 
-func (b *bencher) later(what string, do func(ctx context.Context) error) {
-	b.cleanups = append(b.cleanups, demoCleanup{what, do})
-}
-
 func (b *bencher) logFile() string { return filepath.Join(b.dir, "outboxd.log") }
 
 // cleanUp takes away everything, the latest first. After a failure outboxd's log stays.
 func (b *bencher) cleanUp(ctx context.Context, failure error) error {
 	ctx, cancel := context.WithTimeout(ctx, benchCleanUp)
 	defer cancel()
-	var failed []error
-	for i := len(b.cleanups) - 1; i >= 0; i-- {
-		if err := b.cleanups[i].do(ctx); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", b.cleanups[i].what, err))
-		}
-	}
+	failed := b.cleanups.run(ctx)
 	if info, err := os.Stat(b.logFile()); failure != nil && err == nil && info.Size() > 0 {
 		b.say("outboxd's log is kept: %s", b.logFile())
-		return errors.Join(failed...)
+		return failed
 	}
-	return errors.Join(append(failed, os.RemoveAll(b.dir))...)
+	return errors.Join(failed, os.RemoveAll(b.dir))
 }
 
 // prepare makes everything ready for a backlog: servers, tables, and a slot that outboxd knows.
@@ -211,7 +202,7 @@ func (b *bencher) chooseSink(cmd *cobra.Command) (err error) {
 // startServers starts PostgreSQL and a broker with settings of a server that is made for such a load, and keeps the environment's settings away.
 func (b *bencher) startServers(ctx context.Context) error {
 	shared := *b.app
-	shared.environ = demoEnvironment(b.app.environ)
+	shared.environ = withoutSettings(b.app.environ)
 	b.app = &shared
 	b.sink = b.o.sink
 	if b.sink == "" {
@@ -222,7 +213,7 @@ func (b *bencher) startServers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL (or use yours with --env-file or --config): %w", err)
 	}
-	b.later("stop PostgreSQL", database.Close)
+	b.cleanups.add("stop PostgreSQL", database.Close)
 	b.settled = append(b.settled, settings...)
 	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], "database.url="+database.URL)
 	switch b.sink {
@@ -232,7 +223,7 @@ func (b *bencher) startServers(ctx context.Context) error {
 			return fmt.Errorf("start Redis (or use yours with --env-file or --config): %w", err)
 		}
 		b.server = broker
-		b.later("stop Redis", broker.Close)
+		b.cleanups.add("stop Redis", broker.Close)
 		shared.settings = append(shared.settings, "sinks.redis.url="+broker.URL)
 	case "pulsar":
 		b.say("starting Pulsar (some 10 seconds; the first time it is downloaded)")
@@ -241,7 +232,7 @@ func (b *bencher) startServers(ctx context.Context) error {
 			return fmt.Errorf("start Pulsar (or use yours with --env-file or --config): %w", err)
 		}
 		b.server = broker
-		b.later("stop Pulsar", broker.Close)
+		b.cleanups.add("stop Pulsar", broker.Close)
 		shared.settings = append(shared.settings, "sinks.pulsar.url="+broker.URL, "sinks.pulsar.admin_url="+broker.AdminURL)
 	default:
 		return usageError{"--sink " + b.sink + ": choose redis or pulsar, or name your servers with --config: see outboxd bench --help"}
@@ -254,8 +245,8 @@ func (b *bencher) openDatabase(ctx context.Context) (err error) {
 	if b.conn, err = connect(ctx, b.cfg, nil); err != nil {
 		return noConnection(ctx, err)
 	}
-	b.later("disconnect from PostgreSQL", func(ctx context.Context) error { return wal.CloseConn(ctx, b.conn) })
-	b.later("remove schemas, slots and publications "+b.schema, b.dropAll)
+	b.cleanups.add("disconnect from PostgreSQL", func(ctx context.Context) error { return wal.CloseConn(ctx, b.conn) })
+	b.cleanups.add("remove schemas, slots and publications "+b.schema, b.dropAll)
 	if _, err := b.conn.Exec(ctx, `CREATE SCHEMA `+b.schema); err != nil {
 		return fmt.Errorf("create a schema for the bench: %w", err)
 	}
@@ -273,14 +264,14 @@ func (b *bencher) dropAll(ctx context.Context) error {
 	var failed []error
 	for _, part := range b.parts {
 		_, err := b.conn.Exec(ctx, `DROP PUBLICATION IF EXISTS `+part.Database.Publication)
-		failed = append(failed, dropDemoSlot(ctx, b.conn, part.Database.Slot), err)
+		failed = append(failed, dropSlot(ctx, b.conn, part.Database.Slot), err)
 	}
 	_, err := b.conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+strings.Join(b.schemas(), ", ")+` CASCADE`)
 	return errors.Join(append(failed, err)...)
 }
 
 // dial connects to the broker, for some of the destinations.
-func (b *bencher) dial(names []string) (*verifyBroker, error) {
+func (b *bencher) dial(names []string) (*broker, error) {
 	return openBroker(b.sink, b.cfg.Sinks[b.sink], "outboxd-bench-"+b.id, names)
 }
 
@@ -289,10 +280,10 @@ func (b *bencher) openBroker(ctx context.Context) (err error) {
 	if b.broker, err = b.dial(b.backlog.Destinations(b.template)); err != nil {
 		return err
 	}
-	b.later("disconnect from sink "+b.sink, func(ctx context.Context) error {
+	b.cleanups.add("disconnect from sink "+b.sink, func(ctx context.Context) error {
 		return errors.Join(b.broker.reader.Close(), b.broker.hangUp(ctx))
 	})
-	b.later("remove what the bench made at sink "+b.sink, func(ctx context.Context) error {
+	b.cleanups.add("remove what the bench made at sink "+b.sink, func(ctx context.Context) error {
 		if b.own {
 			return nil // the server goes with all it holds
 		}

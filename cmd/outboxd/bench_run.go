@@ -12,8 +12,8 @@ import (
 )
 
 // start starts outboxd, with more arguments.
-func (b *bencher) start(ctx context.Context, more ...string) (*demoChild, error) {
-	addr, err := demoAddress(ctx, "127.0.0.1:0")
+func (b *bencher) start(ctx context.Context, more ...string) (*supervised, error) {
+	addr, err := freeAddress(ctx, "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (b *bencher) start(ctx context.Context, more ...string) (*demoChild, error)
 		}
 	}
 	args = append(args, b.app.settingFlags()...)
-	return startDemoChild(b.app.environ, append(args, "--set", "http.addr="+addr), addr, b.logFile())
+	return startSupervised(b.app.environ, append(args, "--set", "http.addr="+addr), addr, b.logFile())
 }
 
 func (b *bencher) profileFlags() []string {
@@ -47,7 +47,7 @@ func (b *bencher) makeSlot(ctx context.Context) error {
 	}
 	const slowest = 50_000 // old rows a second, on a disk that is slow
 	looking := time.Duration(b.o.old/slowest) * time.Second
-	return errors.Join(child.waitReady(ctx, demoReadyTimeout+looking), child.stop())
+	return errors.Join(child.waitReady(ctx, readyTimeout+looking), child.stop())
 }
 
 // drain writes a backlog, lets outboxd deliver it, and checks that it did.
@@ -143,7 +143,7 @@ func (b *bencher) look(ctx context.Context) (l looked, err error) {
 }
 
 // watch measures outboxd until all is drained, and stops it.
-func (b *bencher) watch(ctx context.Context, tool string, child *demoChild, from looked) (run bench.Run, err error) {
+func (b *bencher) watch(ctx context.Context, tool string, child *supervised, from looked) (run bench.Run, err error) {
 	broker := b.counter()
 	showing := b.app.newProgress("events delivered", b.o.rows, b.o.output.value)
 	watched, err := bench.Watch(ctx, broker, from.began, int64(b.o.rows), child.failure, func(n int64) { showing.set(int(n)) })

@@ -62,7 +62,7 @@ func (b *bencher) drainSpilled(ctx context.Context, log bench.Run) (err error) {
 }
 
 // awaitSpilled waits until the whole backlog is parked.
-func (b *bencher) awaitSpilled(ctx context.Context, child *demoChild) error {
+func (b *bencher) awaitSpilled(ctx context.Context, child *supervised) error {
 	// A small backlog is less log than outboxd holds back at least. The log goes on in the next of its files, of 16 MiB, twice.
 	for range 2 {
 		for _, sql := range []string{`SELECT pg_logical_emit_message(false, 'bench', '')`, `SELECT pg_switch_wal()`} {

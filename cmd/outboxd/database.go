@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -111,4 +112,25 @@ func tableName(cfg *config.Config) (schema, table string) {
 		panic(err) // the configuration has read it
 	}
 	return schema, table
+}
+
+// dropSlot ends the slot's walsender, which may outlive outboxd for a moment, and drops the slot.
+func dropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
+	for {
+		var slots int
+		err := conn.QueryRow(ctx, `SELECT count(*) + count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE slot_name = $1`,
+			name).Scan(&slots)
+		if err != nil || slots == 0 {
+			return err
+		}
+		err = wal.DropSlot(ctx, conn, name)
+		switch {
+		case errors.Is(err, wal.ErrSlotActive) && ctx.Err() == nil:
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
 }

@@ -61,7 +61,7 @@ func (d *demo) openRedis(ctx context.Context) (*demoBroker, error) {
 		return nil, err
 	}
 	b.reader = reader
-	d.later("disconnect from Redis", func(context.Context) error { return reader.Close() })
+	d.cleanups.add("disconnect from Redis", func(context.Context) error { return reader.Close() })
 	switch {
 	case embedded:
 		b.title = "Redis (embedded)"
@@ -74,7 +74,7 @@ func (d *demo) openRedis(ctx context.Context) (*demoBroker, error) {
 		b.title = strings.TrimSpace("Redis " + version)
 	}
 	if d.o.redis != "" {
-		d.later("delete the demo's streams", reader.Delete)
+		d.cleanups.add("delete the demo's streams", reader.Delete)
 		d.say("%-15s streams outboxd-demo-%s:*, deleted afterwards", b.title, d.id)
 	} else if !embedded {
 		d.say("%-15s its own, %s", b.title, address)
@@ -87,7 +87,7 @@ func (d *demo) openRedis(ctx context.Context) (*demoBroker, error) {
 func (d *demo) startRedis(ctx context.Context) (address string, embedded bool, err error) {
 	own, err := testenv.StartRedis(ctx, testenv.RedisOptions{})
 	if err == nil {
-		d.later("stop Redis", own.Close)
+		d.cleanups.add("stop Redis", own.Close)
 		return own.URL, false, nil
 	}
 	if !errors.Is(err, testenv.ErrUnavailable) {
@@ -97,7 +97,7 @@ func (d *demo) startRedis(ctx context.Context) (address string, embedded bool, e
 	if err := mini.Start(); err != nil {
 		return "", false, fmt.Errorf("start the embedded Redis: %w", err)
 	}
-	d.later("stop the embedded Redis", func(context.Context) error {
+	d.cleanups.add("stop the embedded Redis", func(context.Context) error {
 		mini.Close()
 		return nil
 	})
@@ -146,7 +146,7 @@ func (d *demo) openPulsar(ctx context.Context) (*demoBroker, error) {
 		if err != nil {
 			return nil, fmt.Errorf("start Pulsar (or use yours with --pulsar): %w", err)
 		}
-		d.later("stop Pulsar", own.Close)
+		d.cleanups.add("stop Pulsar", own.Close)
 		service, admin = own.URL, own.AdminURL
 		for _, tenant := range workload.Tenants(d.o.tenants) {
 			topics.Namespaces = append(topics.Namespaces, tenant+"/outbox")
@@ -159,7 +159,7 @@ func (d *demo) openPulsar(ctx context.Context) (*demoBroker, error) {
 		return nil, err
 	}
 	b.reader = reader
-	d.later("disconnect from Pulsar", func(context.Context) error { return reader.Close() })
+	d.cleanups.add("disconnect from Pulsar", func(context.Context) error { return reader.Close() })
 	return b, d.describePulsar(ctx, b, reader, service, admin)
 }
 
@@ -181,7 +181,7 @@ func (d *demo) describePulsar(ctx context.Context, b *demoBroker, reader *worklo
 	case d.o.pulsar == "":
 		d.say("%-15s its own, %s", b.title, service)
 	case admin != "":
-		d.later("delete the demo's topics", reader.Delete)
+		d.cleanups.add("delete the demo's topics", reader.Delete)
 		d.say("%-15s topics persistent://public/default/outboxd-demo-%s-*, deleted afterwards", b.title, d.id)
 	default:
 		d.say("%-15s topics persistent://public/default/outboxd-demo-%s-*; without --pulsar-admin they stay until the broker deletes idle ones",

@@ -8,12 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxd/outboxd/internal/testenv"
-	"github.com/outboxd/outboxd/wal"
 )
 
 // demoDatabase is where the demo's tables are.
@@ -45,7 +43,7 @@ func (d *demo) openDatabase(ctx context.Context) (*demoDatabase, error) {
 		if err != nil {
 			return nil, fmt.Errorf("start PostgreSQL (or use yours with --pg): %w", err)
 		}
-		d.later("stop PostgreSQL", own.Close)
+		d.cleanups.add("stop PostgreSQL", own.Close)
 		server, db.name = own.URL, "outboxd_demo"
 		if path := filepath.Join(own.Bin, "psql"); !installed("psql") && installed(path) {
 			db.psql = path
@@ -83,10 +81,10 @@ func (d *demo) makeDatabase(ctx context.Context, conn *pgx.Conn, server string, 
 	if _, err := conn.Exec(ctx, `CREATE SCHEMA `+db.tableSchema); err != nil {
 		return fmt.Errorf("create a schema, as the role may not create databases (ALTER ROLE ... CREATEDB): %w", err)
 	}
-	d.later("remove schemas, slot and publication "+db.name, func(ctx context.Context) error {
+	d.cleanups.add("remove schemas, slot and publication "+db.name, func(ctx context.Context) error {
 		return demoConnection(ctx, server, func(conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, `DROP PUBLICATION IF EXISTS `+db.name+`; DROP SCHEMA IF EXISTS `+db.schema+`, `+db.tableSchema+` CASCADE`)
-			return errors.Join(dropDemoSlot(ctx, conn, db.name), err)
+			return errors.Join(dropSlot(ctx, conn, db.name), err)
 		})
 	})
 	d.say("%-15s schemas %s and %s in database %s, removed afterwards", db.title, db.tableSchema, db.schema, current)
@@ -107,11 +105,11 @@ func (d *demo) createDatabase(ctx context.Context, conn *pgx.Conn, server string
 		d.say("%-15s its own, %s", db.title, demoPublicURL(db.url))
 		return nil // the server goes with all it holds
 	}
-	d.later("drop database "+db.name, func(ctx context.Context) error {
+	d.cleanups.add("drop database "+db.name, func(ctx context.Context) error {
 		return demoConnection(ctx, server, func(conn *pgx.Conn) error { return dropDemoDatabase(ctx, conn, db.name) })
 	})
-	d.later("drop slot "+db.name, func(ctx context.Context) error { // from its own database: DropSlot drops no other's
-		return demoConnection(ctx, db.url, func(conn *pgx.Conn) error { return dropDemoSlot(ctx, conn, db.name) })
+	d.cleanups.add("drop slot "+db.name, func(ctx context.Context) error { // from its own database: DropSlot drops no other's
+		return demoConnection(ctx, db.url, func(conn *pgx.Conn) error { return dropSlot(ctx, conn, db.name) })
 	})
 	d.say("%-15s database and slot %s, dropped afterwards", db.title, db.name)
 	return nil
@@ -134,39 +132,6 @@ func dropDemoDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
 	}
 	_, err = conn.Exec(ctx, `DROP DATABASE IF EXISTS `+name)
 	return err
-}
-
-// dropDemoSlot ends the slot's walsender, which may outlive outboxd for a moment, and drops the slot.
-func dropDemoSlot(ctx context.Context, conn *pgx.Conn, name string) error {
-	for {
-		var slots int
-		err := conn.QueryRow(ctx, `SELECT count(*) + count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE slot_name = $1`,
-			name).Scan(&slots)
-		if err != nil || slots == 0 {
-			return err
-		}
-		err = wal.DropSlot(ctx, conn, name)
-		switch {
-		case errors.Is(err, wal.ErrSlotActive) && ctx.Err() == nil:
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
-				return err
-			}
-		default:
-			return err
-		}
-	}
-}
-
-// pause waits; the error is ctx's.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // demoPublicURL is a URL without its password.

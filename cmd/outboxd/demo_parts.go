@@ -34,14 +34,9 @@ type demo struct {
 	broker   *demoBroker
 	producer *workload.Producer
 	meter    *demoMeter
-	child    *demoChild
+	child    *supervised
 
-	cleanups []demoCleanup // in the order in which the things were made
-}
-
-type demoCleanup struct {
-	what string
-	do   func(ctx context.Context) error
+	cleanups cleanups
 }
 
 func newDemo(a *app, o demoOptions) (*demo, error) {
@@ -59,26 +54,16 @@ func newDemo(a *app, o demoOptions) (*demo, error) {
 // say tells what happens. A failed write would end the demo soon enough.
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.news, format+"\n", args...) }
 
-// later registers what takes away something that was made.
-func (d *demo) later(what string, do func(ctx context.Context) error) {
-	d.cleanups = append(d.cleanups, demoCleanup{what, do})
-}
-
 // cleanUp takes away everything, the latest first. After a failure outboxd's log stays.
 func (d *demo) cleanUp(ctx context.Context, failure error) error {
 	ctx, cancel := context.WithTimeout(ctx, demoCleanUp)
 	defer cancel()
-	var failed []error
-	for i := len(d.cleanups) - 1; i >= 0; i-- {
-		if err := d.cleanups[i].do(ctx); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", d.cleanups[i].what, err))
-		}
-	}
+	failed := d.cleanups.run(ctx)
 	if info, err := os.Stat(d.logFile()); failure != nil && err == nil && info.Size() > 0 {
 		_, err := fmt.Fprintf(d.app.err, "outboxd's log is kept: %s\n", d.logFile())
-		return errors.Join(append(failed, err, os.Remove(d.configFile()))...)
+		return errors.Join(failed, err, os.Remove(d.configFile()))
 	}
-	return errors.Join(append(failed, os.RemoveAll(d.dir))...)
+	return errors.Join(failed, os.RemoveAll(d.dir))
 }
 
 func (d *demo) logFile() string    { return filepath.Join(d.dir, "outboxd.log") }
@@ -120,17 +105,42 @@ func (d *demo) migrate(ctx context.Context) error {
 
 // startOutboxd starts outboxd as a child process and waits until it streams.
 func (d *demo) startOutboxd(ctx context.Context) error {
-	addr, err := demoAddress(ctx, d.o.http)
+	addr, err := freeAddress(ctx, d.o.http)
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(d.configFile(), []byte(d.configuration(addr)), 0o600); err != nil {
 		return fmt.Errorf("write outboxd's configuration: %w", err)
 	}
-	if d.child, err = startDemoChild(demoEnvironment(d.app.environ), d.arguments(), addr, d.logFile()); err != nil {
+	if d.child, err = startSupervised(withoutSettings(d.app.environ), d.arguments(), addr, d.logFile()); err != nil {
 		return err
 	}
-	d.later("stop outboxd", func(context.Context) error { return d.child.stop() })
+	d.cleanups.add("stop outboxd", func(context.Context) error { return d.child.stop() })
 	d.say("%-15s process %d, http://%s/status, log in %s", "outboxd", d.child.pid.Load(), d.child.addr, d.logFile())
-	return d.child.waitReady(ctx, demoReadyTimeout)
+	return d.child.waitReady(ctx, readyTimeout)
+}
+
+// arguments are those of outboxd: its file, and what the demo was given.
+func (d *demo) arguments() []string {
+	return append([]string{"--config", d.configFile()}, d.app.settingFlags()...)
+}
+
+// configuration is outboxd's file.
+func (d *demo) configuration(addr string) string {
+	db, name := d.database, d.o.sink.value
+	return fmt.Sprintf(`# made by outboxd demo
+database:
+  url: %s
+  slot: %s
+  publication: %s
+  table: %s.outbox
+  schema: %s
+sinks:
+  %s: %s
+routes:
+  - to:
+      - {sink: %s, destination: %s}
+http: {addr: %s}
+log: {format: json}
+`, quoteYAML(db.url), db.name, db.name, db.tableSchema, db.schema, name, d.broker.settings, name, quoteYAML(d.broker.template), quoteYAML(addr))
 }

@@ -380,7 +380,7 @@ func TestCommandsToPasteHoldNoPassword(t *testing.T) {
 
 func TestScreenFitsTheTerminal(t *testing.T) {
 	d := &demo{app: &app{out: io.Discard}, database: &demoDatabase{title: "PostgreSQL", url: "postgres://localhost/demo", psql: "psql"}}
-	d.broker, d.child = &demoBroker{title: "Redis", look: []string{"redis-cli"}}, &demoChild{addr: "localhost:9090"}
+	d.broker, d.child = &demoBroker{title: "Redis", look: []string{"redis-cli"}}, &supervised{addr: "localhost:9090"}
 	v := &demoScreen{d: d, began: time.Now()}
 	p := demoPicture{trouble: "the broker does not answer", doubled: 1}
 	for _, tenant := range workload.Tenants(20) {

@@ -36,7 +36,7 @@ type verifier struct {
 
 	load    *workload.Load
 	conn    *pgx.Conn // looks at the slot
-	brokers []*verifyBroker
+	brokers []*broker
 
 	mu      sync.Mutex
 	live    *workload.Audit // of what arrives; guarded by mu

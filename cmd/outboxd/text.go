@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -77,3 +78,12 @@ func count(n int, one, many string) string {
 }
 
 func deliveries(n int) string { return count(n, "delivery", "deliveries") }
+
+// quoteYAML is a string that YAML reads back: JSON is YAML.
+func quoteYAML(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string has a JSON form
+	}
+	return string(b)
+}

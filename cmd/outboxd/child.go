@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +21,13 @@ import (
 )
 
 const (
-	demoReadyTimeout = time.Minute
-	demoStopTimeout  = 20 * time.Second
-	demoRestartPause = 200 * time.Millisecond
+	readyTimeout = time.Minute
+	stopTimeout  = 20 * time.Second
+	restartPause = 200 * time.Millisecond
 )
 
-// demoChild is outboxd as a process of its own, which is started again whenever somebody kills it.
-type demoChild struct {
+// supervised is outboxd as a process of its own, which is started again whenever somebody kills it.
+type supervised struct {
 	addr    string // where it is reached by HTTP
 	logFile string
 	pid     atomic.Int64
@@ -39,9 +38,9 @@ type demoChild struct {
 	err    error         // why it ended by itself; to be read when ended is closed
 }
 
-// startDemoChild starts "outboxd run" with the arguments, which make it listen on the address, and returns when the first process was
+// startSupervised starts "outboxd run" with the arguments, which make it listen on the address, and returns when the first process was
 // started, or could not be.
-func startDemoChild(environ, arguments []string, listen, logFile string) (*demoChild, error) {
+func startSupervised(environ, arguments []string, listen, logFile string) (*supervised, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the program: %w", err)
@@ -52,14 +51,14 @@ func startDemoChild(environ, arguments []string, listen, logFile string) (*demoC
 	}
 	args := append([]string{"outboxd", "run"}, arguments...)
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &demoChild{addr: reachable(listen), logFile: logFile, cancel: cancel, ended: make(chan struct{})}
+	c := &supervised{addr: reachable(listen), logFile: logFile, cancel: cancel, ended: make(chan struct{})}
 	command := func() *exec.Cmd {
 		cmd := exec.CommandContext(ctx, program)
 		cmd.Args, cmd.Env = args, environ
 		cmd.Stdout, cmd.Stderr = log, log
 		cmd.SysProcAttr = testenv.ChildAttributes()
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-		cmd.WaitDelay = demoStopTimeout
+		cmd.WaitDelay = stopTimeout
 		return cmd
 	}
 	started := make(chan struct{})
@@ -78,7 +77,7 @@ func startDemoChild(environ, arguments []string, listen, logFile string) (*demoC
 
 // supervise runs the process until ctx ends or the process does by itself. It keeps to its thread, because Linux ends the child when
 // the thread that made it ends.
-func (c *demoChild) supervise(ctx context.Context, command func() *exec.Cmd, started chan<- struct{}) error {
+func (c *supervised) supervise(ctx context.Context, command func() *exec.Cmd, started chan<- struct{}) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for first := true; ; first = false {
@@ -101,14 +100,14 @@ func (c *demoChild) supervise(ctx context.Context, command func() *exec.Cmd, sta
 			return fmt.Errorf("outboxd ended by itself: %w; the end of its log:\n%s", err, c.logTail())
 		}
 		c.kills.Add(1)
-		if pause(ctx, demoRestartPause) != nil {
+		if pause(ctx, restartPause) != nil {
 			return nil
 		}
 	}
 }
 
 // stop ends the process as a supervisor does, once; more does no harm. The error says that it had ended by itself or does not stop.
-func (c *demoChild) stop() error {
+func (c *supervised) stop() error {
 	c.cancel()
 	<-c.ended
 	err := c.err
@@ -117,7 +116,7 @@ func (c *demoChild) stop() error {
 }
 
 // failure says why the process runs no more, nil while it runs.
-func (c *demoChild) failure() error {
+func (c *supervised) failure() error {
 	select {
 	case <-c.ended:
 		return cmp.Or(c.err, errors.New("outboxd has ended"))
@@ -127,7 +126,7 @@ func (c *demoChild) failure() error {
 }
 
 // waitReady waits until outboxd says that it streams, no longer than limit.
-func (c *demoChild) waitReady(ctx context.Context, limit time.Duration) error {
+func (c *supervised) waitReady(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	client := &http.Client{Timeout: time.Second}
@@ -170,7 +169,7 @@ func askReady(ctx context.Context, client *http.Client, addr string) (state stri
 }
 
 // logTail returns the last lines of outboxd's log.
-func (c *demoChild) logTail() string {
+func (c *supervised) logTail() string {
 	const lines = 10
 	text, err := os.ReadFile(c.logFile)
 	if err != nil {
@@ -180,8 +179,8 @@ func (c *demoChild) logTail() string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// demoEnvironment leaves out what would be a setting of outboxd: the demo's outboxd has its file.
-func demoEnvironment(environ []string) []string {
+// withoutSettings leaves out what would be a setting of outboxd.
+func withoutSettings(environ []string) []string {
 	names := []string{"DATABASE_URL", "PULSAR_SERVICE_URL", "REDIS_URL", "METRICS_PORT", "LOG_LEVEL", "ENCRYPTION_KEY"}
 	return slices.DeleteFunc(slices.Clone(environ), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
@@ -189,8 +188,8 @@ func demoEnvironment(environ []string) []string {
 	})
 }
 
-// demoAddress chooses a port where addr has none (0). Another process may take it before outboxd does.
-func demoAddress(ctx context.Context, addr string) (string, error) {
+// freeAddress chooses a port where addr has none (0). Another process may take it before outboxd does.
+func freeAddress(ctx context.Context, addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", fmt.Errorf("--http %s: %w", addr, err)
@@ -217,38 +216,4 @@ func reachable(addr string) string {
 		return net.JoinHostPort("localhost", port)
 	}
 	return addr
-}
-
-// quoteYAML is a string that YAML reads back: JSON is YAML.
-func quoteYAML(s string) string {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // a string has a JSON form
-	}
-	return string(b)
-}
-
-// arguments are those of outboxd: its file, and what the demo was given.
-func (d *demo) arguments() []string {
-	return append([]string{"--config", d.configFile()}, d.app.settingFlags()...)
-}
-
-// configuration is outboxd's file.
-func (d *demo) configuration(addr string) string {
-	db, name := d.database, d.o.sink.value
-	return fmt.Sprintf(`# made by outboxd demo
-database:
-  url: %s
-  slot: %s
-  publication: %s
-  table: %s.outbox
-  schema: %s
-sinks:
-  %s: %s
-routes:
-  - to:
-      - {sink: %s, destination: %s}
-http: {addr: %s}
-log: {format: json}
-`, quoteYAML(db.url), db.name, db.name, db.tableSchema, db.schema, name, d.broker.settings, name, quoteYAML(d.broker.template), quoteYAML(addr))
 }
