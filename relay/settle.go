@@ -54,15 +54,20 @@ func (s *settler) run(ctx context.Context) error {
 // settle settles the rows, then writes the checkpoint. What another session's lock or a deadlock refused is tried again here:
 // only confirming waits for it, not delivery.
 func (s *settler) settle(ctx context.Context, r *settlement) error {
+	notify := func(err error, wait time.Duration) {
+		s.log.Warn().Err(err).Stringer("again_in", wait.Round(time.Millisecond)).Msg("settling the outbox rows is held up; confirming waits")
+	}
+	return retryLocked(ctx, notify, func() error { return s.once(ctx, r) })
+}
+
+// retryLocked runs it until another session's lock, or a deadlock, no longer refuses it. notify is told of each refusal.
+func retryLocked(ctx context.Context, notify backoff.Notify, run func() error) error {
 	try := func() (struct{}, error) {
-		err := s.once(ctx, r)
+		err := run()
 		if err != nil && !outbox.Retryable(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}
-	notify := func(err error, wait time.Duration) {
-		s.log.Warn().Err(err).Stringer("again_in", wait.Round(time.Millisecond)).Msg("settling the outbox rows is held up; confirming waits")
 	}
 	_, err := backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err

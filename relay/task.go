@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/lease"
-	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/park"
 	"github.com/outboxd/outboxd/wal"
 )
@@ -146,25 +144,22 @@ func (k *clerk) do(ctx context.Context, t *task) (err error) {
 			}
 		}()
 	}
-	try := func() (struct{}, error) {
-		limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, max(taskTimeout, k.statements+lateness)))
-		defer cancel()
-		done := k.queries.begin(t.statement)
-		err := t.run(limited, k.store(k.conn))
-		done()
-		if t.soft && ctx.Err() == nil && (limited.Err() != nil || endedByServer(err)) {
-			k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Msg("it took too long and is given up for now")
-			return struct{}{}, nil
-		}
-		if err != nil && !outbox.Retryable(err) {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}
 	notify := func(err error, wait time.Duration) {
 		k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("a task on the tables is held up by the database")
 	}
-	_, err = backoff.Retry(ctx, try, backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
+	return retryLocked(ctx, notify, func() error { return k.once(ctx, t) })
+}
+
+func (k *clerk) once(ctx context.Context, t *task) error {
+	limited, cancel := context.WithTimeout(ctx, cmp.Or(t.limit, max(taskTimeout, k.statements+lateness)))
+	defer cancel()
+	done := k.queries.begin(t.statement)
+	err := t.run(limited, k.store(k.conn))
+	done()
+	if t.soft && ctx.Err() == nil && (limited.Err() != nil || endedByServer(err)) {
+		k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Msg("it took too long and is given up for now")
+		return nil
+	}
 	return err
 }
 
