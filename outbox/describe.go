@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +15,8 @@ import (
 	"github.com/outboxd/outboxd/lease"
 )
 
-// Table is the outbox as Describe found it. It may be used by several goroutines. It does not change, but for where Finish goes on.
+// Table is the outbox as Describe found it. It may be used by several goroutines. It does not change, but for where Finish goes on, and whether
+// it takes mirrors.
 type Table struct {
 	config   Config   // without the columns that the table lacks
 	change   string   // the UPDATE or DELETE of settling; $3 are the ids
@@ -30,7 +33,8 @@ type Table struct {
 
 	replayed int64 // rows created up to then, in microseconds since 1970, may have been replayed from the log
 
-	finishing cursor
+	finishing  cursor
+	unmirrored atomic.Bool // it has refused what a mirror writes
 }
 
 // column is what the catalog says of one column.
@@ -42,6 +46,9 @@ type column struct {
 	maxLength int    // in characters; 0 without limit
 	exact     string // its type with length or precision; valid SQL for types of pg_catalog
 	labels    []string
+	required  bool // it may not be NULL
+	generated bool // from other columns
+	defaulted bool // where a row names no value
 	mayRead   bool
 	mayUpdate bool
 }
@@ -128,18 +135,19 @@ func loadRelation(ctx context.Context, db lease.Querier, config Config) (r relat
 	return r, err
 }
 
-// JoinBaseType goes into a FROM behind pg_attribute a: b is the row of pg_type of the column's type, behind all domains, and m.typmod its modifier.
+// JoinBaseType goes into a FROM behind pg_attribute a: b is the row of pg_type of the column's type, behind all domains, and m.typmod its modifier;
+// m.required says that the column, or one of these domains, is NOT NULL.
 // Source: https://www.postgresql.org/docs/current/catalog-pg-type.html
 const JoinBaseType = `CROSS JOIN LATERAL (
-		WITH RECURSIVE m AS (SELECT a.atttypid AS oid, a.atttypmod AS typmod
-			UNION ALL SELECT d.typbasetype, d.typtypmod FROM m JOIN pg_catalog.pg_type d ON d.oid = m.oid AND d.typtype = 'd')
+		WITH RECURSIVE m AS (SELECT a.atttypid AS oid, a.atttypmod AS typmod, a.attnotnull AS required
+			UNION ALL SELECT d.typbasetype, d.typtypmod, m.required OR d.typnotnull FROM m JOIN pg_catalog.pg_type d ON d.oid = m.oid AND d.typtype = 'd')
 		TABLE m
 	) m
 	JOIN pg_catalog.pg_type b ON b.oid = m.oid AND b.typtype <> 'd'`
 
 const columnsSQL = `SELECT a.attname, a.attnum, format('%I.%I', n.nspname, b.typname), format_type(a.atttypid, a.atttypmod),
 		CASE WHEN b.typname IN ('varchar', 'bpchar') AND m.typmod > 4 THEN m.typmod - 4 ELSE 0 END, format_type(b.oid, m.typmod),
-		ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid),
+		ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid), m.required, a.attgenerated <> '', a.atthasdef,
 		has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
 	FROM pg_catalog.pg_attribute a
 	` + JoinBaseType + `
@@ -152,7 +160,7 @@ func loadColumns(ctx context.Context, db lease.Querier, oid uint32) ([]column, e
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
-		err = row.Scan(&c.name, &c.number, &c.elements, &c.shown, &c.maxLength, &c.exact, &c.labels, &c.mayRead, &c.mayUpdate)
+		err = row.Scan(&c.name, &c.number, &c.elements, &c.shown, &c.maxLength, &c.exact, &c.labels, &c.required, &c.generated, &c.defaulted, &c.mayRead, &c.mayUpdate)
 		return c, err
 	})
 }
@@ -177,6 +185,9 @@ func checkDue(config Config, r relation, status column) error {
 	case status.elements == "pg_catalog.bpchar":
 		return fmt.Errorf("column %q is %s, whose values the log pads with blanks, so that no row would be taken for new: ALTER TABLE %s ALTER COLUMN %s TYPE varchar",
 			status.name, status.shown, config.quoted(), quote(status.name))
+	case status.elements == "pg_catalog.bool":
+		return fmt.Errorf("column %q is boolean, which the log and the statements of outboxd spell in different ways, so that rows that are due would not be found: "+
+			"ALTER TABLE %s ALTER COLUMN %[3]s TYPE varchar, whose values are then false and true (statuses)", status.name, config.quoted(), quote(status.name))
 	}
 	return nil
 }
@@ -210,6 +221,9 @@ func (t *Table) prepareChange(config Config, id column, columns []column) error 
 	}
 	if err != nil {
 		return fmt.Errorf("%w, or on_sent to delete or keep", err)
+	}
+	if status.generated {
+		return fmt.Errorf("column %q is generated, so that no row can be marked: set on_sent to delete or keep", status.name)
 	}
 	if err := t.checkUpdate(status); err != nil {
 		return err
@@ -245,8 +259,35 @@ func checkStatus(c column, value string) error {
 	if c.maxLength > 0 && utf8.RuneCountInString(value) > c.maxLength {
 		return fmt.Errorf("status %q does not fit into column %q, which is %s: name a shorter one (statuses)", value, c.name, c.shown)
 	}
-	if len(c.labels) > 0 && !slices.Contains(c.labels, value) {
-		return fmt.Errorf("column %q knows no status %q: name one of %s (statuses)", c.name, value, strings.Join(c.labels, ", "))
+	if !c.holds(value) {
+		those := "numbers as PostgreSQL writes them"
+		if len(c.labels) > 0 {
+			those = strings.Join(c.labels, ", ")
+		}
+		return fmt.Errorf("column %q knows no status %q: name one of %s (statuses)", c.name, value, those)
 	}
 	return nil
+}
+
+// holds tells whether a value of the column can be this text, as the log writes it. An enum, or a number, can also not be compared with what it does not hold.
+func (c *column) holds(value string) bool {
+	if len(c.labels) > 0 {
+		return slices.Contains(c.labels, value)
+	}
+	bits := 0
+	switch c.typeName() {
+	case "pg_catalog.int2":
+		bits = 16
+	case "pg_catalog.int4":
+		bits = 32
+	case "pg_catalog.int8":
+		bits = 64
+	case "pg_catalog.numeric", "pg_catalog.float4", "pg_catalog.float8":
+		_, err := strconv.ParseFloat(value, 64)
+		return err == nil
+	default:
+		return true
+	}
+	n, err := strconv.ParseInt(value, 10, bits)
+	return err == nil && strconv.FormatInt(n, 10) == value
 }

@@ -49,6 +49,31 @@ func TestDescribeNamesTheMend(t *testing.T) {
 			`ALTER TABLE "public"."t" ALTER COLUMN "status" TYPE varchar`,
 		},
 		{
+			"boolean status", `CREATE DOMAIN sent AS bool; CREATE TABLE t (id int PRIMARY KEY, status sent)`,
+			outbox.Config{OnSent: outbox.Keep},
+			`ALTER TABLE "public"."t" ALTER COLUMN "status" TYPE varchar`,
+		},
+		{
+			"status no number", `CREATE TABLE t (id int PRIMARY KEY, status int)`,
+			outbox.Config{},
+			`knows no status "NEW": name one of numbers as PostgreSQL writes them`,
+		},
+		{
+			"number in another form", `CREATE TABLE t (id int PRIMARY KEY, status int)`,
+			outbox.Config{Statuses: outbox.Statuses{New: "0", Sent: "01"}},
+			`knows no status "01"`,
+		},
+		{
+			"number out of range", `CREATE TABLE t (id int PRIMARY KEY, status smallint)`,
+			outbox.Config{Statuses: outbox.Statuses{New: "0", Sent: "40000"}},
+			`knows no status "40000"`,
+		},
+		{
+			"generated status", `CREATE TABLE t (id int PRIMARY KEY, done bool, status text GENERATED ALWAYS AS (CASE WHEN done THEN 'SENT' ELSE 'NEW' END) STORED)`,
+			outbox.Config{},
+			"set on_sent to delete or keep",
+		},
+		{
 			"status not of the enum", `CREATE TYPE s AS ENUM ('NEW', 'OUT'); CREATE TABLE t (id int PRIMARY KEY, status s)`,
 			outbox.Config{},
 			`knows no status "SENT": name one of NEW, OUT`,

@@ -66,6 +66,7 @@ func (t *Table) useIndexes(indexes []index, r relation) {
 		t.id.name, createIndex(t.config, r, t.id))
 	status, retry := t.has[t.config.Columns.Status], t.has[t.config.Columns.RetryAfter]
 	due := `(` + quoteAsCatalog(retry.name) + ` IS NOT NULL)`
+	all := retry.required || retry.defaulted // rows have a time there, delivered ones too
 	for _, i := range indexes {
 		if !i.ordered() {
 			continue
@@ -74,7 +75,7 @@ func (t *Table) useIndexes(indexes []index, r relation) {
 			t.unwalkable = nil
 		}
 		t.statusIndex = t.statusIndex || i.begins(status, "")
-		t.retryIndex = t.retryIndex || i.begins(retry, due)
+		t.retryIndex = t.retryIndex || !all && i.begins(retry, due)
 	}
 }
 
@@ -91,5 +92,5 @@ func quoteAsCatalog(name string) string {
 // HasStatusIndex tells whether an index serves a search by status.
 func (t *Table) HasStatusIndex() bool { return t.statusIndex }
 
-// HasRetryIndex tells whether an index serves a search by retry_after.
+// HasRetryIndex tells whether an index on retry_after serves a search for rows that are FAILED and due: not where each row has a time there.
 func (t *Table) HasRetryIndex() bool { return t.retryIndex }

@@ -2,12 +2,14 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/shard"
@@ -25,15 +27,15 @@ type Mirror struct {
 // Mirror shows the states on the outbox rows, as far as the table has the columns, by one statement for each 5,000. It changes a row only where
 // the row says something else. Rows that are delivered, or that somebody holds locked, stay as they are, and so does a dead row of which
 // another destination is still dead. Of several states of an event the worst is shown. It does nothing where rows are kept, or
-// where the status column cannot hold the two statuses. It returns how many rows it changed.
+// where the status column cannot hold the two statuses. It returns how many rows it changed. Behind an error that is [Refused] it does nothing any more.
 func (t *Table) Mirror(ctx context.Context, conn *pgx.Conn, lease lease.Lease, mirrors []Mirror) (changed int, err error) {
-	if !t.mirrors() {
+	if !t.mirrors() || t.unmirrored.Load() {
 		return 0, nil
 	}
 	for chunk := range slices.Chunk(mirrors, maxSettle) {
 		n, err := t.mirror(ctx, conn, lease, chunk)
 		if err != nil {
-			return changed, err
+			return changed, t.refusing(err)
 		}
 		changed += n
 	}
@@ -58,6 +60,22 @@ func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, held lease.Lease, mi
 	return count(row[0]), nil
 }
 
+// Refused tells whether the table refuses what a mirror writes on its rows: a constraint, the type of a column, or a trigger of the application does. Another
+// mirror would fare no better, and no event depends on one.
+// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html (classes 22, 23 and P0, and generated_always)
+func Refused(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == "428C9" || slices.Contains([]string{"22", "23", "P0"}, e.Code[:2]))
+}
+
+// refusing is err, with which mirrors end where it is Refused.
+func (t *Table) refusing(err error) error {
+	if Refused(err) {
+		t.unmirrored.Store(true)
+	}
+	return err
+}
+
 func dueText(m *Mirror) string {
 	if m.RetryAfter.IsZero() {
 		return ""
@@ -74,7 +92,7 @@ func messageText(m *Mirror) string {
 func (t *Table) mirrors() bool {
 	c, there := t.has[t.config.Columns.Status]
 	s := &t.config.Statuses
-	return there && t.config.OnSent != Keep && checkStatus(c, s.Failed) == nil && checkStatus(c, s.Dead) == nil
+	return there && !c.generated && t.config.OnSent != Keep && checkStatus(c, s.Failed) == nil && checkStatus(c, s.Dead) == nil
 }
 
 // mirrored are the columns beside the status that a mirror writes.
@@ -83,7 +101,7 @@ func (t *Table) mirrored() (list []column) {
 		return nil
 	}
 	for _, name := range []string{t.config.Columns.RetryCount, t.config.Columns.RetryAfter, t.config.Columns.ErrorMessage} {
-		if c, there := t.has[name]; there {
+		if c, there := t.has[name]; there && !c.generated {
 			list = append(list, c)
 		}
 	}
@@ -96,16 +114,16 @@ func (t *Table) mirrorSQL(condition string) string {
 	c := &t.config.Columns
 	set := quote(c.Status) + ` = s.status::` + t.has[c.Status].elements
 	differs := `o.` + quote(c.Status) + `::text IS DISTINCT FROM s.status`
-	for _, f := range []struct{ column, value string }{{c.RetryCount, `s.attempts`}, {c.RetryAfter, `s.due_at`}, {c.ErrorMessage, `s.reason`}} {
-		column, there := t.has[f.column]
-		if !there {
-			continue
-		}
-		value := f.value
+	values := map[string]string{c.RetryCount: `s.attempts`, c.RetryAfter: `s.due_at`, c.ErrorMessage: `s.reason`}
+	for _, column := range t.mirrored() {
+		value := values[column.name]
 		if column.maxLength > 0 {
 			value = fmt.Sprintf(`left(%s, %d)`, value, column.maxLength)
 		}
 		value += `::` + column.exact
+		if column.required { // a dead event has no next time
+			value = `coalesce(` + value + `, o.` + quote(column.name) + `)`
+		}
 		set += `, ` + quote(column.name) + ` = ` + value
 		differs += ` OR o.` + quote(column.name) + ` IS DISTINCT FROM ` + value
 	}

@@ -12,8 +12,9 @@ import (
 // RepairMirrors brings the outbox rows of refused events in order with the table lane, for the parked rows with the next ids behind after:
 // it looks at limit of them at most, and returns the last id, or "" at the end. An event shows the worst of its parked rows: one that is
 // dead, else the one that was refused most often. A row that is shown as dead and waits again, because a person said so, becomes FAILED.
+// Behind an error that is [Refused] it does nothing any more.
 func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, held lease.Lease, after string, limit int) (last string, repaired int, err error) {
-	if !t.mirrors() {
+	if !t.mirrors() || t.unmirrored.Load() {
 		return "", 0, nil
 	}
 	s := &t.config.Statuses
@@ -29,7 +30,7 @@ func (t *Table) RepairMirrors(ctx context.Context, conn *pgx.Conn, held lease.Le
 		)` + t.mirrorSQL(`(s.attempts > 0 OR s.status = `+shard.Literal(s.Dead)+` OR `+t.isOneOf(s.Dead)+`)`) + lookedAnswer("mirrored")
 	row, err := t.write(ctx, conn, held, "repair the mirrored states", sql, []byte(after), number(limit))
 	if err != nil {
-		return "", 0, err
+		return "", 0, t.refusing(err)
 	}
 	return string(row[0]), count(row[1]), nil
 }

@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -99,8 +98,8 @@ func (t *Table) hasStatus(status string) string {
 	switch {
 	case !there:
 		return "true"
-	case len(c.labels) > 0 && !slices.Contains(c.labels, status):
-		return "false" // an enum refuses the comparison
+	case !c.holds(status):
+		return "false" // where it can be none, the comparison is refused
 	}
 	return `o.` + quote(c.name) + ` = ` + shard.Literal(status)
 }
@@ -131,9 +130,9 @@ func (t *Table) settlement(condition string) string {
 	case Mark:
 	}
 	set := quote(c.Status) + ` = ` + shard.Literal(s.Sent)
-	for _, column := range []string{c.RetryAfter, c.ErrorMessage} {
-		if column != "" && t.mirrors() { // what a mirror left there
-			set += `, ` + quote(column) + ` = CASE WHEN ` + t.isOneOf(s.Failed, s.Dead) + ` THEN NULL ELSE o.` + quote(column) + ` END`
+	for _, column := range t.mirrored() { // what a mirror left there
+		if !column.required && column.name != c.RetryCount {
+			set += `, ` + quote(column.name) + ` = CASE WHEN ` + t.isOneOf(s.Failed, s.Dead) + ` THEN NULL ELSE o.` + quote(column.name) + ` END`
 		}
 	}
 	return `UPDATE ` + t.config.quoted() + ` o SET ` + set + ` WHERE ` + condition + ` AND ` + t.unsettled()

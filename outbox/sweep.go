@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -43,10 +44,44 @@ func (t *Table) StillNew(ctx context.Context, conn *pgx.Conn, lease lease.Lease,
 	return t.read(ctx, conn, "read new rows", from, lease.Slot, ids)
 }
 
+// Undone returns those of the rows that stay undelivered where they are settled, as a trigger of the application can undo that: it settles them, looks, and takes all
+// of that back. Rows that are delivered, gone, or held by somebody else are none of them.
+func (t *Table) Undone(ctx context.Context, conn *pgx.Conn, ids []string) (undone []string, err error) {
+	tx, err := conn.Begin(ctx)
+	if err == nil {
+		undone, err = t.undone(ctx, tx, ids)
+		err = errors.Join(err, tx.Rollback(ctx))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("try to settle rows of %s: %w", t.config.quoted(), err)
+	}
+	return undone, nil
+}
+
+func (t *Table) undone(ctx context.Context, tx pgx.Tx, ids []string) ([]string, error) {
+	these := t.idIn(`SELECT unnest($1::text[])`)
+	open := func(ids []string) (still []string, err error) {
+		sql := `SELECT ` + t.idText() + ` FROM ` + t.config.quoted() + ` o WHERE ` + these + ` AND ` + t.unsettled() + t.lock()
+		err = query(ctx, tx, sql, []any{ids}, func(values [][]byte) error {
+			still = append(still, string(values[0]))
+			return nil
+		})
+		return still, err
+	}
+	held, err := open(ids)
+	if err != nil || len(held) == 0 {
+		return nil, err
+	}
+	if _, err := tx.Exec(ctx, t.settlement(these), pgx.QueryExecModeExec, held); err != nil {
+		return nil, err
+	}
+	return open(held)
+}
+
 // DueFailed returns rows that are FAILED and due and have no parked event, limit at most: others made them so. Rows that were written by a transaction before
 // since are left out, as by Adoptable. With an index on the status they are
-// due without a time in retry_after, too. Without an index on either it finds nothing, for it would read the whole table each time; and
-// nothing where rows are kept.
+// due without a time in retry_after, too. Without an index on either, or where that on retry_after is of no use, it finds nothing, for it would read the whole
+// table each time; and nothing where rows are kept.
 func (t *Table) DueFailed(ctx context.Context, conn *pgx.Conn, lease lease.Lease, since uint64, limit int) ([]Row, error) {
 	c := &t.config.Columns
 	if t.config.OnSent == Keep || c.Status == "" || !t.statusIndex && !t.retryIndex {

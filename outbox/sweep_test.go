@@ -35,12 +35,15 @@ func TestNewRowsAreThoseThatAreNotParked(t *testing.T) {
 func TestDueFailedRowsAreThoseOfOthers(t *testing.T) {
 	for index, want := range map[string]string{
 		``: `[]`,
-		`CREATE INDEX ON t (retry_after) WHERE retry_after IS NOT NULL`: `[1]`,
-		`CREATE INDEX ON t (retry_after)`:                               `[1]`,
-		`CREATE INDEX ON t (retry_after) WHERE status = 'FAILED'`:       `[]`,
-		`CREATE INDEX ON t (status, retry_after)`:                       `[1 3]`,
-		`CREATE INDEX ON t (lower(status))`:                             `[]`,
-		`CREATE INDEX ON t (status) WHERE status = 'NEW'`:               `[]`,
+		`CREATE INDEX ON t (retry_after) WHERE retry_after IS NOT NULL`:                                                    `[1]`,
+		`CREATE INDEX ON t (retry_after)`:                                                                                  `[1]`,
+		`ALTER TABLE t ALTER retry_after SET DEFAULT now(); CREATE INDEX ON t (retry_after)`:                               `[]`,
+		`ALTER TABLE t ALTER retry_after SET DEFAULT now(); CREATE INDEX ON t (retry_after) WHERE retry_after IS NOT NULL`: `[]`,
+		`ALTER TABLE t ALTER retry_after SET DEFAULT now(); CREATE INDEX ON t (status)`:                                    `[1 3]`,
+		`CREATE INDEX ON t (retry_after) WHERE status = 'FAILED'`:                                                          `[]`,
+		`CREATE INDEX ON t (status, retry_after)`:                                                                          `[1 3]`,
+		`CREATE INDEX ON t (lower(status))`:                                                                                `[]`,
+		`CREATE INDEX ON t (status) WHERE status = 'NEW'`:                                                                  `[]`,
 	} {
 		l := setupLane(t, outbox.Config{})
 		l.exec(index)

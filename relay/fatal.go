@@ -32,8 +32,9 @@ func fatal(err error) bool {
 }
 
 // passingChecks are those that a running system can fail for a while: another instance has the slot, or senders of sessions that were cut
-// off have not ended yet. A failover can lead to the standby before it is promoted.
-var passingChecks = []wal.Check{wal.CheckSlotActive, wal.CheckSenders}
+// off have not ended yet. A failover can lead to the standby before it is promoted. Patroni's
+// synchronous_mode_strict names any standby while none is there.
+var passingChecks = []wal.Check{wal.CheckSlotActive, wal.CheckSenders, wal.CheckSynchronous}
 
 func failsCheck(err error, check wal.Check) bool {
 	return slices.ContainsFunc(wal.CheckErrors(err), func(e *wal.CheckError) bool { return e.Check == check })

@@ -254,7 +254,7 @@ func TestIdleSystemIssuesNoStatement(t *testing.T) {
 	}
 	r.eventually("the first sweep is over", func() bool {
 		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outboxd' AND backend_type = 'client backend'
-			AND datname = current_database() AND state = 'idle' AND query LIKE '%min(parked_at)%'`) == 1
+			AND datname = current_database() AND state = 'idle' AND query LIKE 'SELECT o."id"::text, %'`) == 1
 	})
 	seen := 0
 	r.eventually("what follows the sweep is over", func() bool {

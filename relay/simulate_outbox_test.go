@@ -143,6 +143,8 @@ func (s simStore) dueFailed(context.Context, uint64, int) ([]outbox.Row, error) 
 	return s.unparked("FAILED"), s.begin(false)
 }
 
+func (s simStore) undone(context.Context, []string) ([]string, error) { return nil, s.begin(false) }
+
 func (s simStore) stillNew(_ context.Context, ids []string) ([]outbox.Row, error) {
 	rows := slices.DeleteFunc(s.unparked("NEW"), func(r outbox.Row) bool { return !slices.Contains(ids, string(r.Event.ID)) })
 	return rows, s.begin(false)

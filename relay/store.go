@@ -50,6 +50,7 @@ type store interface {
 	skipSent(ctx context.Context, after string, limit int) (last string, skipped int, err error)
 	repairMirrors(ctx context.Context, after string, limit int) (last string, err error)
 	dueFailed(ctx context.Context, since uint64, limit int) ([]outbox.Row, error)
+	undone(ctx context.Context, ids []string) ([]string, error)
 	stillNew(ctx context.Context, ids []string) ([]outbox.Row, error)
 	newRows(ctx context.Context, since uint64, limit int) ([]string, error)
 
@@ -201,6 +202,10 @@ func (d database) dueFailed(ctx context.Context, since uint64, limit int) ([]out
 	return d.table.DueFailed(ctx, d.conn, d.lease, since, limit)
 }
 
+func (d database) undone(ctx context.Context, ids []string) ([]string, error) {
+	return d.table.Undone(ctx, d.conn, ids)
+}
+
 func (d database) stillNew(ctx context.Context, ids []string) ([]outbox.Row, error) {
 	return d.table.StillNew(ctx, d.conn, d.lease, ids)
 }
@@ -225,6 +230,9 @@ func (d database) saveSettled(ctx context.Context, snapshot string) error {
 }
 
 func (d database) published(ctx context.Context) (string, error) {
+	if err := wal.NotSynchronous(ctx, d.conn); err != nil {
+		return "", err
+	}
 	return wal.Published(ctx, d.conn, d.source)
 }
 

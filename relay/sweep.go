@@ -2,7 +2,10 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
@@ -27,6 +30,7 @@ type sweeping struct {
 	candidates []string  // ids of rows that were NEW
 	behind     event.LSN // ... and how far the log had come after that
 	snapshot   string    // with on_sent: keep: taken before behind
+	undone     bool      // it is told that the table undoes what settles its rows
 }
 
 // sweep looks at the outbox table for what others did to it, when that is due.
@@ -63,6 +67,7 @@ type sweepRound struct {
 	left   outbox.Snapshot // rows that it sees are left alone
 
 	published string // what the session streams
+	log       zerolog.Logger
 
 	after   sweeping
 	looked  bool         // for rows that are NEW
@@ -73,7 +78,7 @@ type sweepRound struct {
 
 func (c *core) newSweep(now time.Time) *sweepRound {
 	w := &c.sweeping
-	r := &sweepRound{before: *w, began: now, keep: c.keep, left: c.leftAlone, published: c.asTable}
+	r := &sweepRound{before: *w, began: now, keep: c.keep, left: c.leftAlone, published: c.asTable, log: c.cfg.Log}
 	r.settle = w.behind > 0 && c.tracker.Safe() >= w.behind // what was in the log then is settled, saved or not
 	often := c.table.HasStatusIndex() && r.left.Low() == 0  // else all that are NEW, and left alone, may be read
 	r.look = (w.behind == 0 || r.settle) && (often || !now.Before(w.fullDue))
@@ -82,7 +87,8 @@ func (c *core) newSweep(now time.Time) *sweepRound {
 
 func (r *sweepRound) run(ctx context.Context, s store) error {
 	r.after, r.again = r.before, nil
-	steps := []func(context.Context, store) error{r.checkPublished, r.repair, r.failed, r.settled, r.find, r.count}
+	// What others have failed comes last: of an index that holds every row it may read the whole.
+	steps := []func(context.Context, store) error{r.checkPublished, r.repair, r.settled, r.find, r.count, r.failed}
 	if r.keep {
 		steps = []func(context.Context, store) error{r.checkPublished, r.keepSnapshot, r.count}
 	}
@@ -116,23 +122,44 @@ func (r *sweepRound) repair(ctx context.Context, s store) (err error) {
 	}
 	r.dropped += skipped // the sweep may be tried again
 	r.after.mirrored, err = s.repairMirrors(ctx, r.before.mirrored, sweepRows)
-	return err
+	return mirrored(err, r.log)
 }
 
 // failed finds rows that others set to FAILED and that are due.
 func (r *sweepRound) failed(ctx context.Context, s store) error {
 	rows, err := s.dueFailed(ctx, r.left.Low(), againMost)
-	r.deliver(rows)
-	return err
+	if err != nil {
+		return err
+	}
+	return r.deliver(ctx, s, rows)
 }
 
-// deliver takes the rows that are to be delivered again, without those that are left alone.
-func (r *sweepRound) deliver(rows []outbox.Row) {
-	for _, row := range rows {
-		if !outbox.SeenBy(&r.left, row.Xmin) {
-			r.again = append(r.again, row)
+// deliver takes the rows that are to be delivered again, without those that are left alone, and those that the table would not let become settled: each
+// sweep would find these anew.
+func (r *sweepRound) deliver(ctx context.Context, s store, rows []outbox.Row) error {
+	rows = slices.DeleteFunc(rows, func(row outbox.Row) bool { return outbox.SeenBy(&r.left, row.Xmin) })
+	if len(rows) == 0 {
+		return nil
+	}
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = string(rows[i].Event.ID)
+	}
+	undone, err := s.undone(ctx, ids)
+	if err != nil {
+		return err
+	}
+	if len(undone) > 0 && !r.after.undone {
+		r.after.undone = true
+		r.log.Warn().Int("rows", len(undone)).Str("id", undone[0]).
+			Msg("rows stay undelivered though they are settled, as by a trigger of the outbox table; they are not delivered again")
+	}
+	for i, id := range ids {
+		if !slices.Contains(undone, id) {
+			r.again = append(r.again, rows[i])
 		}
 	}
+	return nil
 }
 
 // settled finds which of the rows that were NEW some time ago still are, though everything that was in the log then is settled: they were set back
@@ -143,9 +170,11 @@ func (r *sweepRound) settled(ctx context.Context, s store) error {
 	}
 	some := min(againMost, len(r.before.candidates))
 	rows, err := s.stillNew(ctx, r.before.candidates[:some])
-	r.deliver(rows)
+	if err != nil {
+		return err
+	}
 	r.after.candidates = r.before.candidates[some:]
-	return err
+	return r.deliver(ctx, s, rows)
 }
 
 // find remembers the rows that are NEW now, and how far the log has come.

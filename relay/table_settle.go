@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/lane"
 	"github.com/outboxd/outboxd/outbox"
@@ -271,7 +273,16 @@ func (c *core) dispatchMirrors() {
 				log.Debug().Err(err).Msg("mirroring states on outbox rows is left to the sweep")
 				return nil
 			}
-			return err
+			return mirrored(err, log)
 		},
 	})
+}
+
+// mirrored is err, unless it says that the table refuses what a mirror writes: nothing more is mirrored then, and nothing else depends on it.
+func mirrored(err error, log zerolog.Logger) error {
+	if !outbox.Refused(err) {
+		return err
+	}
+	log.Warn().Err(err).Msg("the outbox table refuses to show what becomes of events; their rows stay as they are until they are delivered")
+	return nil
 }

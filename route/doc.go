@@ -37,6 +37,6 @@
 // without a literal between, a rule without a target or behind one that matches all it matches, a name that is no topic of Pulsar. Each error
 // names the place in the configuration ("routes[0].to[1]") and the mend.
 //
-// [Router.Route] returns [ErrUnrouted] when no rule matches, and a [NameError] when a value does not fit. The caller must not
+// [Router.Route] returns [ErrUnrouted] when no rule matches, and a [NameError] when a value does not fit, or the name is longer than 1,000 bytes. The caller must not
 // publish the event anywhere then, also where only one of several targets is at fault.
 package route

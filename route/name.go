@@ -28,6 +28,9 @@ func (e *NameError) Error() string {
 		what, e.Value, e.Reason, e.Place, e.Sink, e.Template)
 }
 
+// maxNameBytes is how long a name may be: events that wait are found by it, and by their ids, in indexes whose entries have 2,704 bytes at most.
+const maxNameBytes = 1000
+
 // name makes the destination's name for an event.
 func (t *target) name(ev *event.Event) (string, error) {
 	for i, s := range t.template.places {
@@ -46,6 +49,9 @@ func (t *target) name(ev *event.Event) (string, error) {
 	}
 	if reason := t.sharedFault(name, ev); reason != "" {
 		return "", t.nameError("", name, reason)
+	}
+	if len(name) > maxNameBytes {
+		return "", t.nameError("", name, fmt.Sprintf("is longer than %d bytes", maxNameBytes))
 	}
 	return name, nil
 }

@@ -124,6 +124,8 @@ func TestValueThatLeavesItsPlaceIsRejected(t *testing.T) {
 		{"stdout", "{topic}", "a", "b\x1b[31m", "topic", "cannot be printed"},
 		{"redis", "{topic}", "a", "b\xff", "topic", "UTF-8"},
 		{"redis", "outbox:{tenant}:{topic}", "a", "b:c d", "", ""},
+		{"redis", "{tenant}:{topic}", "a", strings.Repeat("b", 998), "", ""},
+		{"redis", "{tenant}:{topic}", "a", strings.Repeat("b", 999), "", "longer than 1000 bytes"},
 		{"pulsar", "persistent://{tenant}/ns/{topic}", "a/b", "c", "tenant", "slash"},
 		{"pulsar", "persistent://{tenant}/ns/{topic}", "a", "b/c", "topic", "slash"},
 		{"pulsar", "persistent://{tenant}/ns/{topic}", "a b", "c", "", "letters, digits"},
@@ -138,7 +140,7 @@ func TestValueThatLeavesItsPlaceIsRejected(t *testing.T) {
 		{"pulsar", "persistent://{tenant}/system/{topic}", "pulsar", "x", "", "own namespace"},
 		{"pulsar", "persistent://{tenant}/ns/{topic}", "a-b.c:d=e_f", "order:créé.1-partition-x", "", ""},
 	} {
-		t.Run(c.template+" "+c.tenant+" "+c.topic, func(t *testing.T) {
+		t.Run(c.template+" "+c.tenant+" "+c.topic[:min(40, len(c.topic))], func(t *testing.T) {
 			r, ev := only(t, c.sink, c.template), eventOf(c.tenant, c.topic, "")
 			if c.reason != "" {
 				wantNameError(t, r, ev, c.placeholder, c.reason)

@@ -67,6 +67,7 @@ const (
 	CheckSenders       Check = "max_wal_senders"
 	CheckSlots         Check = "max_replication_slots"
 	CheckTimeout       Check = "wal_sender_timeout"
+	CheckSynchronous   Check = "synchronous_standby_names"
 	CheckTable         Check = "table"
 	CheckColumns       Check = "columns"
 	CheckPublication   Check = "publication"

@@ -78,7 +78,7 @@ func Verify(ctx context.Context, conn *pgx.Conn, cfg Config) (*Server, error) {
 		v.server.Version = major * 10000
 		return v.server, errors.Join(v.problems...)
 	}
-	for _, step := range []func(context.Context) error{v.checkServer, v.checkTable, v.checkSlot, v.checkPublication, v.checkLayout, v.checkCapacity} {
+	for _, step := range []func(context.Context) error{v.checkServer, v.checkSynchronous, v.checkTable, v.checkSlot, v.checkPublication, v.checkLayout, v.checkCapacity} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("verify: %w", err)
 		}

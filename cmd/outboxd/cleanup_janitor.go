@@ -79,7 +79,7 @@ func (j *janitor) runOnce(ctx context.Context) {
 }
 
 func (j *janitor) clean(ctx context.Context) (s cleanupStats, err error) {
-	conn, err := connect(ctx, j.cfg, nil)
+	conn, err := connect(ctx, j.cfg, wal.TextFormat)
 	if err != nil {
 		return s, err
 	}

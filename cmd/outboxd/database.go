@@ -18,7 +18,7 @@ import (
 // withDatabase reads the configuration, connects to its database, calls do, and disconnects. Where the configuration is for several shards, it calls do
 // for each of them. pgx leaves passwords out of its errors.
 func (a *app) withDatabase(cmd *cobra.Command, do func(context.Context, *pgx.Conn, *config.Config) error) error {
-	return a.connected(cmd, config.NeedDatabase, nil, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
+	return a.connected(cmd, config.NeedDatabase, wal.TextFormat, func(ctx context.Context, conn *pgx.Conn, cfg *config.Config) error {
 		return a.eachShard(cmd, cfg, func(part *config.Config) error { return do(ctx, conn, part) })
 	})
 }

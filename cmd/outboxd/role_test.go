@@ -111,3 +111,21 @@ func TestTheLeastRoleDoesEverythingOnATableWhoseNamesNeedQuotes(t *testing.T) {
 		t.Errorf("cleanup left %d rows", got)
 	}
 }
+
+func TestRowSecurityThatIsSwitchedOnUnderARunningOutboxdDoublesNothing(t *testing.T) {
+	o := newOddOperator(t)
+	o.launch()
+	o.insertOddly("before", 2, 1)
+	eventually(t, "events are delivered", func() bool { return o.oddStatus("before", "SENT") == 2 })
+	o.exec(oddly(`ALTER TABLE {outbox} ENABLE ROW LEVEL SECURITY`))
+	o.insertOddly("acme", 2, 1)
+	eventually(t, "the session has ended, as it cannot settle their rows", func() bool {
+		return o.count(oddly(`SELECT count(*) FROM pg_replication_slots s JOIN {own}.checkpoint c ON c.slot = s.slot_name WHERE NOT s.active`)) == 1
+	})
+	o.exec(oddly(`ALTER TABLE {outbox} DISABLE ROW LEVEL SECURITY`))
+	eventually(t, "their rows are marked", func() bool { return o.oddStatus("acme", "SENT") == 2 })
+	o.stop()
+	if got := o.stream("acme"); len(got) != 2 {
+		t.Errorf("the stream holds %q, want two events", got)
+	}
+}

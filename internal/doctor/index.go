@@ -102,10 +102,10 @@ func (d *database) missingIndex() []Finding {
 		return nil
 	}
 	why := "rows that others set to FAILED are not found by the sweep, which would have to read the whole table"
-	_, there := d.columns[o.Columns.RetryAfter]
+	retry, there := d.columns[o.Columns.RetryAfter]
 	partitioned := d.server != nil && d.server.Partitioned
 	switch sql := migrations.LeanIndexSQL(d.Migrations, o.Columns.RetryAfter); {
-	case !there:
+	case !there, retry.NotNull, retry.Default: // an index on it would find delivered rows, too
 		return []Finding{found(Info, "index_missing", "no index begins with the status", why, fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s), where others set rows to FAILED",
 			quote(d.WAL.Schema, d.WAL.Table), quote(o.Columns.Status)))}
 	case partitioned:

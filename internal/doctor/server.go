@@ -21,6 +21,7 @@ var whyOf = map[wal.Check]string{
 	wal.CheckSenders:     "there is no place for the replication connection",
 	wal.CheckSlots:       "there is no place for the slot",
 	wal.CheckTimeout:     "the server would end the stream for want of a sign of life",
+	wal.CheckSynchronous: "every commit of the server can stand still, or counts as copied to a standby that has no copy",
 	wal.CheckTable:       "no row of it would be read",
 	wal.CheckColumns:     "rows cannot be read as events",
 	wal.CheckPublication: "the server leaves rows out that no publication names, without a word",

@@ -52,11 +52,12 @@ func describeFindings(err error) (findings []Finding) {
 type column struct {
 	Name, Type string // the type without its length
 	NotNull    bool
+	Default    bool // it has one
 }
 
 func checkColumns(ctx context.Context, d *database) ([]Finding, error) {
-	rows, err := d.conn.Query(ctx, `SELECT a.attname, format_type(b.oid, NULL), a.attnotnull OR t.typnotnull
-		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid `+outbox.JoinBaseType+`
+	rows, err := d.conn.Query(ctx, `SELECT a.attname, format_type(b.oid, NULL), m.required, a.atthasdef
+		FROM pg_attribute a `+outbox.JoinBaseType+`
 		WHERE a.attrelid = (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)
 			AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, d.WAL.Schema, d.WAL.Table)
 	if err != nil {

@@ -385,3 +385,10 @@ func TestWhatIsParkedIsFound(t *testing.T) {
 	r.exec(`UPDATE outboxd.parked SET parked_at = now() - interval '2h'`)
 	r.want("waiting", Warning, "the oldest for 2h0m", "outboxd events list --status waiting")
 }
+
+func TestAnIndexByATimeThatAllRowsHaveIsNotEnough(t *testing.T) {
+	r := setup(t)
+	r.wantNone("index_missing", Info)
+	r.exec(`ALTER TABLE outbox ALTER retry_after SET DEFAULT now()`)
+	r.want("index_missing", Info, "no index begins with the status", `CREATE INDEX CONCURRENTLY ON "public"."outbox" ("status")`)
+}

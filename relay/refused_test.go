@@ -1,0 +1,96 @@
+package relay_test
+
+import (
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/wal"
+)
+
+func TestTableThatRefusesMirrorsHoldsNothingUp(t *testing.T) {
+	r := newRig(t, "", "")
+	r.exec(`ALTER TABLE outbox ADD CHECK (status IN ('NEW', 'SENT') OR tenant_id = 'marker')`)
+	log, limited := &lines{}, r.limit(smallLimit)
+	run := r.start(func(c *relay.Config) {
+		limited(c)
+		c.Log = zerolog.New(log)
+	})
+	r.insertLarge("acme", "0", 0)
+	r.insert("acme", 1, 5, 2)
+	r.eventually("an event was refused again and again", func() bool { return r.parked(`attempts > 2`) == 1 })
+	r.sweeps(2)
+	if n := log.count("refuses to show what becomes of events"); n == 0 || n > 2 { // 2: a mirror, and a sweep at the same time
+		t.Errorf("it was told %d times that the table refuses mirrors", n)
+	}
+	if s := run.Status(); s.Sessions != 1 {
+		t.Errorf("%d sessions were needed: %s", s.Sessions, s.Reason)
+	}
+	run.crash()
+	r.start(nil)
+	r.settled()
+	r.keysInOrder("acme:orders", 6, 2)
+}
+
+func TestRowsThatATriggerKeepsNewAreDeliveredOnce(t *testing.T) {
+	r := newRig(t, "", "")
+	r.exec(`CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF OLD.tenant_id = 'odd' THEN NEW.status := OLD.status; END IF; RETURN NEW; END $$`)
+	r.exec(`CREATE TRIGGER keeps BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION keeps()`)
+	log := &lines{}
+	r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
+	r.insert("odd", 0, 3, 2)
+	r.insert("acme", 0, 3, 2)
+	r.eventually("the others are marked", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 3 })
+	r.eventually("it is told", func() bool { return log.count("rows stay undelivered though they are settled") == 1 })
+	r.exec(`UPDATE outbox SET status = 'NEW' WHERE tenant_id = 'acme'`)
+	r.eventually("those that a person sets back are delivered again", func() bool { return r.length("acme:orders") == 6 })
+	r.sweeps(5)
+	if n := r.length("odd:orders"); n != 3 {
+		t.Errorf("the stream holds %d events, want 3", n)
+	}
+	if n := log.count("rows stay undelivered though they are settled"); n != 1 {
+		t.Errorf("it was told %d times", n)
+	}
+}
+
+// synchronous sets the server's synchronous_standby_names.
+func (r *rig) synchronous(names string) {
+	r.t.Helper()
+	r.exec(`ALTER SYSTEM SET synchronous_standby_names = '` + names + `'`)
+	r.exec(`SELECT pg_reload_conf()`)
+	r.eventually("the server has read it", func() bool {
+		return r.count(`SELECT count(*) WHERE current_setting('synchronous_standby_names') = $1`, names) == 1
+	})
+}
+
+func TestOutboxdIsNoSynchronousStandby(t *testing.T) {
+	r := newRig(t, testenv.NewPostgres(t, testenv.PostgresOptions{}).Database(t), "")
+	t.Cleanup(r.forgetStandby)
+	log := &lines{}
+	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
+	r.insert("acme", 0, 1, 1)
+	r.settled()
+	r.synchronous("ANY 1 (*)")
+	r.eventually("the session ends with what mends it", func() bool { return log.count("name the standbys, and no others") > 0 })
+	r.eventually("no WAL sender is left", func() bool { return r.count(`SELECT count(*) FROM pg_stat_replication`) == 0 })
+	if run.ended() {
+		t.Fatalf("Run returned %v", run.err)
+	}
+	r.synchronous("")
+	r.insert("acme", 1, 1, 1)
+	r.settled()
+	r.sequence("acme:orders", 2)
+	if err := run.stop(); err != nil {
+		t.Error(err)
+	}
+
+	r.synchronous("*")
+	run = r.start(nil)
+	<-run.done
+	if failed := wal.CheckErrors(run.err); len(failed) != 1 || failed[0].Check != wal.CheckSynchronous {
+		t.Errorf("Run returned %v, want the check of synchronous standbys", run.err)
+	}
+}
