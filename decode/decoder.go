@@ -30,7 +30,7 @@ type transaction struct {
 // New returns a decoder for the outbox table of that schema and name. The names are as the catalog has them: unquoted, in their
 // own case.
 func New(schema, table string, columns Columns) *Decoder {
-	d := &Decoder{schema: schema, table: table}
+	d := &Decoder{schema: schema, table: table, relations: map[uint32]*relation{}}
 	for _, f := range columns.fields() {
 		if f.column != "" || f.required {
 			d.fields = append(d.fields, f)
@@ -39,18 +39,11 @@ func New(schema, table string, columns Columns) *Decoder {
 	if columns.DefaultTenant != "" {
 		d.defaultTenant = []byte(columns.DefaultTenant)
 	}
-	d.Reset()
 	return d
 }
 
-// Reset forgets everything, for a new stream: the server sends each Relation again there.
-func (d *Decoder) Reset() {
-	d.relations = make(map[uint32]*relation)
-	d.last, d.tx = nil, transaction{}
-}
-
 // Decode reads one message of the stream, as XLogData carries it, into m, and overwrites whatever m held. It keeps nothing of data, but the
-// fields of m.Event are slices of it. After an error the decoder must not be used before Reset, but for a [RowError]: then
+// fields of m.Event are slices of it. After an error the decoder must not be used any more, but for a [RowError]: then
 // m is filled as far as the row has values, and the stream can go on.
 func (d *Decoder) Decode(data []byte, m *Message) error {
 	if len(data) == 0 {

@@ -337,15 +337,6 @@ func TestEveryCutAndEveryByteTooManyIsAnError(t *testing.T) {
 	}
 }
 
-func TestResetForgetsTheStream(t *testing.T) {
-	d := begun(t)
-	d.Reset()
-	decoded(t, d, beginMessage(0x50, 3))
-	if err := d.Decode(insertMessage(outboxID, seedRow("e1")...), new(decode.Message)); err == nil {
-		t.Error("the table of the stream before is known")
-	}
-}
-
 func TestNamesAreTheColumnsThatTheTableMustHaveEachOnce(t *testing.T) {
 	names := decode.Columns{ID: "id", TenantID: "t", Topic: "k", AggregateType: "k", Payload: "p"}.Names()
 	if got := strings.Join(names, " "); got != "id t k p" {

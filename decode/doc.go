@@ -24,7 +24,7 @@
 //
 // # What happens on a failure
 //
-// Decode returns an error and the decoder must not be used again before Reset: what follows cannot be trusted. A row that
+// Decode returns an error and the decoder must not be used again: what follows cannot be trusted. A row that
 // holds no valid event (a NULL where none may be) is a [RowError], which names it. A column that the outbox table should have
 // and does not is an error at its Relation, before any row of it.
 //

@@ -95,8 +95,8 @@ func settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, d Destination
 const foundMost = 5000
 
 // Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done. With all, the tail was read back to where
-// those may have landed that have LandedAfter: the others have not. It returns how many are done. It takes a statement for each 5000 rows, and a last one for
-// the others, however many these are: where it is cut off before that, it has forgotten of none that it may have landed.
+// those may have landed that have LandedAfter: the others have not. It returns how many are done. One statement per 5,000 refs, then one that records that
+// the rest has not landed; if it is cut off before that, every row keeps its mark.
 func Found(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, refs []event.Ref, all bool) (int, error) {
 	done := 0
 	for some := range slices.Chunk(refs, foundMost) {

@@ -75,8 +75,8 @@ func (s *session) clearForSlot(ctx context.Context) (*wal.Server, error) {
 	return server, nil
 }
 
-// hindering is what of err keeps a new slot from being made. A lost slot does not, it is dropped now, nor does a publication that is missing beside
-// it, which is made.
+// hindering returns the failed checks that prevent a new slot. A lost slot is none: it is dropped now. Nor is a publication that is missing beside it: it
+// is made.
 func hindering(err error, publicationExists bool) error {
 	if !failsCheck(err, wal.CheckSlotLost) {
 		return err
@@ -315,7 +315,7 @@ func routed(cfg *Config, base park.Row) []park.Row {
 	return rows
 }
 
-// dropped is of how many events the rows say that no route matches them: each has one, which is done.
+// dropped counts the events that no route matches and that are dropped: each has one row, in state done.
 func dropped(rows []park.Row) (n int) {
 	for i := range rows {
 		if rows[i].State == park.Done {
@@ -325,8 +325,8 @@ func dropped(rows []park.Row) (n int) {
 	return n
 }
 
-// completeParked parks events that were parked above the old checkpoint at the destinations for which they have no row: whether those
-// have them, only the lost log could say, and the tails do. What has been adopted is left out: it was parked at all of its own.
+// completeParked parks events that were parked above the old checkpoint at the destinations for which they have no row. Only
+// the lost log knew whether those destinations have them, so their tails are read. What has been adopted is left out: it was parked at all of its own.
 func (s *session) completeParked(ctx context.Context, tables store, a *checkpoint.Adoption) error {
 	if a.Landed.IsZero() {
 		return nil

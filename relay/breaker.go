@@ -61,8 +61,7 @@ func (c *core) retry(d *destination) {
 		c.probe(d.sink, &d.failure)
 		return
 	}
-	d.enqueue()
-	c.waitsAt(d)
+	c.goOn(d)
 }
 
 // probe asks one destination whether it accepts anything again. While the whole broker is down, the one that found it out asks for all.
@@ -121,11 +120,8 @@ func (c *core) brokerUp(s *sinkLane) {
 				c.setOpen(&d.failure, false)
 				d.failure.retryAt = time.Time{}
 			}
-			if d.lane.Len() == 0 && d.lane.Keys.Empty() {
-				c.succeed(&d.failure)
-			}
-			d.enqueue()
-			c.waitsAt(d)
+			c.endFailure(&d.failure)
+			c.goOn(d)
 		}
 	}
 }
@@ -174,8 +170,7 @@ func (c *core) spillWhereDue() {
 // spillFailure lets what waits at a destination that fails be parked. It comes for every failure at each new one, so it looks at no other destination.
 func (c *core) spillFailure(f *failure) {
 	if d := f.destination; d != nil && !d.lane.Keys.Whole() {
-		c.holdAll(d)
-		d.enqueue()
+		c.parkAll(d)
 	}
 }
 
@@ -185,8 +180,7 @@ func (c *core) spillSink(s *sinkLane) {
 			c.assume(t)
 		}
 		for _, d := range t.partitions {
-			c.holdAll(d)
-			d.enqueue()
+			c.parkAll(d)
 		}
 	}
 }
@@ -202,8 +196,7 @@ func (c *core) assume(t *target) {
 func (c *core) parkUnresolved(t *target) {
 	c.assume(t)
 	for _, d := range t.partitions {
-		c.holdAll(d)
-		d.enqueue()
+		c.parkAll(d)
 	}
 }
 
@@ -215,6 +208,12 @@ func (c *core) holdAll(d *destination) {
 	d.lane.Keys.HoldAll()
 	d.sink.pull(d)
 	c.waitsAt(d)
+}
+
+// parkAll does what holdAll does, and puts the destination in line for it.
+func (c *core) parkAll(d *destination) {
+	c.holdAll(d)
+	d.enqueue()
 }
 
 // othersWork tells whether a sink other than s is up.
@@ -282,8 +281,7 @@ func (c *core) relieve(now time.Time) {
 	for _, d := range slow {
 		c.cfg.Log.Warn().Str("sink", d.sink.name).Str("destination", d.name).Int("events", d.lane.Len()).
 			Msg("the destination is slow and others need the memory; its events are parked")
-		c.holdAll(d)
-		d.enqueue()
+		c.parkAll(d)
 	}
 }
 

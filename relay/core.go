@@ -98,14 +98,14 @@ type core struct {
 	received bool // the receiver has handed over its last
 	draining bool
 	drainBy  time.Time
-	stopped  error // the stream cannot go on: *StoppedError, or what the receiver could not decode
+	stopped  error // why the stream cannot go on: what the receiver could not decode, errPartitionsChanged or errMayHaveLanded
 }
 
 // idleSave is how far the log may run ahead of the checkpoint while no event passes: writing the checkpoint makes log
 // itself, so an idle system would never come to rest.
 const idleSave = 1 << 20
 
-// run works until ctx ends, the drain that stopping asks for is over (nil), or an event stops the stream (*StoppedError).
+// run works until ctx ends, the drain that stopping asks for is over (nil), or something stops the stream (its error).
 func (c *core) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

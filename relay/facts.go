@@ -95,11 +95,7 @@ func (f *facts) parkedEvents(sinkName string, n int) {
 }
 
 func (f *facts) brokerDown(sinkName string, down bool) {
-	value := 0.0
-	if down {
-		value = 1
-	}
-	f.breakers.WithLabelValues(sinkName).Set(value)
+	f.breakers.WithLabelValues(sinkName).Set(oneIf(down))
 }
 
 // published notes one publish. What comes from the table lane says nothing of the way from the commit.

@@ -9,7 +9,6 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
-func fateKnown(err error) bool  { return sink.FateKnown(err) }
 func isRejected(err error) bool { return sink.ClassOf(err) == sink.Rejected }
 
 // fail notes that a destination's work failed and when it is tried again: after a time that grows, with jitter.

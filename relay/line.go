@@ -42,7 +42,7 @@ func (l *line[T]) nextHealthy() T {
 	return one
 }
 
-// slowCall is how long a broker that is well does not take.
+// slowCall: a healthy broker answers faster than this.
 const slowCall = time.Second
 
 // timed notes of each whom the job was for whether it took long.

@@ -91,8 +91,7 @@ func (c *core) refreshAt(t *target, at park.Destination, s park.Summary, fresh r
 	if !whole || fresh.whole {
 		d.addKeys(fresh.keys[at])
 	}
-	c.waitsAt(d)
-	d.enqueue()
+	c.goOn(d)
 }
 
 func (t *target) find(name string) *destination {
@@ -146,6 +145,5 @@ func (c *core) enter(row *park.Row) {
 		d.table.again()
 	}
 	d.lane.Keys.Parked(row.Key, micros(row.Due))
-	c.waitsAt(d)
-	d.enqueue()
+	c.goOn(d)
 }

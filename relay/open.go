@@ -31,8 +31,9 @@ const (
 // a running one is not cut off by one that only tries; and the checkpoint is read after that, because the instance before may
 // have moved it until then.
 func (s *session) open(parent context.Context) error {
-	patient, cancel := s.relay.untilStop(parent)
+	patient, cancel := context.WithCancel(parent)
 	defer cancel()
+	defer context.AfterFunc(s.relay.stopping, cancel)() // while a session opens there is nothing to drain
 	if err := s.becomeActive(patient); err != nil {
 		return err
 	}
@@ -216,19 +217,6 @@ func (s *session) raise(ctx context.Context) (err error) {
 		}
 	}
 	return nil
-}
-
-// untilStop returns a context that also a stop ends: while a session opens there is nothing to drain.
-func (r *Relay) untilStop(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(parent)
-	go func() {
-		select {
-		case <-r.stopping:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }
 
 // tableLockTimeout keeps a settle that waits for a row that the application holds from holding the lease for long: the next

@@ -91,7 +91,7 @@ func (c *core) gatherParks(p *parking, s *sinkLane) {
 // parkRow is the row of an event that waits for the destination.
 func (c *core) parkRow(d *destination, e *entry, doubt bool) park.Row {
 	row := park.Row{
-		Event: e.event, Destination: park.Destination{Sink: d.sink.name, Name: d.name}, Target: d.target.name,
+		Event: e.event, Destination: d.place(), Target: d.target.name,
 		Key: c.keyOf(e), State: park.Waiting, Committed: time.UnixMicro(e.commitTime), Reason: "waits behind an earlier event of its key",
 	}
 	if err := d.cause(); err != nil && d.lane.Keys.Whole() {
@@ -152,8 +152,7 @@ func (c *core) parked(p *parking) {
 			d.mayHaveLanded(p.rows[first].LandedAfter)
 		}
 		c.facts.parkedEvents(d.sink.name, at-first)
-		c.waitsAt(d)
-		d.enqueue()
+		c.goOn(d)
 	}
 	for i, s := range p.strays {
 		c.logDead(&p.rows[at+i])

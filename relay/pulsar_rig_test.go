@@ -71,7 +71,7 @@ func (r *pulsarRig) sink(changes ...func(*pulsar.Config)) *pulsar.Sink {
 func (r *pulsarRig) with(p sink.Sink) *running {
 	r.t.Helper()
 	rules := []route.Rule{{To: []route.Target{{Sink: "pulsar", Destination: r.topic("{tenant}")}}}}
-	router, err := route.New(rules, map[string]route.Kind{"pulsar": route.Pulsar})
+	router, err := route.New(rules, map[string]route.Kind{"pulsar": route.Pulsar}, route.Shard{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

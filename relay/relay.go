@@ -38,7 +38,7 @@ type Config struct {
 	Admit func(context.Context, *pgx.Conn) error
 
 	Router       *route.Router
-	Routes       string               // a text that differs where Router and Columns may send an event elsewhere; where it stays empty, a change is not noticed
+	Routes       string               // fingerprint of all that decides an event's destinations; empty: a change goes unnoticed
 	DropUnrouted bool                 // drop events that no route matches instead of parking them
 	Sinks        map[string]sink.Sink // by name; the caller closes them after Run
 	NewEncoder   func() *format.Encoder
@@ -77,22 +77,18 @@ type Config struct {
 // StoppedError says which event stops the stream, because it can never be delivered as it is. Nothing is confirmed past
 // it, so nothing is lost; the stream goes on when the cause is gone.
 type StoppedError struct {
-	ID          string
-	Position    event.Position
-	Tenant      string
-	Topic       string
-	Destination string // "SINK NAME"; empty when the event has none
-	Cause       error
+	ID       string
+	Position event.Position
+	Tenant   string
+	Topic    string
+	Cause    error
 }
 
 func (e *StoppedError) Error() string {
-	if e.Destination == "" {
-		return fmt.Sprintf("event %s (tenant %s, topic %s) at %s: %v", e.ID, e.Tenant, e.Topic, e.Position, e.Cause)
-	}
-	return fmt.Sprintf("event %s (tenant %s, topic %s) at %s: %s: %v", e.ID, e.Tenant, e.Topic, e.Position, e.Destination, e.Cause)
+	return fmt.Sprintf("event %s (tenant %s, topic %s) at %s: %v", e.ID, e.Tenant, e.Topic, e.Position, e.Cause)
 }
 
-// Unwrap returns the sink's, the router's or the encoder's error.
+// Unwrap returns the decoder's error.
 func (e *StoppedError) Unwrap() error { return e.Cause }
 
 // UnfinishedError says that a stop could not finish everything in time. Nothing is lost: it is delivered after the next start.
@@ -112,7 +108,8 @@ var ErrOtherActive = errors.New("another instance is active: stop all of them, t
 type Relay struct {
 	cfg      Config
 	facts    *facts
-	stopping chan struct{}
+	stopping context.Context // ended by stop
+	stop     context.CancelFunc
 	lastStop string // the last stop that was logged
 	lost     error  // the log since the checkpoint is lost, and why: the next session makes a new slot, unless another instance has
 	epoch    uint32 // of the record that the last session read, with which the log was lost
@@ -123,7 +120,8 @@ type Relay struct {
 func New(cfg Config) *Relay {
 	cfg.Table.MaxKeys = cmp.Or(cfg.Table.MaxKeys, maxKeys)
 	cfg.largestBatch = cmp.Or(cfg.largestBatch, sink.MaxBatch)
-	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry, cfg.MaxTenants), stopping: make(chan struct{})}
+	r := &Relay{cfg: cfg, facts: newFacts(cfg.Registry, cfg.MaxTenants)}
+	r.stopping, r.stop = context.WithCancel(context.Background())
 	r.facts.enter(StateConnecting, "starting")
 	promauto.With(cfg.Registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "ready", Help: "1 while /readyz answers 200, 0 while it does not.",
@@ -131,8 +129,8 @@ func New(cfg Config) *Relay {
 	return r
 }
 
-// Stop asks Run to finish what is in flight, for ShutdownTimeout at the longest, and to return. It must be called once at most.
-func (r *Relay) Stop() { close(r.stopping) }
+// Stop asks Run to finish what is in flight, for ShutdownTimeout at the longest, and to return. Calling it again does nothing.
+func (r *Relay) Stop() { r.stop() }
 
 const (
 	sessionRetryBase = 200 * time.Millisecond
@@ -179,7 +177,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.report(err, wait)
 		select {
 		case <-time.After(wait):
-		case <-r.stopping:
+		case <-r.stopping.Done():
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -190,14 +188,7 @@ func (r *Relay) Run(ctx context.Context) error {
 // recovers tells whether a lost slot is made anew.
 func (r *Relay) recovers() bool { return !r.cfg.StopWhenLost && r.cfg.WAL.Create }
 
-func (r *Relay) isStopping() bool {
-	select {
-	case <-r.stopping:
-		return true
-	default:
-		return false
-	}
-}
+func (r *Relay) isStopping() bool { return r.stopping.Err() != nil }
 
 // ended tells whether a session has come to an end of its own.
 func ended(err error) bool {
@@ -234,7 +225,7 @@ func (r *Relay) report(err error, wait time.Duration) {
 		}
 		r.lastStop = err.Error()
 		r.cfg.Log.Error().Str("id", stopped.ID).Stringer("position", stopped.Position).Str("tenant", stopped.Tenant).
-			Str("topic", stopped.Topic).Str("destination", stopped.Destination).Err(stopped.Cause).
+			Str("topic", stopped.Topic).Err(stopped.Cause).
 			Msg("an event cannot be delivered; the stream waits at it and nothing is confirmed past it")
 	case errors.Is(err, wal.ErrSlotActive):
 		if r.facts.currentState() != StateStandby {

@@ -19,7 +19,7 @@ type rerouting struct {
 	failures []park.Failure
 }
 
-// add finds the event its destinations.
+// add looks up the stray's destinations and notes what follows: rows, a drop, or a failed attempt.
 func (r *rerouting) add(cfg *Config, stray *park.Row) (found bool) {
 	if len(stray.Event.TenantID) == 0 && cfg.Columns.DefaultTenant != "" { // NULL, before there was a default
 		stray.Event.TenantID = []byte(cfg.Columns.DefaultTenant)

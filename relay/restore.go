@@ -133,9 +133,7 @@ func (c *core) unassume(t *target, names []string) {
 	from := t.homeless(names)
 	if len(from) == 0 {
 		t.assumed, t.resolving = false, false
-		d := t.partitions[0]
-		d.enqueue()
-		c.waitsAt(d)
+		c.goOn(t.partitions[0])
 		return
 	}
 	d := t.partitions[0]

@@ -167,11 +167,8 @@ func (c *core) tailKnown(d *destination, highest event.Position) {
 		c.failedAt(d, err)
 		return
 	}
-	if d.lane.Len() == 0 && d.lane.Keys.Empty() {
-		c.succeed(&d.failure)
-	}
-	c.waitsAt(d)
-	d.enqueue()
+	c.endFailure(&d.failure)
+	c.goOn(d)
 }
 
 // count counts events that left the destination's queue, in all and by tenant.
@@ -190,22 +187,24 @@ func (c *core) published(j *job) {
 	}
 }
 
-// publishedTo takes the results of one destination: a prefix of nils, then the first error.
-func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []error) {
-	landed := 0
+// prefix returns how many messages have landed, by the results of one destination, and the first error behind them.
+func prefix(errs []error) (landed int, err error) {
 	for landed < len(errs) && errs[landed] == nil {
 		landed++
 	}
-	c.count(d, resultDelivered, items[:landed]...)
-	var err error
-	known := true
 	if landed < len(errs) {
 		err = errs[landed]
-		known = fateKnown(err)
 	}
+	return landed, err
+}
+
+// publishedTo takes the results of one destination.
+func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []error) {
+	landed, err := prefix(errs)
+	c.count(d, resultDelivered, items[:landed]...)
 	readAgain := d.readAgain(err)
 	d.tableLast = false
-	d.lane.Published(landed, known, func(i lane.Item[*entry]) { c.disposed(i.Value) })
+	d.lane.Published(landed, err == nil || sink.FateKnown(err), func(i lane.Item[*entry]) { c.disposed(i.Value) })
 	switch {
 	case err == nil:
 		c.succeed(&d.failure)

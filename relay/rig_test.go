@@ -157,7 +157,7 @@ func (r *rig) router(destination string) *route.Router {
 
 func (r *rig) routes(rules ...route.Rule) *route.Router {
 	r.t.Helper()
-	router, err := route.New(rules, map[string]route.Kind{"redis": route.Redis})
+	router, err := route.New(rules, map[string]route.Kind{"redis": route.Redis}, route.Shard{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -182,7 +182,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 		in:     handed, idle: idle, chunks: chunks,
 		requests: make(chan *settlement, 1), settled: make(chan *settlement, 1),
 		confirm: func(lsn event.LSN) { confirmed.Store(uint64(lsn)) },
-		keep:    cfg.Outbox.OnSent == outbox.Keep, stopping: s.relay.stopping, stopReceiving: func() { close(draining) },
+		keep:    cfg.Outbox.OnSent == outbox.Keep, stopping: s.relay.stopping.Done(), stopReceiving: func() { close(draining) },
 		sinks: make(map[string]*sinkLane), targets: make(map[route.Destination]*target), failing: make(map[*failure]struct{}),
 		targetLimit: maxTargets,
 		saved:       s.record.Confirmed, saveDue: now, settleMost: settleMost,

@@ -89,7 +89,7 @@ func simRouter(mail string) *route.Router {
 	router, err := route.New([]route.Rule{
 		{Match: route.Match{Topic: "orders"}, To: []route.Target{{Sink: "a", Destination: "x"}, {Sink: "b", Destination: "y"}}, Blocks: true},
 		{Match: route.Match{Topic: "mail"}, To: []route.Target{{Sink: "a", Destination: mail}}},
-	}, map[string]route.Kind{"a": route.Redis, "b": route.Redis})
+	}, map[string]route.Kind{"a": route.Redis, "b": route.Redis}, route.Shard{})
 	if err != nil {
 		panic(err)
 	}

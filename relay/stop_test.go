@@ -11,6 +11,16 @@ import (
 	"github.com/outboxd/outboxd/wal"
 )
 
+func TestStopMayBeCalledAgain(t *testing.T) {
+	r := newRig(t, "", "")
+	run := r.start(nil)
+	run.Stop()
+	if err := run.stop(); err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+	run.Stop()
+}
+
 func TestDroppedColumnEndsTheRelayWithItsName(t *testing.T) {
 	r := newRig(t, "", "")
 	run := r.start(nil)

@@ -84,6 +84,12 @@ func (c *core) waitsAt(d *destination) {
 	}
 }
 
+// goOn goes on with a destination at which something may have changed: in both lanes.
+func (c *core) goOn(d *destination) {
+	c.waitsAt(d)
+	d.enqueue()
+}
+
 // dispatchTable loads what is due, for as many destinations as clerks are free.
 func (c *core) dispatchTable(now time.Time) {
 	if c.draining || now.Before(c.tableDue) {
@@ -173,6 +179,17 @@ func (c *core) discard(d *destination) {
 	w.rows, w.keys, w.loaded, w.busy = w.rows[:0], nil, false, false
 }
 
+// dropStale discards a load during which something may have been found in a tail, and tells whether it did.
+func (c *core) dropStale(d *destination) bool {
+	if !d.table.stale {
+		return false
+	}
+	d.table.loaded = true
+	c.discard(d)
+	c.waitsAt(d)
+	return true
+}
+
 func (c *core) loadKeys(d *destination, keys []uint64) {
 	w := &d.table
 	w.busy, w.scan, w.ahead = true, false, nil // what was loaded ahead may hold rows of these keys, which are delivered first
@@ -205,10 +222,7 @@ func (c *core) loadSize() int { return min(c.cfg.Table.BatchSize, c.cfg.BatchMes
 func (c *core) keysLoaded(d *destination, rows []park.Row) {
 	w, now := &d.table, time.Now()
 	w.rows = w.rows[:0]
-	if w.stale {
-		w.loaded = true
-		c.discard(d)
-		c.waitsAt(d)
+	if c.dropStale(d) {
 		return
 	}
 	found := map[uint64]bool{}
@@ -256,10 +270,7 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 	w, now := &d.table, time.Now()
 	w.rows = w.rows[:0]
 	w.next, w.end = w.cursor, a.end
-	if w.stale {
-		w.loaded = true
-		c.discard(d)
-		c.waitsAt(d)
+	if c.dropStale(d) {
 		return
 	}
 	for _, row := range a.rows {

@@ -39,10 +39,7 @@ const (
 func (c *core) lentPublished(j *job) {
 	d := j.spans[0].destination
 	w := &d.table
-	landed := 0
-	for landed < len(j.errs) && j.errs[landed] == nil {
-		landed++
-	}
+	landed, err := prefix(j.errs)
 	c.count(d, resultDelivered, j.items[:landed]...)
 	w.turn.landed += landed
 	w.turn.unsettled = append(w.turn.unsettled, refsOf(w.rows[:landed])...)
@@ -52,15 +49,15 @@ func (c *core) lentPublished(j *job) {
 	}
 	rest := w.rows[landed:]
 	goesOn := len(rest) > 0
-	if landed < len(j.errs) {
-		w.turn.err, goesOn = j.errs[landed], false
-		if blames(w.turn.err) {
+	if err != nil {
+		w.turn.err, goesOn = err, false
+		if blames(err) {
 			c.count(d, resultRejected, j.items[landed])
 			w.turn.reached = rest[0].Cursor()
-			c.refuse(&rest[0], w.turn.err)
+			c.refuse(&rest[0], err)
 			w.turn.refused = append(w.turn.refused, rest[0])
 			rest, goesOn = w.turn.passOver(rest[1:])
-			goesOn = goesOn && isRejected(w.turn.err) && fateKnown(w.turn.err)
+			goesOn = goesOn && isRejected(err) && sink.FateKnown(err)
 		}
 	}
 	w.rows = append(w.rows[:0], rest...)
@@ -92,7 +89,7 @@ func (t *turn) passOver(rows []park.Row) (rest []park.Row, goesOn bool) {
 // blames tells whether an error counts as a refusal of the event itself. What is wrong with the destination costs no attempt, and what
 // may have landed is decided by the tail.
 func blames(err error) bool {
-	return isRejected(err) || sink.ClassOf(err) == sink.Retry && fateKnown(err)
+	return isRejected(err) || sink.ClassOf(err) == sink.Retry && sink.FateKnown(err)
 }
 
 // endTurn writes what came of the turn and is not written yet. Where much has landed and a clerk is free, two statements share it: one alone keeps a
@@ -119,7 +116,7 @@ func (c *core) endTurn(d *destination) {
 	}
 }
 
-// settlesApart tells whether so many events are worth a statement, and its wait for the disk, of their own: two at least, so that half of them are some.
+// settlesApart tells whether there are enough refs for a statement, and its wait for the disk, of their own: at least two, because endTurn halves them.
 func (c *core) settlesApart(refs []event.Ref) bool { return len(refs) > max(1, c.cfg.largestBatch/4) }
 
 // settleLent settles events of the turn that have landed, then writes failed attempts.
@@ -182,7 +179,7 @@ func (c *core) lentSettled(d *destination) {
 	}
 	w.rows, w.turn, w.busy = w.rows[:0], turn{}, false
 	c.tableDue = time.Time{}
-	d.lane.Return(err == nil || fateKnown(err))
+	d.lane.Return(err == nil || sink.FateKnown(err))
 	d.tableLast = true
 	readAgain := d.readAgain(err)
 	switch {

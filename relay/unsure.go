@@ -74,8 +74,7 @@ func (c *core) releaseHeld() {
 		d.held = false
 		delete(c.unsure.held, d)
 		d.lane.Keys.Rouse(micros(time.Now())) // what was parked may stand before a dead event that holds its key
-		c.waitsAt(d)
-		d.enqueue()
+		c.goOn(d)
 	}
 }
 

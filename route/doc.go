@@ -26,7 +26,7 @@
 //
 // # Shards
 //
-// Where several instances share the table ([NewShard]), two of them never make the same name. Each template holds what tells them apart: {tenant} (or
+// Where several instances share the table ([Shard]), two of them never make the same name. Each template holds what tells them apart: {tenant} (or
 // its rule matches one literal tenant) where tenants are shared out, else {shard}. Within one template that is enough. Where another
 // template of the sink could have made the name for another tenant or shard, the event is rejected: "{topic}:{tenant}" beside "{tenant}:{topic}"
 // would let two tenants meet. Two sinks are taken for two brokers.

@@ -24,7 +24,7 @@ func FuzzTwoEventsShareANameOnlyWhereTheirValuesAreAlike(f *testing.F) {
 		if isRedis {
 			sink = "redis"
 		}
-		r, err := New([]Rule{{To: to(sink, template)}}, allKinds)
+		r, err := New([]Rule{{To: to(sink, template)}}, allKinds, Shard{})
 		if err != nil {
 			return
 		}

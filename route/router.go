@@ -69,13 +69,9 @@ type target struct {
 	others []*target   // of the sink, this one too
 }
 
-// New checks the rules and returns their router, for a table that is not split. kinds are the sinks that exist, by name. The error names every fault.
-func New(rules []Rule, kinds map[string]Kind) (*Router, error) {
-	return NewShard(rules, kinds, Shard{})
-}
-
-// NewShard is [New] for one shard of the table. It refuses rules that would let two shards write to one destination.
-func NewShard(rules []Rule, kinds map[string]Kind, of Shard) (*Router, error) {
+// New checks the rules and returns their router. kinds are the sinks that exist, by name. Of a table that is split, the router is that of one shard, and rules
+// are refused that would let two shards write to one destination. The error names every fault.
+func New(rules []Rule, kinds map[string]Kind, of Shard) (*Router, error) {
 	r := &Router{}
 	var faults []error
 	if len(rules) == 0 {

@@ -17,7 +17,7 @@ func to(sink, destination string) []Target { return []Target{{sink, destination}
 // router is one over rules that must be right.
 func router(t testing.TB, rules ...Rule) *Router {
 	t.Helper()
-	r, err := New(rules, allKinds)
+	r, err := New(rules, allKinds, Shard{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,13 +212,13 @@ func TestRulesThatCouldNeverWorkAreRefused(t *testing.T) {
 		"every fault is named2": {[]Rule{{}, {To: to("redis", "{")}}, "routes[0].to: it is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := New(c.rules, allKinds)
+			r, err := New(c.rules, allKinds, Shard{})
 			if err == nil || !strings.Contains(err.Error(), c.want) || r != nil {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
 	}
-	if _, err := New([]Rule{{To: to("kafka", "x")}}, map[string]Kind{"kafka": "kafka"}); err == nil {
+	if _, err := New([]Rule{{To: to("kafka", "x")}}, map[string]Kind{"kafka": "kafka"}, Shard{}); err == nil {
 		t.Error("a sink of an unknown kind is accepted")
 	}
 }

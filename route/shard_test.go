@@ -27,7 +27,7 @@ func TestRulesThatLetTwoShardsWriteToOneDestinationAreRefused(t *testing.T) {
 		"shard not named":           {byKey, Rule{Match: Match{Tenant: "acme"}, To: to("redis", "outbox:{tenant}:{topic}")}, "it has to hold {shard}"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewShard([]Rule{c.rule}, allKinds, c.of)
+			_, err := New([]Rule{c.rule}, allKinds, c.of)
 			if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -54,7 +54,7 @@ func TestOneNameOfTwoTenantsIsRefused(t *testing.T) {
 		"types alone":     {byTenant, []Rule{of("acme", "a", "redis", "{aggregate_type}"), of("beta", "b", "redis", "{aggregate_type}")}, "two shards"},
 		"told apart late": {byTenant, []Rule{of("acme", "a*", "redis", "x:{topic}"), of("beta", "b*", "redis", "x:{topic}")}, ""},
 	} {
-		_, err := NewShard(c.rules, allKinds, c.of)
+		_, err := New(c.rules, allKinds, c.of)
 		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
@@ -63,7 +63,7 @@ func TestOneNameOfTwoTenantsIsRefused(t *testing.T) {
 
 func TestShardStandsForItsNumber(t *testing.T) {
 	wantDestinations(t, only(t, "redis", "x:{shard}"), eventOf("a", "b", "c"), Destination{"redis", "x:0"})
-	r, err := NewShard([]Rule{{To: to("redis", "x:{shard}:{topic}")}}, allKinds, Shard{Count: 12, Number: 11})
+	r, err := New([]Rule{{To: to("redis", "x:{shard}:{topic}")}}, allKinds, Shard{Count: 12, Number: 11})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestNameThatAnotherShardCouldMakeIsRejected(t *testing.T) {
 		"a tenant with a head of a template": {byTenant, []Rule{{Match: Match{Tenant: "vip"}, To: to("redis", "vip:{topic}")}, {To: to("redis", "{tenant}:{topic}")}}, eventOf("vip", "b", ""), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := NewShard(c.rules, allKinds, c.of)
+			r, err := New(c.rules, allKinds, c.of)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,11 +104,11 @@ func TestNameThatAnotherShardCouldMakeIsRejected(t *testing.T) {
 
 func TestNameThatAnotherShardMakesByTheRoutesIsRejectedBesideThem(t *testing.T) {
 	of := Shard{Count: 2, ByTenant: true}
-	routes, err := NewShard([]Rule{{To: to("redis", "{tenant}:{topic}")}}, allKinds, of)
+	routes, err := New([]Rule{{To: to("redis", "{tenant}:{topic}")}}, allKinds, of)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewShard([]Rule{{To: to("redis", "{topic}:{tenant}")}}, allKinds, of)
+	r, err := New([]Rule{{To: to("redis", "{topic}:{tenant}")}}, allKinds, of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func FuzzTwoShardsNeverMakeOneName(f *testing.F) {
 		for number, ev := range []*event.Event{eventOf(tenant1, topic1, "t"), eventOf(tenant2, topic2, "t")} {
 			for _, first := range []string{"", "first"} {
 				ev.Topic = append([]byte(first), ev.Topic...)
-				r, err := NewShard(rules, allKinds, Shard{Count: 2, Number: number, ByTenant: byTenant})
+				r, err := New(rules, allKinds, Shard{Count: 2, Number: number, ByTenant: byTenant})
 				if err != nil {
 					return
 				}

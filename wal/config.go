@@ -48,10 +48,6 @@ type Config struct {
 	// StatusInterval is how often the caller will call [Stream.Confirm] at least. [Verify] refuses one that the
 	// server's wal_sender_timeout does not bear. Zero leaves that unchecked.
 	StatusInterval time.Duration
-
-	// OnNotice gets the notices of the replication connection that are not errors, in the goroutine that calls
-	// into the Stream. Nil drops them.
-	OnNotice func(*pgconn.Notice)
 }
 
 // Names are those of another instance.
@@ -123,9 +119,6 @@ func (c Config) replicationConfig() (*pgconn.Config, error) {
 	}
 	config := &parsed.Config
 	SetParameters(config.RuntimeParams, fixedParameters)
-	if c.OnNotice != nil {
-		config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { c.OnNotice(notice) }
-	}
 	return config, nil
 }
 

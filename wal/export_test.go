@@ -7,10 +7,15 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxd/outboxd/event"
 )
 
 // SetSilenceLimit shortens how long a server may owe a sign of life.
 func (s *Stream) SetSilenceLimit(d time.Duration) { s.silenceLimit = d }
+
+// Confirmed returns the highest position that was sent to the server, at first [Stream.Start].
+func (s *Stream) Confirmed() event.LSN { return s.confirmed }
 
 // ReplicationConfig is how a replication connection is made.
 func (c Config) ReplicationConfig() (*pgconn.Config, error) { return c.replicationConfig() }

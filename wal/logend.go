@@ -9,7 +9,7 @@ import (
 	"github.com/outboxd/outboxd/event"
 )
 
-// LogEnd is a position that everything has in the log that was committed before the call. It may not be on the disk yet. A standby has none.
+// LogEnd returns the server's insert position: whatever was committed before the call lies before it. It may not be on the disk yet. A standby has none.
 // Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-BACKUP
 func LogEnd(ctx context.Context, conn *pgx.Conn) (event.LSN, error) {
 	var text string

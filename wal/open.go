@@ -64,7 +64,7 @@ func open(ctx context.Context, conn *pgconn.PgConn, cfg Config, start event.LSN)
 	}
 	s := &Stream{
 		SystemID: system.SystemID, History: history, Start: start, SlotConfirmed: before.confirmed,
-		conn: conn, net: conn.Conn(), frontend: conn.Frontend(), onNotice: cfg.OnNotice,
+		conn: conn, net: conn.Conn(), frontend: conn.Frontend(),
 		publication:  cfg.Publication,
 		confirmed:    start,
 		keepalives:   newKeepalives(before.senderTimeout),

@@ -35,7 +35,6 @@ type Slot struct {
 	InvalidationReason string     // 17
 	InactiveSince      *time.Time // 17
 	Failover           bool       // 17: synchronized to standbys
-	Synced             bool       // 17: this is the copy on a standby
 }
 
 // Lost tells whether the server removed what the slot needs.
@@ -75,7 +74,7 @@ func readSlot(ctx context.Context, conn *pgx.Conn, name string, major int) (*Slo
 	var restart, confirmed string
 	err := conn.QueryRow(ctx, slotSQL(major), name).Scan(&s.Plugin, &s.Database, &s.Temporary, &s.ActivePID,
 		&restart, &confirmed, &s.RetainedBytes, &s.WALStatus, &s.SafeWALSize, &s.TwoPhase, &s.Conflicting,
-		&s.InvalidationReason, &s.InactiveSince, &s.Failover, &s.Synced)
+		&s.InvalidationReason, &s.InactiveSince, &s.Failover)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("read slot %q: %w", name, ErrSlotMissing)
 	}
@@ -110,8 +109,7 @@ func slotSQL(major int) string {
 		` + since(16, "coalesce(conflicting, false)", "false") + `,
 		` + since(17, "coalesce(invalidation_reason, '')", "''") + `,
 		` + since(17, "inactive_since", "NULL::timestamptz") + `,
-		` + since(17, "failover", "false") + `,
-		` + since(17, "synced", "false") + `
+		` + since(17, "failover", "false") + `
 		FROM pg_replication_slots WHERE slot_name = $1`
 }
 

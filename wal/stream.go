@@ -65,7 +65,6 @@ type Stream struct {
 	socket   syscall.RawConn // nil where net is no socket
 	gathers  int             // bytes, as Gather says
 	frontend *pgproto3.Frontend
-	onNotice func(*pgconn.Notice)
 
 	publication string
 
@@ -216,9 +215,6 @@ func (s *Stream) Confirm(lsn event.LSN) error {
 	s.keepalives.replied(now)
 	return nil
 }
-
-// Confirmed returns the highest position that was sent to the server, at first [Stream.Start].
-func (s *Stream) Confirmed() event.LSN { return s.confirmed }
 
 // Close ends the session: it asks the server to end the stream, waits for that until ctx ends and no longer than two
 // seconds (a server in the middle of a large transaction finishes it first), and closes the connection in any case. When

@@ -105,15 +105,12 @@ func (s *Stream) control(message pgproto3.BackendMessage) error {
 	}
 }
 
-// notice hands a notice on, unless it is the warning with which PostgreSQL 18 leaves out the rows of a publication that does not
+// notice ignores a notice, unless it is the warning with which PostgreSQL 18 leaves out the rows of a publication that does not
 // exist. Its text is translated, its SQLSTATE is not. From 17 on what waits for the slots of standbys (synchronized_standby_slots) warns with it, too, from another
 // file of the server's source.
 func (s *Stream) notice(n *pgconn.PgError) error {
 	if (n.Code == codeNotInState || n.Code == codeUndefinedObject) && n.File != "slot.c" {
 		return fmt.Errorf("receive from the log: %w: %w", ErrPublicationMissing, n)
-	}
-	if s.onNotice != nil {
-		s.onNotice((*pgconn.Notice)(n))
 	}
 	return nil
 }

@@ -85,8 +85,6 @@ type still relay.State
 
 func (s still) Status() relay.Status { return relay.Status{State: relay.State(s)} }
 
-func (s still) Ready() error { return nil }
-
 // inactive is a reporter that stands by, and can be waited for.
 type inactive chan struct{}
 
@@ -94,8 +92,6 @@ func (c inactive) Status() relay.Status {
 	c <- struct{}{}
 	return relay.Status{State: relay.StateStandby}
 }
-
-func (c inactive) Ready() error { return nil }
 
 func (o *operator) config() *config.Config {
 	o.t.Helper()

@@ -41,7 +41,7 @@ func (f fleet) run(ctx context.Context, ended func(zerolog.Logger, error) error)
 
 func (f fleet) stop() {
 	for _, i := range f {
-		i.stop()
+		i.relay.Stop()
 	}
 }
 

@@ -70,10 +70,7 @@ func (f fleet) report() any {
 }
 
 // reporter is what the supervisor, the monitor and the janitor ask.
-type reporter interface {
-	Status() relay.Status
-	Ready() error
-}
+type reporter interface{ Status() relay.Status }
 
 // newHandler serves /metrics, /healthz, /readyz and /status. All of them only read.
 func newHandler(f fleet, gatherer prometheus.Gatherer, log zerolog.Logger) http.Handler {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -24,7 +23,6 @@ type instance struct {
 	relay  *relay.Relay
 	health func() *monitor.Health
 	log    zerolog.Logger
-	stop   func() // asks the relay to stop; may be called again
 	closes []func() error
 }
 
@@ -70,7 +68,6 @@ func openInstance(ctx context.Context, cfg *config.Config, o instanceOptions) (i
 	parts.Log, parts.Registry, parts.SkipBacklog, parts.Until = i.log, registry, o.skipBacklog, o.until
 	parts.WAL.Others = slices.DeleteFunc(parts.WAL.Others, func(n wal.Names) bool { return n.Layout == o.beside })
 	i.relay = relay.New(parts)
-	i.stop = sync.OnceFunc(i.relay.Stop)
 	health, stopMonitor := startMonitor(ctx, cfg, i.relay, i.log)
 	i.health = health
 	i.closesWith(stopMonitor)

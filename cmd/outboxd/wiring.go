@@ -18,7 +18,7 @@ import (
 	"github.com/outboxd/outboxd/wal"
 )
 
-// relayConfig says what the log lane is made of; the caller adds the log and the registry. create lets it make a
+// relayConfig translates the configuration for the relay; the caller adds Log, Registry, SkipBacklog and Until. create lets it make a
 // missing publication and slot. name is what the sinks go by, and is learned at the beginning of each session.
 func relayConfig(cfg *config.Config, sinks map[string]sink.Sink, name *outboxName, create bool) (relay.Config, error) {
 	router, err := cfg.Router()

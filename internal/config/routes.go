@@ -131,5 +131,5 @@ func newRouter(routes []Route, kinds map[string]route.Kind, of shard.Shard) (*ro
 			rules[i].To = append(rules[i].To, route.Target(to))
 		}
 	}
-	return route.NewShard(rules, kinds, route.Shard{Count: of.Count, Number: of.Number, ByTenant: of.By == shard.Tenant})
+	return route.New(rules, kinds, route.Shard{Count: of.Count, Number: of.Number, ByTenant: of.By == shard.Tenant})
 }
