@@ -316,7 +316,7 @@ func script(t *testing.T, o migrations.Options) string {
 	return b.String()
 }
 
-// shape describes every table of the schema as the catalog has it: columns, constraints, indexes, storage options.
+// shape describes every table of the schema as the catalog has it: columns, constraints, indexes, triggers, rules, options.
 func shape(t *testing.T, conn *pgx.Conn, schema string) string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
@@ -329,7 +329,12 @@ func shape(t *testing.T, conn *pgx.Conn, schema string) string {
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = $1::text::regnamespace
 		UNION ALL SELECT format('%s: %s', c.relname, pg_get_constraintdef(o.oid)), c.relname, 1001
 		FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid WHERE o.connamespace = $1::text::regnamespace
-		UNION ALL SELECT format('%s: %s', relname, array_to_string(reloptions, ' ')), relname, 1002
+		UNION ALL SELECT pg_get_triggerdef(t.oid), c.relname, 1002
+		FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = $1::text::regnamespace AND NOT t.tgisinternal
+		UNION ALL SELECT pg_get_ruledef(w.oid), c.relname, 1003
+		FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class WHERE c.relnamespace = $1::text::regnamespace
+		UNION ALL SELECT format('%s: %s, replica identity %s, row security %s', relname, array_to_string(reloptions, ' '), relreplident, relrowsecurity),
+			relname, 1004
 		FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind = 'r'
 		ORDER BY 2, 3, 1`, pgx.Identifier{schema}.Sanitize())
 	if err != nil {

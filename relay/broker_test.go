@@ -59,7 +59,7 @@ func (r *rig) walsender() (pid int, heard time.Time) {
 func TestFrozenBrokerEndsNoSessionAndItsEventsArriveOnce(t *testing.T) {
 	const events, budget = 30_000, 2 << 20
 	redis := durableRedis(t)
-	postgres := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"wal_sender_timeout = 3s"}})
+	postgres := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"wal_sender_timeout = 2s"}})
 	r := newRig(t, postgres.Database(t), redis.URL)
 	run := r.start(func(c *relay.Config) { c.MemoryBudget, c.PublishTimeout = budget, time.Second })
 	r.insert("acme", 0, 1, 1)
@@ -84,7 +84,7 @@ func TestFrozenBrokerEndsNoSessionAndItsEventsArriveOnce(t *testing.T) {
 			t.Fatalf("the walsender was %d and is %d: the session ended", pid, now)
 		}
 		most = max(most, run.Status().InFlightBytes)
-		return heard.Sub(first) > 4*time.Second
+		return heard.Sub(first) > 3*time.Second
 	})
 	if most > budget {
 		t.Errorf("%d bytes were in flight, the budget is %d", most, budget)

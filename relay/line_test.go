@@ -95,10 +95,11 @@ func TestBrokerThatGoesDownIsParkedForDestinationsThatStandInLine(t *testing.T) 
 	for i := range slow {
 		r.insert(fmt.Sprint("slow", i), 0, 1, 1)
 	}
+	end := r.logEnd()
 	r.eventually("those who read tails are busy", func() bool { return s.tails.Load() >= before+quick+1+16 })
 	s.fail()
 	r.eventually("everything is parked, and the log moves on", func() bool {
-		return r.parked(`state = 'waiting'`) == 1+1+quick+slow && run.Status().LagBytes == 0
+		return r.parked(`state = 'waiting'`) == 1+1+quick+slow && r.confirmed(end)
 	})
 	s.down.Store(false)
 	r.settled()
@@ -132,14 +133,15 @@ func TestTenantWhosePartitionsAreNotKnownHoldsUpNoOther(t *testing.T) {
 	r := newRig(t, "", "")
 	p := &partitioned{Sink: r.cfg.Sinks["redis"]}
 	p.broken.Store(true)
-	run := r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": p} })
+	r.start(func(c *relay.Config) { c.Sinks = map[string]sink.Sink{"redis": p} })
 	for i := range 10 {
 		r.insert("bad", i*events/10, events/10, 3)
 		r.insert("acme", i*events/10, events/10, 3)
 	}
+	end := r.logEnd()
 	r.eventually("the other tenant's events", func() bool { return r.length("acme:orders") == events })
 	r.eventually("its own are parked, and the log moves on", func() bool {
-		return r.parked(`state = 'waiting'`) == events && run.Status().LagBytes == 0
+		return r.parked(`state = 'waiting'`) == events && r.confirmed(end)
 	})
 	p.broken.Store(false)
 	r.settled()
@@ -198,7 +200,8 @@ func TestKeyThatADeadEventBlocksStaysBlockedWhenPartitionsChange(t *testing.T) {
 			r.insertLarge("acme", "0", 0)
 			r.eventually("its key is blocked", func() bool { return r.parked(`state = 'dead' AND blocks`) == 1 })
 			r.insert("acme", 1, behind, 1)
-			r.eventually("later events wait", func() bool { return r.parked(`state = 'waiting'`) == behind && run.Status().LagBytes == 0 })
+			end := r.logEnd()
+			r.eventually("later events wait", func() bool { return r.parked(`state = 'waiting'`) == behind && r.confirmed(end) })
 			run.crash()
 			start("new")
 			r.insert("acme", 4, 2, 2) // keys 0 and 1

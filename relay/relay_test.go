@@ -6,7 +6,6 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -223,52 +222,4 @@ func TestLargeTransactionPassesInsideTheBudget(t *testing.T) {
 	r.eventually("every row is SENT", func() bool {
 		return r.count(`SELECT count(*) FROM outbox WHERE status = 'NEW'`) == 0
 	})
-}
-
-func TestIdleSystemIssuesNoStatement(t *testing.T) {
-	r := newRig(t, "", "")
-	r.start(func(c *relay.Config) {
-		c.Table.Sweep, c.Table.FullSweep, c.MeasureInterval = time.Hour, time.Hour, time.Hour
-	})
-	var inserted string
-	if err := r.conn.QueryRow(t.Context(), `SELECT pg_current_wal_insert_lsn()::text`).Scan(&inserted); err != nil {
-		t.Fatal(err)
-	}
-	r.insert("acme", 0, 1, 1)
-	r.eventually("the checkpoint has passed the event", func() bool {
-		return r.count(`SELECT count(*) FROM outboxd.checkpoint WHERE slot = $1 AND confirmed_lsn > $2::text::pg_lsn`,
-			r.cfg.WAL.Slot, inserted) == 1
-	})
-	last := func() (n int) {
-		return r.count(`SELECT coalesce(max(extract(epoch FROM query_start) * 1000000), 0)::bigint FROM pg_stat_activity
-			WHERE application_name = 'outboxd' AND backend_type = 'client backend' AND datname = current_database()`)
-	}
-	replies := func() string {
-		var at string
-		err := r.conn.QueryRow(t.Context(), `SELECT coalesce(reply_time::text, '') FROM pg_stat_replication WHERE application_name = 'outboxd'
-			AND pid = (SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1)`, r.cfg.WAL.Slot).Scan(&at)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			t.Fatal(err)
-		}
-		return at
-	}
-	r.eventually("the first sweep is over", func() bool {
-		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outboxd' AND backend_type = 'client backend'
-			AND datname = current_database() AND state = 'idle' AND query LIKE 'SELECT o."id"::text, %'`) == 1
-	})
-	seen := 0
-	r.eventually("what follows the sweep is over", func() bool {
-		before, reply := seen, replies()
-		r.eventually("the next status", func() bool { return replies() != reply })
-		seen = last()
-		return seen == before
-	})
-	before := last()
-	for range 4 { // status updates
-		seen := replies()
-		r.eventually("the next status", func() bool { return replies() != seen })
-	}
-	if after := last(); after != before {
-		t.Error("an idle relay issued a statement")
-	}
 }

@@ -33,7 +33,7 @@ func (w *world) checkOrder(at park.Destination) {
 		e := entries[n]
 		r := w.row(e.ID)
 		if r == nil || !slices.Contains(slices.Concat(w.homes(r)...), at) {
-			panic(fmt.Sprintf("%s has nothing to do at %s", e.ID, at))
+			panic(fmt.Sprintf("misplaced: %s has nothing to do at %s", e.ID, at))
 		}
 		for _, before := range entries[:n] {
 			switch {

@@ -33,12 +33,13 @@ func TestSweepThatTheServerEndsIsGivenUpAndForgetsNothing(t *testing.T) {
 	const events = 10
 	r := newRig(t, "", "")
 	r.setString("acme:orders")
-	r.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''2s''', current_database()); END $$`)
+	r.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''1s''', current_database()); END $$`)
 	log := &lines{}
 	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
 	r.insert("acme", 0, events, 3)
+	end := r.logEnd()
 	r.eventually("a sweep has counted", func() bool { return run.Status().Parked.Waiting == events })
-	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
+	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
 	lock := r.begin(`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`)
 	r.eventually("two sweeps are given up", func() bool { return log.count("given up for now") == 2 })
 	if n := run.Status().Parked.Waiting; n != events {

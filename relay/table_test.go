@@ -53,6 +53,7 @@ func TestLaterEventsOfAKeyWaitBehindARefusedOneAndOthersFlow(t *testing.T) {
 	r.insertLarge("acme", "0", 1)
 	r.insert("acme", 2, 1, 1)
 	r.insert("acme", 3, 1, 2) // key 1
+	end := r.logEnd()
 	r.eventually("the other key's event is there", func() bool { return len(r.seqs("acme:orders")) == 2 })
 	r.eventually("two events wait", func() bool { return r.parked(`state = 'waiting'`) == 2 })
 	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[0 3]" {
@@ -62,7 +63,7 @@ func TestLaterEventsOfAKeyWaitBehindARefusedOneAndOthersFlow(t *testing.T) {
 		return r.count(`SELECT count(*) FROM outbox WHERE status = 'FAILED' AND retry_count > 0 AND retry_after IS NOT NULL
 			AND error_message LIKE '%max_message_bytes%'`) == 1
 	})
-	r.eventually("the slot is confirmed past it", func() bool { return run.Status().LagBytes == 0 })
+	r.eventually("the slot is confirmed past it", func() bool { return r.confirmed(end) })
 	run.crash()
 
 	r.start(nil)
@@ -107,15 +108,16 @@ func TestDestinationThatRefusesEverythingIsParkedAndOthersFlow(t *testing.T) {
 	if err := r.redis.Set(t.Context(), broken, "no stream", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	run := r.start(nil)
+	r.start(nil)
 	const events = 5000
 	for i := range 10 {
 		r.insert("broken", i*events/10, events/10, 7)
 		r.insert("acme", i*events/10, events/10, 7)
 	}
+	end := r.logEnd()
 	r.eventually("the other tenant's events", func() bool { return r.length("acme:orders") == events })
 	r.eventually("the broken one's are parked", func() bool { return r.parked(`state = 'waiting'`) == events })
-	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
+	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
 	if err := r.redis.Del(t.Context(), broken).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,21 +146,39 @@ func (r *rig) keysInOrder(name string, n, keys int) {
 	}
 }
 
+// held is how many bytes of log lie behind what the slot is confirmed to.
+func (r *rig) held() int {
+	r.t.Helper()
+	return r.count(`SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), confirmed_flush_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.WAL.Slot)
+}
+
 func TestBrokerThatIsDownHoldsTheLogAndIsSpilledPastTheLimit(t *testing.T) {
+	const limit, enough = 4 << 20, 40_000 // bytes of log, and events that make more
 	redis := durableRedis(t)
 	r := newRig(t, "", redis.URL)
-	run := r.start(func(c *relay.Config) { c.MaxRetainedWAL = 4 << 20 })
+	run := r.start(func(c *relay.Config) { c.MaxRetainedWAL = limit })
 	r.insert("acme", 0, 100, 7)
-	r.eventually("the first events", func() bool { return r.length("acme:orders") == 100 })
+	end := r.logEnd()
+	r.eventually("the first events are delivered and confirmed", func() bool { return r.length("acme:orders") == 100 && r.confirmed(end) })
 	redis.Kill()
-	confirmed := run.Status().ConfirmedLSN
 	next := 100
-	r.eventually("the slot moves on while the broker is down", func() bool {
-		if next < 20_000 { // enough for the limit, and not more the slower the machine is
-			r.insert("acme", next, 2000, 7)
-			next += 2000
-		}
-		return r.parked(`state = 'waiting'`) > 2000 && run.Status().ConfirmedLSN != confirmed
+	for ; r.held() < limit/2 && next < enough; next += 500 {
+		r.insert("acme", next, 500, 7)
+	}
+	end = r.logEnd()
+	r.eventually("the broker counts as down", func() bool { return r.down(run, "redis") })
+	const measurements = `outboxd_database_query_seconds{statement="measure"}`
+	before := run.metrics(t)[measurements]
+	r.eventually("the log that is held is measured", func() bool { return run.metrics(t)[measurements] >= before+2 || r.parked(`true`) > 0 })
+	if n := r.parked(`true`); n > 0 || r.confirmed(end) {
+		t.Errorf("inside the limit %d events are parked, and the log up to %s is confirmed: %v; want it held", n, end, r.confirmed(end))
+	}
+	for ; r.held() <= limit && next < enough; next += 500 {
+		r.insert("acme", next, 500, 7)
+	}
+	end = r.logEnd()
+	r.eventually("beyond it all are parked, and the slot moves on while the broker is down", func() bool {
+		return r.parked(`state = 'waiting'`) == next-100 && r.confirmed(end)
 	})
 	run.crash()
 	run = r.start(func(c *relay.Config) { c.MaxRetainedWAL = 1 })
@@ -224,9 +244,10 @@ func TestEventWithoutARouteIsParkedForAPerson(t *testing.T) {
 	run := r.start(func(c *relay.Config) { c.Router = r.routes(only) })
 	r.insert("stranger", 0, 1, 1)
 	r.insert("acme", 0, 1, 1)
+	end := r.logEnd()
 	r.eventually("the other tenant's event", func() bool { return r.length("acme:orders") == 1 })
 	r.eventually("the event is parked dead", func() bool { return r.parked(`state = 'dead' AND sink = '' AND reason LIKE '%no route%'`) == 1 })
-	r.eventually("the slot is confirmed past it", func() bool { return run.Status().LagBytes == 0 })
+	r.eventually("the slot is confirmed past it", func() bool { return r.confirmed(end) })
 	if err := run.Ready(); err != nil {
 		t.Errorf("ready: %v", err)
 	}
