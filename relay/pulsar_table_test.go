@@ -79,7 +79,7 @@ func moreTopicsThanProducers(r *pulsarRig) {
 
 func terminatedTopic(r *pulsarRig) {
 	r.create("acme", "broken")
-	r.run()
+	run := r.run()
 	r.insert("broken", 0, 100, 7)
 	r.sent("broken", 100)
 	r.onTopic(http.MethodPost, "broken", "/terminate", nil)
@@ -88,7 +88,7 @@ func terminatedTopic(r *pulsarRig) {
 		r.insert("acme", i*pulsarEvents/5, pulsarEvents/5, 7)
 	}
 	r.sent("acme", pulsarEvents)
-	r.parkedAlone(pulsarEvents, "erminated")
+	r.parkedAlone(run, pulsarEvents, "erminated")
 	r.once("the terminated topic", 0, 100, 7, r.read(r.topic("broken")))
 	r.onTopic(http.MethodDelete, "broken", "?force=true", nil)
 	r.insert("broken", 100+pulsarEvents, 100, 7)
@@ -103,11 +103,11 @@ func missingNamespace(r *pulsarRig) {
 	r.insert("late", 0, pulsarEvents, 7)
 	r.insert("acme", 0, pulsarEvents, 7)
 	r.sent("acme", pulsarEvents)
-	r.parkedAlone(pulsarEvents, "namespaces create")
+	r.parkedAlone(run, pulsarEvents, "namespaces create")
 	run.crash()
-	r.run()
+	run = r.run()
 	r.insert("late", pulsarEvents, 100, 7)
-	r.parkedAlone(pulsarEvents+100, "namespaces create")
+	r.parkedAlone(run, pulsarEvents+100, "namespaces create")
 	r.create("late")
 	r.insert("late", pulsarEvents+100, 100, 7)
 	r.settled()
@@ -118,14 +118,14 @@ func missingNamespace(r *pulsarRig) {
 // A namespace in which topics are made by people is the rule where they have partitions.
 func missingPartitionedTopic(r *pulsarRig) {
 	r.create("acme")
-	r.run()
+	run := r.run()
 	r.insert("late", 0, pulsarEvents, 7)
-	r.parkedAlone(pulsarEvents, "namespaces create")
+	r.parkedAlone(run, pulsarEvents, "namespaces create")
 	r.call(http.MethodPut, "namespaces/"+r.namespace("late"), map[string]any{
 		"autoTopicCreationOverride": map[string]any{"allowAutoTopicCreation": false},
 	})
 	r.insert("late", pulsarEvents, 100, 7)
-	r.parkedAlone(pulsarEvents+100, "TopicNotFound")
+	r.parkedAlone(run, pulsarEvents+100, "TopicNotFound")
 	r.onTopic(http.MethodPut, "late", "/partitions", 3)
 	r.insert("late", pulsarEvents+100, 100, 7)
 	r.settled()
@@ -134,12 +134,12 @@ func missingPartitionedTopic(r *pulsarRig) {
 
 func partitionedAnew(r *pulsarRig) {
 	r.create("broken")
-	r.run()
+	run := r.run()
 	r.insert("broken", 0, 100, 7)
 	r.sent("broken", 100)
 	r.onTopic(http.MethodPost, "broken", "/terminate", nil)
 	r.insert("broken", 100, pulsarEvents, 7)
-	r.parkedAlone(pulsarEvents, "erminated")
+	r.parkedAlone(run, pulsarEvents, "erminated")
 	r.call(http.MethodPost, "namespaces/"+r.namespace("broken")+"/autoTopicCreation", map[string]any{"allowAutoTopicCreation": false})
 	r.onTopic(http.MethodDelete, "broken", "?force=true", nil)
 	r.onTopic(http.MethodPut, "broken", "/partitions", 3)
@@ -188,7 +188,7 @@ func fewerPartitionsLive(r *pulsarRig) {
 
 func exceededQuota(r *pulsarRig) {
 	r.create("acme", "full")
-	r.run()
+	run := r.run()
 	slow, err := r.client.Subscribe(client.ConsumerOptions{Topic: r.topic("full"), SubscriptionName: "slow"})
 	if err != nil {
 		r.t.Fatal(err)
@@ -211,7 +211,7 @@ func exceededQuota(r *pulsarRig) {
 	r.eventually("the rest is parked", func() bool {
 		return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT' AND tenant_id = 'full'`)+r.parked(`state = 'waiting'`) == next
 	})
-	r.parkedAlone(r.parked(`true`), "Quota")
+	r.parkedAlone(run, r.parked(`true`), "Quota")
 	r.call(http.MethodDelete, "namespaces/"+r.namespace("full")+"/backlogQuota", nil)
 	r.settled()
 	r.once("the full topic", 0, next, 7, r.read(r.topic("full")))
@@ -225,11 +225,10 @@ func refusedAtPartition(r *pulsarRig) {
 	r.insert("acme", 0, large, keys)
 	r.insertLarge("acme", fmt.Sprint(large%keys), large)
 	r.insert("acme", large+1, 999, keys)
-	end := r.logEnd()
 	waiting := 1 + 999/keys
 	r.eventually("the key waits at its partition", func() bool { return r.parked(`destination LIKE '%-partition-_' AND state = 'waiting'`) == waiting })
 	r.sent("acme", 1008-waiting)
-	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
+	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
 	run.crash()
 
 	run = r.run(refuseLarge)
@@ -284,19 +283,17 @@ func brokerKilled(r *pulsarRig) error {
 	}
 	r.eventually("it counts as down", func() bool { return r.down(run, "pulsar") })
 	r.insert("new", 0, 1000, 7)
-	end := r.logEnd()
 	r.eventually("all of them are parked", func() bool { return r.parked(`state = 'waiting'`) >= 6000 })
-	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
+	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
 	run.crash()
 
 	// The next session cannot ask for the partitions, at which events wait, and parks under the topic's own name.
-	r.run()
+	run = r.run()
 	for range 5 {
 		commit()
 	}
-	end = r.logEnd()
 	r.eventually("events are parked beside those of the partitions", func() bool { return r.parked(`destination = '`+r.topic("split")+`'`) >= 2500 })
-	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
+	r.eventually("the slot is confirmed past them", func() bool { return run.Status().LagBytes == 0 })
 	r.retry()
 	r.broker.Start()
 	if err := r.readable([]string{r.topic("acme"), r.topic("split") + "-partition-0", r.topic("split") + "-partition-1"}); err != nil {
