@@ -30,6 +30,9 @@ func (t *Table) Adoptable(ctx context.Context, conn *pgx.Conn, since uint64, aft
 }
 
 func (t *Table) adoptableIDs(ctx context.Context, tx pgx.Tx, since uint64, after string, limit int) (ids []string, err error) {
+	if !t.isID()([]byte(after)) {
+		after = "" // the ids were others when it was noted
+	}
 	if after == "" {
 		// Sessions have it off, and that would force the index: one read of a page, wherever it is, for each row.
 		if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = on`); err != nil {

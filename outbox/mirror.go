@@ -130,7 +130,7 @@ func (t *Table) mirrorSQL(condition string) string {
 	id := `o.` + quote(t.id.name)
 	return `, free AS MATERIALIZED (
 			SELECT s.*, f.id AS row_id FROM states s CROSS JOIN LATERAL (
-				SELECT ` + id + ` AS id FROM ` + t.config.quoted() + ` o WHERE ` + id + ` = s.id::` + t.id.elements + ` AND ` + t.unsettled() + `
+				SELECT ` + id + ` AS id FROM ` + t.config.quoted() + ` o WHERE ` + id + ` = ` + t.castID(`s.id`) + ` AND ` + t.unsettled() + `
 					AND (` + differs + `) AND ` + condition + t.lock() + `
 			) f
 		), mirrored AS (

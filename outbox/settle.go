@@ -20,7 +20,7 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // Settle marks or deletes the rows of the named events that are still NEW, as the table's OnSent says, and returns what the statement
 // could see: the events whose transaction is visible in it are settled, the others have to be named again. ids are in text form, as
-// the log carries them. More than 5,000 are settled by several statements, and the snapshot is that of the first.
+// the log carries them; no row has one that is no value of the id's type. More than 5,000 are settled by several statements, and the snapshot is that of the first.
 //
 // It returns [lease.ErrTermLost], with nothing changed, when a later session holds the term. With Keep it does nothing
 // and returns a snapshot in which everything is visible.
@@ -42,6 +42,11 @@ func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, i
 }
 
 func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, ids [][]byte) (Snapshot, error) {
+	isID := t.isID()
+	isNone := func(id []byte) bool { return !isID(id) }
+	if slices.ContainsFunc(ids, isNone) {
+		ids = slices.DeleteFunc(slices.Clone(ids), isNone)
+	}
 	buffer := buffers.Get().(*[]byte)
 	*buffer = appendArray((*buffer)[:0], ids)
 	values := append([][]byte{*buffer}, t.statuses...)

@@ -152,7 +152,7 @@ func (t *Table) lock() string {
 // idIn is the condition that o's id is one of those that the query selects as text. The array is made once, and the planner takes it for
 // short, so that the id's index serves.
 func (t *Table) idIn(query string) string {
-	return `o.` + quote(t.id.name) + ` = ANY(ARRAY(` + query + `)::text[]::` + t.id.elements + `[])`
+	return `o.` + quote(t.id.name) + ` = ANY(ARRAY(SELECT ` + t.castID(`named.id`) + ` FROM (` + query + `) named(id)))`
 }
 
 // idText is o's id as text.
