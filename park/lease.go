@@ -11,7 +11,7 @@ import (
 // of the session before that have begun. holder says for people who the session is (host and process, for example).
 func Raise(ctx context.Context, db lease.Querier, schema, slot, holder string) (lease.Lease, error) {
 	held := lease.Lease{Schema: schema, Slot: slot}
-	err := db.QueryRow(ctx, raiseSQL(schema), slot, holder).Scan(&held.Term)
+	err := db.QueryRow(ctx, raiseSQL(schema), slot, holder).Scan(&held.Term, nil)
 	if err != nil {
 		return lease.Lease{}, fmt.Errorf("raise the term of slot %q in schema %q: %w", slot, schema, lease.Classify(err))
 	}
@@ -36,5 +36,5 @@ func raiseSQL(schema string) string {
 	return `INSERT INTO ` + lease.Table(schema, "lease") + ` AS l (slot, term, holder)
 		VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)
 		ON CONFLICT (slot) DO UPDATE SET term = l.term + 1, holder = excluded.holder, raised_at = now()
-		RETURNING term`
+		RETURNING term, ` + lease.Durable
 }

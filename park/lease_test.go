@@ -41,6 +41,22 @@ func TestTermDoesNotComeBackWhenTheRowWasRemoved(t *testing.T) {
 	}
 }
 
+// A term that a crash of the server takes back would be given twice.
+func TestRaisedTermIsDurableOnADatabaseThatIsNot(t *testing.T) {
+	_, conn := migrated(t)
+	raise(t, conn, "a")
+	exec(t, conn, `SET synchronous_commit = off`)
+	exec(t, conn, `CREATE FUNCTION sync() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO syncs VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`)
+	exec(t, conn, `CREATE TABLE syncs (setting text)`)
+	exec(t, conn, `CREATE CONSTRAINT TRIGGER sync AFTER INSERT OR UPDATE ON outboxd.lease DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sync()`)
+	raise(t, conn, "a")
+	raise(t, conn, "b")
+	var settings string
+	if err := conn.QueryRow(t.Context(), `SELECT string_agg(setting, ' ') FROM syncs`).Scan(&settings); err != nil || settings != "on on" {
+		t.Errorf("the terms were committed with synchronous_commit %q, %v; want on for both", settings, err)
+	}
+}
+
 func TestRaiseWaitsForAWriteThatHasBegun(t *testing.T) {
 	url, writer := migrated(t)
 	lease := raise(t, writer, "a")
