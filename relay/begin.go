@@ -32,8 +32,12 @@ func (s *session) begin(patient context.Context, found bool) error {
 	if err != nil {
 		return err
 	}
+	if found && s.otherTable() && !errors.Is(s.relay.lost, errDelivered) {
+		cfg.Log.Error().Str("oid", tableOf(s.record.Published)).Msg("the slot is lost, and another table has taken the outbox table's name: what is due in the one before is not adopted")
+	}
 	cfg.Log.Info().Str("slot", cfg.WAL.Slot).Msg("making a slot, which waits for the transactions that are open")
 	source := cfg.WAL
+	source.Started = s.started
 	if found && server.SystemID == s.record.SystemID {
 		source.Timeline = s.record.Timeline
 	}
@@ -191,7 +195,13 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 			if err != nil {
 				return err
 			}
+			if err := s.sameTable(ctx, tables); err != nil {
+				return err
+			}
 			ids, after = ids[len(some):], some[len(some)-1]
+			if err := tables.saveAdoption(ctx, after); err != nil {
+				return err
+			}
 			adopted, chunk = adopted+n, adoptNext(chunk, bytes)
 			if time.Since(reported) > adoptReport {
 				reported = time.Now()
@@ -202,12 +212,15 @@ func (s *session) adopt(ctx context.Context, tables store) error {
 	if err := s.completeParked(ctx, tables, a); err != nil {
 		return err
 	}
+	if err := s.sameTable(ctx, tables); err != nil {
+		return err
+	}
 	s.relay.facts.droppedUnrouted.Add(uint64(chosen.dropped))
 	s.relay.cfg.Log.Info().Int("adopted", adopted).Int("dropped", chosen.dropped).Msg("rows that are older than the slot are adopted")
 	return tables.endAdoption(ctx)
 }
 
-// adoptChunk parks those of the rows that are adopted, and notes that it came so far. It returns how many it parked, and the bytes of what it read.
+// adoptChunk parks those of the rows that are adopted. It returns how many it parked, and the bytes of what it read.
 func adoptChunk(ctx context.Context, tables store, chosen *chooser, ids []string) (parked, bytes int, err error) {
 	found, err := tables.stillAdoptable(ctx, ids)
 	if err != nil {
@@ -221,7 +234,7 @@ func adoptChunk(ctx context.Context, tables store, chosen *chooser, ids []string
 		return 0, 0, err
 	}
 	chosen.dropped += dropped(rows)
-	return parked, bytes, tables.saveAdoption(ctx, ids[len(ids)-1])
+	return parked, bytes, nil
 }
 
 // adoptNext is how many rows are read next, where so many were so large together: no more than parkBytes if those are as large, so that

@@ -26,7 +26,7 @@
 // owns both lanes, so that who may publish at a destination is a field and not a lock.
 // A publisher runs one call of a sink at a time, the settler one statement, a clerk one task on a connection of its own: one clerk parks, the
 // others (poll.max_concurrent and one more) load and settle what is parked, sweep, measure, and settle rows of the log lane when 5,000 have
-// gathered while the settler is busy. No lock and no channel operation is spent on a single event: all is handed on in batches that grow with
+// gathered while the settler is busy, or memory is short. No lock and no channel operation is spent on a single event: all is handed on in batches that grow with
 // the load. Only a backlog is waited with, for 10 ms or 64 KiB of log, so that its batches are large; an event that was committed just now
 // never is.
 //
@@ -62,6 +62,8 @@
 //     parked.
 //   - The replication or the control connection breaks, the server stops, a settlement or a task fails: the session ends, its memory is
 //     dropped, and the next one starts at the checkpoint. What had landed is found by tail, frontier and table.
+//   - The server has no connection for a clerk: its task waits, and whatever needs none goes on.
+//   - A connection leads to another server than the control connection, as in a failover whose old primary goes on: the session ends, before anything is confirmed there.
 //   - The process dies: the same.
 //   - Another instance has the lock: this one waits for it in PostgreSQL.
 //   - The slot is lost or was moved, or the server was replaced: a new slot is made, and what is due is taken from the table; or Run returns,

@@ -56,7 +56,7 @@ func failedChecks(err error, wanted func(wal.Check) bool) error {
 // nothing of the settings has changed, and trying again is safer than ending.
 func passing(err error) bool {
 	for _, one := range []error{
-		wal.ErrSlotActive, wal.ErrServerStopping, wal.ErrServerSilent, lease.ErrTermLost,
+		wal.ErrSlotActive, wal.ErrServerStopping, wal.ErrServerSilent, wal.ErrOtherServer, lease.ErrTermLost,
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, context.Canceled,
 	} {
 		if errors.Is(err, one) {

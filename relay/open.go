@@ -124,6 +124,9 @@ func (s *session) becomeActive(patient context.Context) (err error) {
 	if s.control, err = s.connect(ctx, ""); err != nil {
 		return err
 	}
+	if s.started, err = wal.Started(ctx, s.control.PgConn()); err != nil {
+		return err
+	}
 	if err := wal.CheckPooler(ctx, s.control, func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, "") }); err != nil {
 		return err
 	}
@@ -184,7 +187,7 @@ func (s *session) prepare(ctx, patient context.Context) (err error) {
 // openStream opens the stream at the checkpoint.
 func (s *session) openStream(ctx context.Context) (err error) {
 	source := s.relay.cfg.WAL
-	source.SystemID, source.Timeline = s.record.SystemID, s.record.Timeline
+	source.SystemID, source.Timeline, source.Started = s.record.SystemID, s.record.Timeline, s.started
 	s.stream, err = wal.Open(ctx, source, s.record.Confirmed)
 	return lostIf(s.record.Epoch > 0, err)
 }
@@ -245,6 +248,9 @@ func (s *session) connect(ctx context.Context, lockTimeout string) (*pgx.Conn, e
 	if err := wal.LiftLimits(ctx, conn.PgConn()); err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
+	if err := wal.SameServer(ctx, conn.PgConn(), s.started); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
 	return conn, nil
 }
 
@@ -263,6 +269,8 @@ func (s *session) connectClerk(ctx context.Context) (*pgx.Conn, error) {
 // limitStatements lets the server end statements that take longer; 0 stands for its own limit. It is set when a session has opened: adopting
 // older rows and reading what is parked may take their time.
 func limitStatements(ctx context.Context, conn *pgx.Conn, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
+	defer cancel()
 	set := `RESET statement_timeout`
 	if limit > 0 {
 		set = fmt.Sprintf(`SET statement_timeout = %d`, limit.Milliseconds())

@@ -34,6 +34,7 @@ const (
 type session struct {
 	relay   *Relay
 	control *pgx.Conn // opens the session, then watches for the server's shutdown
+	started string    // when its server was: all other connections have to lead to that one
 	tables  *pgx.Conn // the settler's
 	stream  *wal.Stream
 	table   *outbox.Table

@@ -122,9 +122,13 @@ func (c *core) requestSettlement(now time.Time) {
 	c.settleBeside()
 }
 
-// takeRows moves as many rows from the queue to r as one statement settles.
+// takeRows moves as many rows from the queue to r as one statement settles. A row that is locked holds the memory of all that are named with it: that leaves
+// some for others.
 func (c *core) takeRows(r *settlement) {
-	n := min(len(c.settleQueue), c.settleMost)
+	n := 0
+	for bytes := 0; n < min(len(c.settleQueue), c.settleMost) && int64(bytes) <= c.budget.limit/4; n++ {
+		bytes += c.settleQueue[n].event.Size()
+	}
 	r.entries = append(r.entries, c.settleQueue[:n]...)
 	c.settleQueue = slices.Delete(c.settleQueue, 0, n)
 	c.settleHeld = false // they are named again; the answer tells
@@ -133,10 +137,11 @@ func (c *core) takeRows(r *settlement) {
 	}
 }
 
-// settleBeside lets a clerk settle rows while the settler is busy, where as many have gathered as one statement takes: on a table with many indexes this
-// is most of the work, and one connection keeps a single core of the server busy. Nor do they wait for a locked row, unless it is one of them.
+// settleBeside lets a clerk settle rows while the settler is busy, where as many have gathered as one statement takes, or memory is short: on a table with many
+// indexes this is most of the work, and one connection keeps a single core of the server busy. Nor do they wait for a locked row, unless it is one of them.
 func (c *core) settleBeside() {
-	if c.settlingBeside || c.settleHeld || len(c.settleQueue) < c.settleMost || c.pollers.spare() < 2 { // one is left for the table lane
+	few := len(c.settleQueue) < c.settleMost && !c.budget.starved.Load()
+	if c.settlingBeside || c.settleHeld || few || len(c.settleQueue) == 0 || c.pollers.spare() < 2 { // one is left for the table lane
 		return
 	}
 	r := &settlement{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/wal"
@@ -19,6 +20,9 @@ const lostToASwap = "another table has taken the outbox table's name, or its pub
 // errSwapped ends a session under which another table has taken the name.
 var errSwapped = errors.New("another table has taken the outbox table's name")
 
+// errDelivered goes with ErrSlotLost where nothing of the table before is lost with the slot.
+var errDelivered = errors.New("what the log held is delivered or parked")
+
 // notAsRead stands on record where a check failed for another table: its mend may make all as it was, but for the log.
 const notAsRead = "not what the slot was read as"
 
@@ -31,6 +35,9 @@ func (s *session) comparePublished(ctx context.Context, server *wal.Server, fail
 		return nil
 	}
 	same := !s.otherTable()
+	if !same && s.record.Adopt != nil {
+		return errors.Join(unadopted(s.record.Published), failed)
+	}
 	if same || failed != nil {
 		if err := s.raise(ctx); err != nil {
 			return err
@@ -47,6 +54,30 @@ func (s *session) comparePublished(ctx context.Context, server *wal.Server, fail
 			Msg("another table has taken the outbox table's name: what the log holds is delivered or parked before the slot is made anew")
 	}
 	return err
+}
+
+// sameTable makes sure that what was read for adoption is the table that it is adopted from: another one may have taken its name meanwhile.
+func (s *session) sameTable(ctx context.Context, tables store) error {
+	now, err := tables.published(ctx)
+	if err == nil && now != s.published && !wal.SameTable(s.published, now) {
+		err = unadopted(s.published)
+	}
+	return err
+}
+
+// unadopted says that the table before, as it was published, has rows that are still to be adopted. They are in no log.
+func unadopted(before string) error {
+	return &wal.CheckError{
+		Check:   wal.CheckTable,
+		Problem: "another table has taken the outbox table's name, and not all rows of the one before, whose oid is " + tableOf(before) + ", are adopted",
+		Mend:    "give that one its name back until outboxd says that the rows that are older than the slot are adopted; or, to leave them alone, outboxd slot drop",
+	}
+}
+
+// tableOf is the oid in a text of wal.Published.
+func tableOf(published string) string {
+	oid, _, _ := strings.Cut(published, " ")
+	return oid
 }
 
 // otherTable tells whether another table has the name than the one that the slot was read as.
@@ -67,5 +98,5 @@ func (s *session) leaveSwapped(err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return lost(ctx, s.store(s.tables), lostToASwap)
+	return fmt.Errorf("%w: %w", lost(ctx, s.store(s.tables), lostToASwap), errDelivered)
 }

@@ -3,9 +3,11 @@ package relay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
@@ -129,10 +131,8 @@ const lateness = 5 * time.Second
 
 // do runs the task. What another session's lock or a deadlock refused is tried again here.
 func (k *clerk) do(ctx context.Context, t *task) (err error) {
-	if k.conn == nil || k.conn.IsClosed() {
-		if k.conn, err = k.connect(ctx); err != nil {
-			return err
-		}
+	if err := k.connected(ctx, t); err != nil {
+		return err
 	}
 	if k.statements > 0 && t.limit > 0 {
 		if err := limitStatements(ctx, k.conn, t.limit+lateness); err != nil {
@@ -160,6 +160,29 @@ func (k *clerk) once(ctx context.Context, t *task) error {
 		k.log.Warn().Err(err).Str("task", t.name).Str("destination", t.at.Name).Msg("it took too long and is given up for now")
 		return nil
 	}
+	return err
+}
+
+// connected makes sure that the clerk has a connection. Where the server has none to give at the moment, the session goes on without: a next one would need more.
+func (k *clerk) connected(ctx context.Context, t *task) (err error) {
+	if k.conn != nil && !k.conn.IsClosed() {
+		return nil
+	}
+	try := func() (*pgx.Conn, error) {
+		limited, cancel := context.WithTimeout(ctx, taskTimeout)
+		defer cancel()
+		conn, err := k.connect(limited)
+		if err != nil && (!passing(err) || errors.Is(err, wal.ErrOtherServer)) {
+			err = backoff.Permanent(err)
+		}
+		return conn, err
+	}
+	notify := func(err error, wait time.Duration) {
+		k.log.Warn().Err(err).Str("task", t.name).Stringer("again_in", wait.Round(time.Millisecond)).Msg("a task on the tables waits for a connection to the database")
+	}
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.MaxInterval = sessionRetryBase, sessionRetryMax
+	k.conn, err = backoff.Retry(ctx, try, backoff.WithBackOff(waits), backoff.WithNotify(notify), backoff.WithMaxElapsedTime(0))
 	return err
 }
 

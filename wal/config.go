@@ -45,6 +45,10 @@ type Config struct {
 	// came to that, over the same connection. 0: they do not.
 	Timeline int32
 
+	// Started is when the server of the caller's other connections was started, as [Started] says it. Where it is not empty, replication connections
+	// to any other server are refused with [ErrOtherServer].
+	Started string
+
 	// StatusInterval is how often the caller will call [Stream.Confirm] at least. [Verify] refuses one that the
 	// server's wal_sender_timeout does not bear. Zero leaves that unchecked.
 	StatusInterval time.Duration

@@ -40,6 +40,9 @@ func connect(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
 	if err := LiftLimits(ctx, conn); err != nil {
 		return nil, errors.Join(fmt.Errorf("open replication connection: %w", classify(err)), closeConn(conn))
 	}
+	if err := SameServer(ctx, conn, cfg.Started); err != nil {
+		return nil, errors.Join(fmt.Errorf("open replication connection: %w", err), closeConn(conn))
+	}
 	return conn, nil
 }
 

@@ -27,6 +27,9 @@ var (
 	// ErrOtherHistory: the server's timeline did not come of the one that it was asked about. It was restored from a backup of another time.
 	ErrOtherHistory = errors.New("the server has another history")
 
+	// ErrOtherServer: the server is not the one of the caller's other connections (Config.Started), as in a failover whose old primary goes on.
+	ErrOtherServer = errors.New("the connection leads to another server than the session's first one")
+
 	// ErrServerStopping: the server shuts down, or waits in its shutdown for this session to go. Close the stream
 	// at once and connect again later.
 	ErrServerStopping = errors.New("server is stopping")
