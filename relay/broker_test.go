@@ -151,6 +151,23 @@ func (r *rig) append(name string, fields ...any) {
 	}
 }
 
+// Somebody else who appends to a stream costs a look at its end, and is no failure of it: its events do not wait.
+func TestSecondWriterIsNoFailureOfTheDestination(t *testing.T) {
+	const rounds, events = 5, 10
+	r := newRig(t, "", "")
+	run := r.start(nil)
+	for n := range rounds {
+		r.append("acme:orders", "body", "from somebody else")
+		r.insert("acme", n*events, events, 3)
+		r.eventually("their events and ours", func() bool { return r.length("acme:orders") == int64((n+1)*(events+1)) })
+	}
+	for name, value := range run.metrics(t) {
+		if strings.HasPrefix(name, "outboxd_destination_failures_total") && value > 0 {
+			t.Errorf("%s is %v", name, value)
+		}
+	}
+}
+
 func TestTailOfALaterEpochIsRefusedAndNamed(t *testing.T) {
 	r := newRig(t, "", "")
 	later := event.Position{Epoch: uint32(time.Now().Unix()) + 1_000_000, Commit: 1, Ordinal: 1}

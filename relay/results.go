@@ -220,7 +220,7 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 }
 
 // readAgain takes what ended a publish, nil where all has landed, and tells whether the tail only has to be read once more: the sink keeps the ends of so many
-// destinations, and has let go of this one's. Where that comes again before anything was published, it is a failure, and waits as any other.
+// destinations, and has let go of this one's, or somebody else has appended. Where that comes again before anything was published, it is a failure, and waits as any other.
 func (d *destination) readAgain(err error) bool {
 	before := d.letGo
 	d.letGo = errors.Is(err, sink.ErrTailUnread) && !sink.BrokerDown(err)

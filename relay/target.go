@@ -151,7 +151,7 @@ type destination struct {
 	refused   *refusal  // why the event at the head of the queue is to be parked
 	table     tableWork // what the table lane does here
 	tableLast bool      // the table lane had the last turn
-	letGo     bool      // the sink had let go of the destination's end when it was last asked to publish here
+	letGo     bool      // the sink did not know the destination's end when it was last asked to publish here
 
 	held        bool           // events are in doubt here, and all are parked before anything else
 	doubt       bool           // parked events may have landed here

@@ -20,5 +20,5 @@
 //     listening). The lane waits and tries again. Where it is certain that the whole broker does, Error.Broker says so.
 //   - [Retry]: anything else, and every error that is not an [Error]. Waiting is safe, dropping is not.
 //   - An unknown fate, of whatever class: the lane calls Tail before it publishes there again.
-//   - [ErrTailUnread]: the same, and it is no failure of the destination, unless it comes again before anything was published there.
+//   - [ErrTailUnread], of unknown fate: the same, and it is no failure of the destination, unless it comes again before anything was published there.
 package sink

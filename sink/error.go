@@ -50,8 +50,8 @@ func (e *Error) Error() string {
 // Unwrap returns the broker's own error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrTailUnread is the refusal of a destination whose end the sink does not know: its tail was not read since its last unknown fate, or the sink, which keeps
-// the ends of so many destinations only, has let go of it since. Nothing has landed.
+// ErrTailUnread is the refusal of a destination whose end the sink does not know: its tail was not read since its last unknown fate, the sink, which keeps
+// the ends of so many destinations only, has let go of it since, or somebody else has appended.
 var ErrTailUnread = errors.New("the destination's tail must be read first")
 
 // ErrNotAttempted is the result of a message that stands behind a failed one of its destination.

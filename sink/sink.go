@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/outboxd/outboxd/event"
@@ -44,12 +45,33 @@ func (m *Message) Size() int {
 	return size
 }
 
-// Entry is what a destination's tail says of one message that landed.
+// Entry is what a destination's tail says of one message that landed. It is zero where somebody else wrote that.
 type Entry struct {
 	ID       string
-	Replay   int            // 0 for the first delivery
-	Position event.Position // zero when somebody else wrote the entry
+	Replay   int // 0 for the first delivery
+	Position event.Position
 	Frontier event.Position // zero when the log lane published it
+}
+
+// ReadEntry returns what the headers of one message say, "" for one that is not there. Anybody may have written it, so it is one of ours only as a whole: without a position,
+// or where any of the three cannot be read, it says nothing, not even its id. Taken for ours it would make an event count as delivered that is not.
+func ReadEntry(id, position, frontier, replay string) Entry {
+	e := Entry{ID: id}
+	var err error
+	if e.Position, err = event.ParsePosition(position); err != nil || e.Position.IsZero() {
+		return Entry{}
+	}
+	if frontier != "" {
+		if e.Frontier, err = event.ParsePosition(frontier); err != nil {
+			return Entry{}
+		}
+	}
+	if replay != "" {
+		if e.Replay, err = strconv.Atoi(replay); err != nil || e.Replay < 0 {
+			return Entry{}
+		}
+	}
+	return e
 }
 
 // A Sink appends batches durably. Publish, Tail and Probe may be called by several lanes at once, but never two of

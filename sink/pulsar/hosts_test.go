@@ -1,13 +1,10 @@
 package pulsar_test
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,37 +14,8 @@ import (
 
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
+	"github.com/outboxd/outboxd/sink/sinktest"
 )
-
-// deafHost returns the address of a host that drops what is sent to it: the backlog of its listener is full, and nobody takes anything from it.
-func deafHost(t *testing.T) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
-	for range 100 {
-		conn, err := net.DialTimeout("tcp", address, 300*time.Millisecond)
-		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-			return address
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-	}
-	t.Fatal("the listener takes every connection")
-	return ""
-}
 
 // muteHost returns the address of a host that accepts connections and never says anything.
 func muteHost(t *testing.T) string {
@@ -78,7 +46,7 @@ func (s server) behind(host string) server {
 }
 
 func TestHostThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
-	for name, host := range map[string]func(*testing.T) string{"DropsPackets": deafHost, "IsMute": muteHost} {
+	for name, host := range map[string]func(*testing.T) string{"DropsPackets": sinktest.DeafHost, "IsMute": muteHost} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := sharedServer(t)
@@ -182,11 +150,11 @@ func TestBrokerThatHasGoneIsDown(t *testing.T) {
 
 func TestBrokerIsDownWhereNoHostAnswers(t *testing.T) {
 	for name, second := range map[string]func(*testing.T) string{
-		"DropsPackets": deafHost, "IsMute": muteHost, "Refuses": func(*testing.T) string { return "127.0.0.1:1" },
+		"DropsPackets": sinktest.DeafHost, "IsMute": muteHost, "Refuses": func(*testing.T) string { return "127.0.0.1:1" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := server{url: "pulsar://" + second(t)}.behind(deafHost(t)).open(t, func(c *pulsar.Config) { c.Timeout = 2 * time.Second })
+			p := server{url: "pulsar://" + second(t)}.behind(sinktest.DeafHost(t)).open(t, func(c *pulsar.Config) { c.Timeout = 2 * time.Second })
 			for range 2 {
 				if _, err := p.Partitions(t.Context(), "persistent://public/default/orders"); !sink.BrokerDown(err) || !sink.FateKnown(err) {
 					t.Errorf("the whole broker is not said to be down: %v", err)

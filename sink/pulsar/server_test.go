@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/sinktest"
 )
@@ -157,8 +158,8 @@ func adminPath(topic string) string {
 	return "persistent/" + strings.TrimPrefix(topic, "persistent://")
 }
 
-// append writes an entry that is none of ours. It cuts off whoever holds the topic.
-func (s server) append(t testing.TB, topic string, body []byte) {
+// append writes an entry that is none of ours, with the id where it is not "". It cuts off whoever holds the topic.
+func (s server) append(t testing.TB, topic, id string) {
 	t.Helper()
 	taker := s.unowned(t)
 	mustTail(t, taker, topic, 1)
@@ -168,7 +169,11 @@ func (s server) append(t testing.TB, topic string, body []byte) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if _, err := p.Send(t.Context(), &client.ProducerMessage{Payload: body}); err != nil {
+	m := &client.ProducerMessage{Payload: []byte("from somebody else")}
+	if id != "" {
+		m.Properties = map[string]string{sink.HeaderID: id}
+	}
+	if _, err := p.Send(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 }

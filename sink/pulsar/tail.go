@@ -2,13 +2,10 @@ package pulsar
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -110,29 +107,8 @@ func atOrBehind(a, b client.MessageID) bool {
 	return a.BatchIdx() >= b.BatchIdx()
 }
 
-// entryOf reads what a message says of itself. What somebody else wrote has no position, or none that can be read, and
-// says nothing.
+// entryOf reads what a message says of itself.
 func entryOf(m client.Message) sink.Entry {
-	properties := m.Properties()
-	position, err := event.ParsePosition(properties[sink.HeaderPosition])
-	if err != nil || position.IsZero() {
-		return sink.Entry{ID: properties[sink.HeaderID]}
-	}
-	e := sink.Entry{ID: properties[sink.HeaderID], Position: position}
-	frontier, frontierErr := optional(properties, sink.HeaderFrontier, event.ParsePosition)
-	replay, replayErr := optional(properties, sink.HeaderReplay, strconv.Atoi)
-	if errors.Join(frontierErr, replayErr) != nil {
-		return sink.Entry{ID: e.ID}
-	}
-	e.Frontier, e.Replay = frontier, replay
-	return e
-}
-
-func optional[T any](properties map[string]string, name string, parse func(string) (T, error)) (T, error) {
-	text, ok := properties[name]
-	if !ok {
-		var none T
-		return none, nil
-	}
-	return parse(text)
+	p := m.Properties()
+	return sink.ReadEntry(p[sink.HeaderID], p[sink.HeaderPosition], p[sink.HeaderFrontier], p[sink.HeaderReplay])
 }

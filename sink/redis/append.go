@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"sync"
 
@@ -271,9 +270,6 @@ func (e scriptError) Error() string { return string(e) }
 // RedisError tells that it is a reply.
 func (scriptError) RedisError() {}
 
-// ofOldServers stands before the errors of a script's commands, before Redis 7.
-var ofOldServers = regexp.MustCompile(`^(@user_script: [0-9]+: )?-?`)
-
 // endIn returns what the script says of one stream: its new end, or the error in the place of that.
 func endIn(reply any) (end string, err error) {
 	if end, ok := reply.(string); ok {
@@ -281,7 +277,7 @@ func endIn(reply any) (end string, err error) {
 	}
 	if list, ok := reply.([]any); ok && len(list) == 1 {
 		if text, ok := list[0].(string); ok {
-			return "", scriptError(ofOldServers.ReplaceAllString(text, ""))
+			return "", scriptError(text)
 		}
 	}
 	return "", fmt.Errorf("unexpected end %T", reply)

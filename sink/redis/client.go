@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"net"
+	"time"
 
 	redis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -32,73 +33,67 @@ func open(cfg Config) (*client, error) {
 			return nil, err
 		}
 	}
-	conns := &connections{open: make(map[*conn]struct{}), dialer: net.Dialer{Timeout: cfg.Timeout}}
+	conns := &connections{open: make(map[*conn]struct{}), dialer: net.Dialer{Timeout: cfg.dialTimeout()}}
 	if a.tls {
 		if conns.tls, err = cfg.TLS.Config(); err != nil {
 			return nil, err
 		}
 	}
 	c := &client{conns: conns}
-	switch a.kind {
+	switch o := options(a, cfg, conns); a.kind {
 	case cluster:
-		c.cluster = redis.NewClusterClient(clusterOptions(a, cfg, conns))
+		c.cluster = redis.NewClusterClient(clusterOptions(o, cfg))
 	case sentinel:
-		o := sentinelOptions(a, cfg, conns)
-		c.single = redis.NewFailoverClient(o)
+		failover := o.Failover()
+		c.single = redis.NewFailoverClient(failover)
 		c.single.AddHook(dialHook{})
-		// The client has its own copy for the master, and connects to sentinels by o. One that hangs is waited for up to four times before another's answer
+		// The client has its own copy for the master, and connects to sentinels by this one. One that hangs is waited for up to four times before another's answer
 		// counts, all within a dial of the master: twice for its answer, to end its subscription, and among all. With that whole time it would use up call after call.
-		share := cfg.Timeout / 5
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = share, share, share
+		share := cfg.dialTimeout() / 5
+		failover.DialTimeout, failover.ReadTimeout, failover.WriteTimeout = share, share, share
 	default:
-		c.single = redis.NewClient(singleOptions(a, cfg, conns))
+		single := o.Simple()
+		if a.kind == unixSocket {
+			single.Network = "unix"
+		}
+		c.single = redis.NewClient(single)
 		c.single.AddHook(dialHook{})
 	}
 	return c, nil
 }
 
-// The options say three things alike: nothing is sent twice (MaxRetries), a call ends with its context (ContextTimeoutEnabled and
+// idleTimeout is how long a connection is kept that nobody uses. By TLS the pool does not see that the server has closed one, and the call that uses it next fails.
+const idleTimeout = 30 * time.Second
+
+// dialTimeout is how long a connection may take. The pool makes it behind the call's back, so a call whose own time ended first would never learn that nobody is
+// there.
+func (c Config) dialTimeout() time.Duration { return c.Timeout / 2 }
+
+// options are what all kinds of client have in common: nothing is sent twice (MaxRetries), a call ends with its context (ContextTimeoutEnabled and
 // no earlier timeout), and the protocol is RESP 2, which every server speaks and in which nothing arrives unasked.
-
-func singleOptions(a address, cfg Config, conns *connections) *redis.Options {
-	o := &redis.Options{
-		Addr: a.hosts[0], DB: a.db, Username: a.username, Password: a.password, Dialer: conns.dial, Protocol: 2,
-		MaxRetries: -1, DialerRetries: 1, DialTimeout: cfg.Timeout, ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
-		PoolSize: cfg.PoolSize, PoolTimeout: cfg.Timeout, PipelinePoolSize: -1, ReadBufferSize: bufferBytes, WriteBufferSize: bufferBytes,
+func options(a address, cfg Config, conns *connections) *redis.UniversalOptions {
+	return &redis.UniversalOptions{
+		Addrs: a.hosts, DB: a.db, Username: a.username, Password: a.password,
+		MasterName: a.master, SentinelUsername: a.sentinelUsername, SentinelPassword: a.sentinelPassword,
+		Dialer: conns.dial, Protocol: 2,
+		MaxRetries: -1, DialerRetries: 1, DialTimeout: cfg.dialTimeout(), ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
+		PoolSize: cfg.PoolSize, PoolTimeout: cfg.Timeout, ConnMaxIdleTime: idleTimeout, PipelinePoolSize: -1,
+		ReadBufferSize: bufferBytes, WriteBufferSize: bufferBytes,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if a.kind == unixSocket {
-		o.Network = "unix"
-	}
-	return o
 }
 
-func sentinelOptions(a address, cfg Config, conns *connections) *redis.FailoverOptions {
-	return &redis.FailoverOptions{
-		MasterName: a.master, SentinelAddrs: a.hosts, SentinelUsername: a.sentinelUsername, SentinelPassword: a.sentinelPassword,
-		DB: a.db, Username: a.username, Password: a.password, Dialer: conns.dial, Protocol: 2,
-		MaxRetries: -1, DialerRetries: 1, DialTimeout: cfg.Timeout, ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
-		PoolSize: cfg.PoolSize, PoolTimeout: cfg.Timeout, PipelinePoolSize: -1, ReadBufferSize: bufferBytes, WriteBufferSize: bufferBytes,
-		DisableIdentity: true,
+func clusterOptions(o *redis.UniversalOptions, cfg Config) *redis.ClusterOptions {
+	c := o.Cluster()
+	// Who holds what is looked up without a context's end: by one look-up at a time, which a node that hangs must not hold for ever.
+	c.ReadTimeout, c.WriteTimeout = cfg.Timeout, cfg.Timeout
+	c.NewClient = func(o *redis.Options) *redis.Client {
+		node := redis.NewClient(o)
+		node.AddHook(dialHook{})
+		return node
 	}
-}
-
-func clusterOptions(a address, cfg Config, conns *connections) *redis.ClusterOptions {
-	return &redis.ClusterOptions{
-		Addrs: a.hosts, Username: a.username, Password: a.password, Dialer: conns.dial, Protocol: 2,
-		// Who holds what is looked up without a context's end: by one look-up at a time, which a node that hangs must not hold for ever.
-		ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout,
-		MaxRetries: -1, DialerRetries: 1, DialTimeout: cfg.Timeout, ContextTimeoutEnabled: true,
-		PoolSize: cfg.PoolSize, PoolTimeout: cfg.Timeout, PipelinePoolSize: -1, ReadBufferSize: bufferBytes, WriteBufferSize: bufferBytes,
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		NewClient: func(o *redis.Options) *redis.Client {
-			node := redis.NewClient(o)
-			node.AddHook(dialHook{})
-			return node
-		},
-	}
+	return c
 }
 
 // node returns the server that holds the key.

@@ -165,6 +165,9 @@ func slotUnderMigrationIsFollowed(t *testing.T, c *redisCluster) {
 		if entries := mustTail(t, s, stream); len(entries) != 10 {
 			t.Errorf("tail of %d entries under migration, want 10", len(entries))
 		}
+		if err := s.Probe(t.Context(), stream); err != nil {
+			t.Errorf("probe under migration: %v", err)
+		}
 	})
 	mustPublish(t, s, batch(stream, 11, 12)) // MOVED
 	mustPublish(t, s, batch(stream, 13, 14))

@@ -55,7 +55,7 @@ type Config struct {
 	// server's own proto-max-bulk-len is respected as well, where the user may read it (CONFIG GET).
 	MaxMessageBytes int
 
-	// Timeout bounds each call, connecting included; of Tail, which may read far back, each of its parts of some 4 MB. 0 means 10 s.
+	// Timeout bounds each call, connecting included, which has half of it; of Tail, which may read far back, each of its parts of some 4 MB. 0 means 10 s.
 	Timeout time.Duration
 
 	// MaxStreams is how many streams' ends are remembered (about 200 bytes each); 0 means 50,000. The

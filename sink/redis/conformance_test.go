@@ -45,9 +45,12 @@ func onClient(c goredis.UniversalClient, cfg redis.Config) sinktest.Harness {
 		Destination: newStream,
 		Read:        func(t testing.TB, stream string) []sinktest.Message { return readWith(t, c, stream) },
 		TooLarge:    cfg.MaxMessageBytes + 1,
-		Append: func(t testing.TB, stream string, body []byte) {
-			add := &goredis.XAddArgs{Stream: stream, Values: map[string]any{"body": body, "position": "no position", "replay": "-1"}}
-			if err := c.XAdd(t.Context(), add).Err(); err != nil {
+		Append: func(t testing.TB, stream, id string) {
+			values := map[string]any{"body": "from somebody else", "position": "no position", "replay": "-1"}
+			if id != "" {
+				values["id"] = id
+			}
+			if err := c.XAdd(t.Context(), &goredis.XAddArgs{Stream: stream, Values: values}).Err(); err != nil {
 				t.Fatal(err)
 			}
 		},

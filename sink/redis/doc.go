@@ -45,9 +45,10 @@
 //   - OOM, READONLY, MISCONF, NOREPLICAS, NOPERM, WRONGTYPE, LOADING, BUSY, CLUSTERDOWN, MASTERDOWN: sink.Unavailable, nothing landed. A
 //     key of the wrong type fails its own messages only.
 //   - READONLY, MASTERDOWN: no open connection is used again, so that an address that leads to the new master by now is followed.
-//   - A sentinel that hangs is left for another one: it has a fifth of Config.Timeout to answer.
+//   - A host that drops packets: sink.Unavailable after half of Config.Timeout, nothing landed.
+//   - A sentinel that hangs is left for another one: it has a tenth of Config.Timeout to answer.
 //   - MOVED, ASK, TRYAGAIN: the script is sent once more to where it belongs; without a fence it is sink.Retry, nothing landed.
-//   - The stream does not end where it did (somebody else wrote, it was removed, another instance took over): sink.Retry with an
+//   - The stream does not end where it did (somebody else wrote, it was removed, another instance took over): sink.ErrTailUnread, sink.Retry with an
 //     unknown fate.
 //   - Every other reply: sink.Retry with an unknown fate.
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 
 	redis "github.com/redis/go-redis/v9"
@@ -52,9 +53,13 @@ func (s *Sink) fail(call, stream string, err error) *sink.Error {
 	if isReplica(err) {
 		s.client.conns.retire() // the address may lead to the new master by now
 	}
+	said := clean(err)
+	if reply, _ := replyOf(err); strings.HasPrefix(reply, "FENCED ") { // somebody else has appended, which is no failure of the stream
+		said = fmt.Errorf("%w: %w", sink.ErrTailUnread, said)
+	}
 	return &sink.Error{
 		Class: r.class, FateKnown: r.known, Broker: r.broker && s.client.cluster == nil,
-		Err: fmt.Errorf("%s stream %q: %w", call, stream, clean(err)), Mend: r.mend,
+		Err: fmt.Errorf("%s stream %q: %w", call, stream, said), Mend: r.mend,
 	}
 }
 
@@ -89,13 +94,17 @@ func (s *Sink) classify(err error) refusal {
 	return refusal{class: sink.Retry}
 }
 
+// ofOldServers stands before the errors of a script's commands, before Redis 7.
+// Source: luaPushError of scripting.c, Redis 6.
+var ofOldServers = regexp.MustCompile(`^(@user_script: [0-9]+: )?-?`)
+
 // replyOf returns what the server said, where the error is its reply.
 func replyOf(err error) (reply string, is bool) {
 	var said redis.Error
 	if !errors.As(err, &said) || errors.Is(err, redis.Nil) {
 		return "", false
 	}
-	return said.Error(), true
+	return ofOldServers.ReplaceAllString(said.Error(), ""), true
 }
 
 func (s *Sink) classifyReply(text string) refusal {
@@ -106,6 +115,7 @@ func (s *Sink) classifyReply(text string) refusal {
 		}
 		return r
 	}
+	text = strings.TrimPrefix(text, "ERR ") // which what old servers say to a script is without
 	for _, r := range unnamedRefusals {
 		if strings.HasPrefix(text, r.prefix) {
 			return r.refusal
@@ -119,14 +129,14 @@ var unnamedRefusals = []struct {
 	prefix string
 	refusal
 }{
-	{"ERR The user executing the script", refusals["NOPERM"]}, // what a script is told instead
-	{"ERR ACL failure in script", refusals["NOPERM"]},
-	{"ERR max number of clients", refusal{sink.Unavailable, true, true, "the server is at its maxclients"}},
-	{"ERR AUTH", refusals["WRONGPASS"]},
-	{"ERR invalid password", refusals["WRONGPASS"]},
-	{"ERR Client sent AUTH", refusals["WRONGPASS"]},
-	{"ERR unknown command", refusal{sink.Unavailable, true, true, "streams need Redis 5 or later"}},
-	{"ERR Unknown Redis command", refusal{sink.Unavailable, true, true, "streams need Redis 5 or later"}},
+	{"The user executing the script", refusals["NOPERM"]}, // what a script is told instead
+	{"ACL failure in script", refusals["NOPERM"]},
+	{"max number of clients", refusal{sink.Unavailable, true, true, "the server is at its maxclients"}},
+	{"AUTH", refusals["WRONGPASS"]},
+	{"invalid password", refusals["WRONGPASS"]},
+	{"Client sent AUTH", refusals["WRONGPASS"]},
+	{"unknown command", refusal{sink.Unavailable, true, true, "streams need Redis 5 or later"}},
+	{"Unknown Redis command", refusal{sink.Unavailable, true, true, "streams need Redis 5 or later"}},
 }
 
 // isNetwork tells whether the connection failed under a call.

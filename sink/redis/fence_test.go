@@ -1,6 +1,8 @@
 package redis_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -27,6 +29,22 @@ func TestLateBatchIsRefusedThoughTheEndWasDeleted(t *testing.T) {
 	}
 	wantIDs(t, c, stream, 1, 2)
 	mustPublish(t, newer, batch(stream, 5, 5))
+}
+
+// Whoever else appends makes the tail be read again, and is no failure of the stream.
+func TestSecondWriterCostsALookAtTheTail(t *testing.T) {
+	s, c, stream := setup(t, redis.Config{})
+	mustPublish(t, s, batch(stream, 1, 2))
+	if err := c.XAdd(t.Context(), &goredis.XAddArgs{Stream: stream, Values: []string{"id", "3"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	results := s.Publish(t.Context(), batch(stream, 4, 5))
+	if results == nil || !errors.Is(results[0], sink.ErrTailUnread) || sink.FateKnown(results[0]) || !strings.Contains(results[0].Error(), "FENCED") {
+		t.Fatalf("results %v, want ErrTailUnread with an unknown fate, and the server's word", results)
+	}
+	mustTail(t, s, stream)
+	mustPublish(t, s, batch(stream, 4, 5))
+	wantIDs(t, c, stream, 1, 5)
 }
 
 // With many streams the server compares no ends: it refuses the id.

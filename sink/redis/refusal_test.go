@@ -9,6 +9,7 @@ import (
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/redis"
+	"github.com/outboxd/outboxd/sink/sinktest"
 )
 
 // A server that refuses everything is Unavailable, says why, and has taken nothing: once it is mended the same batch is
@@ -73,6 +74,21 @@ func TestUnansweredLookLeavesNothingBehind(t *testing.T) {
 		}
 		if sink.BrokerDown(err) {
 			t.Errorf("%s: a server that hangs is said to be down: %v", call, err)
+		}
+	}
+}
+
+// A connection that is never made is the whole server's failure, and nothing was sent over it.
+func TestHostThatDropsPacketsIsDown(t *testing.T) {
+	t.Parallel()
+	deaf := sinktest.DeafHost(t)
+	for _, url := range []string{"redis://" + deaf, "redis+sentinel://" + deaf + "/orders"} {
+		s, stream := opened(t, redis.Config{URL: url, Timeout: 2 * time.Second}), newStream(t)
+		_, tail := s.Tail(t.Context(), stream, 1)
+		for call, err := range map[string]error{"tail": tail, "probe": s.Probe(t.Context(), stream)} {
+			if sink.ClassOf(err) != sink.Unavailable || !sink.FateKnown(err) || !sink.BrokerDown(err) {
+				t.Errorf("%s of %s: class %s, fate known %v, broker down %v: %v", call, url, sink.ClassOf(err), sink.FateKnown(err), sink.BrokerDown(err), err)
+			}
 		}
 	}
 }

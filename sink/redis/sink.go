@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -52,7 +53,7 @@ func (s *Sink) Close(context.Context) error {
 
 // Probe asks the server for what it would refuse a tail or a batch for: the type of the key, the user's rights, memory, a replica. It reads the tail one
 // entry deep, by the script's name and by its text, and sends an XADD with an id that no entry can have, which every server checks last. Without a fence
-// it also runs a transaction that only reads.
+// it also runs a transaction that only reads. A node of a cluster that sends us on to another one, while a slot is moved, has answered.
 func (s *Sink) Probe(ctx context.Context, destination string) error {
 	ctx, done := s.begin(ctx)
 	defer done()
@@ -82,13 +83,23 @@ func (s *Sink) Probe(ctx context.Context, destination string) error {
 		}
 	}
 	_, execErr := pipe.Exec(ctx)
-	err = firstError(length.Err(), ignore(add.Err(), "must be greater than 0-0"), ignore(byName.Err(), "NOSCRIPT"), byText.Err(), refusal(execErr))
+	err = cmp.Or(s.here(length.Err()), s.here(ignore(add.Err(), "must be greater than 0-0")),
+		s.here(ignore(byName.Err(), "NOSCRIPT")), s.here(byText.Err()), s.here(refusal(execErr)))
 	if err == nil && add.Err() == nil {
 		err = execErr // the connection was refused: no command has a result
 	}
 	if err != nil {
 		return s.failAsking(ctx, "probe", destination, err)
 	}
+	return nil
+}
+
+// here returns err, or nil where it only says that another node of a cluster has the stream, which Publish and Tail follow. Transactions do not.
+func (s *Sink) here(err error) error {
+	if s.client.cluster == nil || s.cfg.Unfenced || !resendable(err) {
+		return err
+	}
+	s.client.lookAgain()
 	return nil
 }
 
@@ -100,15 +111,6 @@ func (s *Sink) begin(ctx context.Context) (bounded context.Context, done func())
 		stop()
 		cancel()
 	}
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ignore returns err, or nil when it holds the text.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,7 +11,6 @@ import (
 
 	redis "github.com/redis/go-redis/v9"
 
-	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/sink"
 )
 
@@ -58,8 +58,11 @@ func (s *Sink) Tail(ctx context.Context, destination string, n int) ([]sink.Entr
 func (s *Sink) readPart(ctx context.Context, destination, from string, count int) (tailReply, error) {
 	ctx, done := s.begin(ctx)
 	defer done()
-	s.askBulkLimit(ctx, destination)
-	reply, err := s.readTail(ctx, destination, from, count)
+	var reply tailReply
+	err := s.askBulkLimit(ctx, destination)
+	if err == nil {
+		reply, err = s.readTail(ctx, destination, from, count)
+	}
 	if err != nil {
 		return tailReply{}, s.failAsking(ctx, "read the tail of", destination, err)
 	}
@@ -74,28 +77,33 @@ func nextRead(remaining, read, size int) int {
 	return max(1, min(remaining, readEntries, readBytes/max(1, size/read)))
 }
 
-// askBulkLimit asks for proto-max-bulk-len, once. Where that is not allowed, Redis's default is assumed.
-func (s *Sink) askBulkLimit(ctx context.Context, destination string) {
+// askBulkLimit asks for proto-max-bulk-len, once. Where that is not allowed, Redis's default is assumed. It fails where there is no connection, for which the read
+// that follows would wait anew.
+func (s *Sink) askBulkLimit(ctx context.Context, destination string) error {
 	const setting = "proto-max-bulk-len"
 	if s.bulkLimit.Load() > 0 {
-		return
+		return nil
 	}
 	node, err := s.client.node(ctx, destination)
 	if err != nil {
-		return // the read that follows reports it
+		return nil // the read that follows reports it
 	}
 	values, err := node.ConfigGet(ctx, setting).Result()
+	if _, ok := errors.AsType[*connectError](err); ok {
+		return err
+	}
 	if err != nil {
 		if !s.classify(err).broker && !isNetwork(err) { // it is this question that is refused
 			s.bulkLimit.Store(serverBulkLimit)
 		}
-		return
+		return nil
 	}
 	if limit, err := strconv.ParseInt(values[setting], 10, 64); err == nil && limit > 0 {
 		s.bulkLimit.Store(limit)
-		return
+		return nil
 	}
 	s.bulkLimit.Store(serverBulkLimit)
+	return nil
 }
 
 // tailReply is one reply of the script.
@@ -146,26 +154,9 @@ func parseTail(reply []any) (t tailReply, err error) {
 		}
 		t.size += size
 		t.oldest = fields[0]
-		t.entries = append(t.entries, entry(fields[2], fields[3], fields[4], fields[5]))
+		t.entries = append(t.entries, sink.ReadEntry(fields[2], fields[3], fields[4], fields[5]))
 	}
 	return t, nil
-}
-
-// entry returns what the fields say. Fields that are none of ours, or have the name but not the form, leave zeros: somebody
-// else's entry must not stop the stream.
-func entry(id, position, frontier, replay string) sink.Entry {
-	p, err := event.ParsePosition(position)
-	if err != nil || p.IsZero() {
-		return sink.Entry{}
-	}
-	e := sink.Entry{ID: id, Position: p}
-	if f, err := event.ParsePosition(frontier); err == nil {
-		e.Frontier = f
-	}
-	if r, err := strconv.Atoi(replay); err == nil && r > 0 {
-		e.Replay = r
-	}
-	return e
 }
 
 // before returns the greatest id below id, for a range without its end: Redis 5 has no exclusive ranges. It is false for the

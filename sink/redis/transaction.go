@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,12 +58,12 @@ func (st *stream) readTransaction(cmds []redis.Cmder, execErr error) (whole bool
 		return true
 	}
 	if exec.Err() != nil || !executed || len(replies) != st.count {
-		queued := firstError(errorsOf(cmds[:last])...)
+		queued := cmp.Or(errorsOf(cmds[:last])...)
 		if reply, refused := replyOf(exec.Err()); refused && queued == nil && !isRedirection(reply) {
 			st.err = fmt.Errorf("EXEC is refused, or a part of it: %s", reply)
 			return false
 		}
-		st.err = firstError(queued, exec.Err(), execErr)
+		st.err = cmp.Or(queued, exec.Err(), execErr)
 		if st.err == nil {
 			st.err = fmt.Errorf("unexpected reply %T to EXEC", exec.Val())
 		}

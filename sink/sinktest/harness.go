@@ -36,8 +36,8 @@ type Harness struct {
 	// Partitioned returns a fresh destination that stands for at least two others. The sink is then a sink.Partitioner.
 	Partitioned func(t testing.TB) string
 
-	// Append writes an entry that is none of ours: no id, no position.
-	Append func(t testing.TB, destination string, body []byte)
+	// Append writes an entry that is none of ours: without a position, and with the id where it is not "".
+	Append func(t testing.TB, destination, id string)
 
 	// TooLarge is the size in bytes of a body that the sink or the server rejects; 0 when there is none.
 	TooLarge int

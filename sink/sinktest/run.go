@@ -29,6 +29,7 @@ func Run(t *testing.T, h Harness) {
 		{"TailReturnsTheNewestEntries", readable, s.tailReturnsTheNewestEntries},
 		{"TailReadsFrontierAndReplay", readable, s.tailReadsFrontierAndReplay},
 		{"TailPassesOverForeignEntries", readable && h.Append != nil, s.tailPassesOverForeignEntries},
+		{"ForeignEntryWithOurIDIsNoneOfOurs", readable && h.Append != nil, s.foreignEntryWithOurIDIsNoneOfOurs},
 		{"PartitionsAreDestinationsOfTheirOwn", readable && h.Partitioned != nil, s.partitionsAreDestinationsOfTheirOwn},
 		{"PublishBeforeTailIsRefused", readable, s.publishBeforeTailIsRefused},
 		{"PublishAfterAnUnknownFateIsRefused", readable, s.publishAfterAnUnknownFateIsRefused},
