@@ -146,6 +146,15 @@ func policyFindings(name string, p pulsar.Policies, broker map[string]string) []
 			break
 		}
 	}
+	if len(p.SubscriptionTypes) > 0 && !slices.Contains(p.SubscriptionTypes, "Exclusive") {
+		findings = append(findings, found(Error, "subscription_types", fmt.Sprintf("namespace %s allows the subscription types %s alone", name, strings.Join(p.SubscriptionTypes, ", ")),
+			"outboxd reads the end of a topic by an exclusive one before it publishes: events are parked", "pulsar-admin namespaces set-subscription-types-enabled "+name+" --types Exclusive,..."))
+	}
+	if p.SubscriptionAuth == "Prefix" {
+		findings = append(findings, found(Warning, "subscription_auth_mode", "subscriptions in namespace "+name+" must begin with the role (subscription-auth-mode Prefix)",
+			"outboxd reads the end of a topic by subscriptions that begin with outboxd-tail: with a role of another name its events are parked",
+			"pulsar-admin namespaces set-subscription-auth-mode "+name+" --subscription-auth-mode None"))
+	}
 	if len(p.Clusters) > 1 {
 		findings = append(findings, found(Warning, "geo_replication", fmt.Sprintf("namespace %s is replicated among the clusters %s", name, strings.Join(p.Clusters, ", ")),
 			"outboxd needs the topics to itself: where another cluster replicates to this one, its replicator produces to them, and events are parked; outwards only is fine",

@@ -68,26 +68,8 @@ func (s *Sink) examples() []string {
 	return slices.Compact(names)
 }
 
-// mendProbe is how to mend a destination that accepts nothing, where the error does not say it.
-func mendProbe(err error) string {
-	text := err.Error()
-	for _, m := range []struct{ part, mend string }{
-		{"pulsar-admin", "as the message says; or set sinks.NAME.create: true with admin_url"},
-		{"geo-replication leads to this one", "end the other producer; where it is a replicator, pulsar-admin namespaces set-clusters on the other clusters, without this one"},
-		{"another producer holds the topic", "end the other producer, or give outboxd a topic of its own: order needs an exclusive one"},
-		{"Authorization", "pulsar-admin namespaces grant-permission --actions produce,consume --role ROLE TENANT/NAMESPACE"},
-		{"erminated", "the topic was terminated: delete it (pulsar-admin topics delete TOPIC), or route the events to another"},
-		{"Quota", "let the subscriptions catch up, or pulsar-admin namespaces set-backlog-quota"},
-	} {
-		if strings.Contains(text, m.part) {
-			return m.mend
-		}
-	}
-	return "as the message says; else see the broker's log, and whether it is reachable from here"
-}
-
 func probeFailed(destination string, err error) Finding {
-	why, mend := err, mendProbe(err)
+	why, mend := err, "as the message says; else see the broker's log, and whether it is reachable from here"
 	if e, ok := errors.AsType[*sink.Error](err); ok && e.Mend != "" {
 		why, mend = e.Err, e.Mend
 	}

@@ -19,7 +19,32 @@ type pulsarClient struct {
 	client.Client
 	slot     int            // its place in Sink.clients
 	sends    sync.WaitGroup // Publishes that use a producer of it
-	answered time.Time      // when a call into it last ended by itself, or it was made; guarded by Sink.mu
+	calls    sync.WaitGroup // into it
+	calling  int            // how many of those are under way; guarded by Sink.mu
+	answered atomic.Int64   // when a call or an entry of it was last answered, or a call began while no other was under way, in nanoseconds since 1970
+}
+
+// silent is for how long nothing has been answered that was asked.
+func (c *pulsarClient) silent() time.Duration { return time.Since(time.Unix(0, c.answered.Load())) }
+
+// hears notes that there is an answer, or a question.
+func (c *pulsarClient) hears() { c.answered.Store(time.Now().UnixNano()) }
+
+// beginLocked and end are around each call into the client.
+func (c *pulsarClient) beginLocked() {
+	if c.calling == 0 {
+		c.hears()
+	}
+	c.calling++
+	c.calls.Add(1)
+}
+
+func (s *Sink) end(c *pulsarClient) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.hears()
+	c.calling--
+	c.calls.Done()
 }
 
 // clientCount is how many clients, each with connections of its own, share out the namespaces. A broker that is sent more than a publish rate allows, which is a
@@ -83,7 +108,7 @@ func (s *Sink) newClient(slot int, hosts []string) (*pulsarClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pulsarClient{Client: c, slot: slot, answered: time.Now()}, nil
+	return &pulsarClient{Client: c, slot: slot}, nil
 }
 
 // call runs f with the topic's client. f takes no context; call returns when it ends, ctx does or Config.Timeout is over. When that is first, f's late
@@ -106,11 +131,12 @@ func call[T any](ctx context.Context, s *Sink, topic string, f func(*pulsarClien
 		s.mu.Unlock()
 		return none, err
 	}
+	c.beginLocked()
 	var claimed atomic.Bool // by the one of the two that ends first
 	ended := make(chan result, 1)
 	s.background.Go(func() {
 		value, err := f(c)
-		s.noteAnswer(c)
+		s.end(c)
 		s.silent.Store(err != nil && lostTouch(err))
 		if claimed.CompareAndSwap(false, true) {
 			ended <- result{value, err}
@@ -134,21 +160,16 @@ func call[T any](ctx context.Context, s *Sink, topic string, f func(*pulsarClien
 	}
 }
 
-func (s *Sink) noteAnswer(c *pulsarClient) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.answered = time.Now()
-}
-
 // replaceSilentClient makes a new client when calls into c have not come back for so long that it must be stuck: an
 // unreachable broker makes them fail, not hang.
 func (s *Sink) replaceSilentClient(c *pulsarClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.clients[c.slot] != c || time.Since(c.answered) < clientSilence {
+	silent := c.silent()
+	if s.closed || s.clients[c.slot] != c || silent < clientSilence {
 		return
 	}
-	s.log.Warn().Stringer("silent", time.Since(c.answered).Round(time.Millisecond)).Msg("replace the silent pulsar client")
+	s.log.Warn().Stringer("silent", silent.Round(time.Millisecond)).Msg("replace the silent pulsar client")
 	s.replaceLocked(c)
 }
 
@@ -165,8 +186,17 @@ func (s *Sink) replaceLocked(old *pulsarClient) {
 			p.markLost(errReplaced)
 		}
 	}
+	answered := make(chan struct{})
+	s.background.Go(func() {
+		old.calls.Wait()
+		close(answered)
+	})
 	s.background.Go(func() {
 		old.sends.Wait() // their contexts have ended, and nobody begins to send by it any more
+		select {
+		case <-answered: // a connection that a call makes after the end stays open
+		case <-time.After(operationTimeout): // it is stuck, and its end lets them go
+		}
 		old.Close()
 	})
 }

@@ -38,12 +38,13 @@
 //   - Acknowledgements stand still for Config.AckStall (a hanging broker, a batch that the broker refuses, which the client keeps
 //     to itself): unknown fate, and the producer is closed. Where the broker refused a topic's batches for their size, its entries become smaller
 //     until the next session, and a single message that is refused twice is Rejected.
+//   - A batch that the broker could not write (PersistenceError): the client closes the connection, which is that of all topics of its namespaces there.
 //   - A broker that is silent: the connection is closed after 10 to 15 s, which fails whatever waits on it; a client whose calls do not come
-//     back for 20 s is replaced.
+//     back for 20 s, while no batch is acknowledged, is replaced.
 //   - One of several hosts in the service URL drops packets, or accepts connections and says nothing: topics are looked up at the others only, by a client
 //     that takes the place of the one before, which loses its producers. It comes back when none of those welcomes us.
 //   - Nothing listens, wrong credentials, no rights, missing tenant or namespace, terminated topic, exceeded quota, a foreign
-//     exclusive producer: Unavailable, with what the broker says. A namespace is made where Config.Create is set.
+//     exclusive producer, a subscription that may not be made for Tail: Unavailable, with what the broker says. A namespace is made where Config.Create is set.
 //   - The whole broker is down ([sink.BrokerDown]) where no host of the service URL can be connected to, shakes hands and takes our credentials,
 //     and where the connection of a batch or a tail was lost and every host of the URL refuses a new one. A topic that hangs, or whose broker
 //     is gone while others answer, is Unavailable alone; a stall of Config.AckStall is to be retried, with a tail before it.

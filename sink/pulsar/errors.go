@@ -21,7 +21,7 @@ var (
 // Parts of error texts. The client gives most of the broker's errors as plain text "server error: NAME: ...".
 var unavailableTexts = []string{
 	"TopicNotFound", "TopicTerminated", "TopicMigrated", "IncompatibleSchema",
-	"ProducerBlockedQuotaExceeded", "ProducerFenced", "ProducerBusy",
+	"ProducerBlockedQuotaExceeded", "ProducerFenced", "ProducerBusy", "ConsumerBusy",
 	"PersistenceError", "MetadataError", "AuthenticationError", "AuthorizationError", "NotAllowed", "Invalid topic", "InvalidTopicName",
 	"connection error", "connection refused", "no such host", "x509:", "tls:",
 }
@@ -88,11 +88,31 @@ func (s *Sink) asError(err error) error {
 	return s.classified(err)
 }
 
-// failed is asError at the end of a call: a connection that was lost is the whole broker's failure where nobody listens any more.
+// failed is asError at the end of a call: a connection that was lost is the whole broker's failure where nobody listens any more, and what mends it is said.
 func (s *Sink) failed(ctx context.Context, err error) *sink.Error {
 	failed := s.classified(err)
 	s.blameBroker(ctx, failed)
+	failed.Mend = mendOf(err.Error())
 	return failed
+}
+
+// mendOf says how to mend a destination that accepts nothing, "" where the error says it or that is not known.
+func mendOf(text string) string {
+	for _, m := range []struct{ part, mend string }{
+		{"geo-replication leads to this one", "end the other producer; where it is a replicator, pulsar-admin namespaces set-clusters on the other clusters, without this one"},
+		{"another producer holds the topic", "end the other producer, or give outboxd a topic of its own: order needs an exclusive one"},
+		{"sub type!", "pulsar-admin namespaces set-subscription-types-enabled TENANT/NAMESPACE --types, with Exclusive among them: outboxd reads the end of the topic by it"},
+		{"max consumers", "pulsar-admin namespaces set-max-consumers-per-topic TENANT/NAMESPACE, one more: outboxd reads the end of the topic as one"},
+		{"prefixed by the authentication role", "pulsar-admin namespaces set-subscription-auth-mode TENANT/NAMESPACE --subscription-auth-mode None"},
+		{"Authorization", "pulsar-admin namespaces grant-permission --actions produce,consume --role ROLE TENANT/NAMESPACE"},
+		{"erminated", "the topic was terminated: delete it (pulsar-admin topics delete TOPIC), or route the events to another"},
+		{"Quota", "let the subscriptions catch up, or pulsar-admin namespaces set-backlog-quota"},
+	} {
+		if strings.Contains(text, m.part) {
+			return m.mend
+		}
+	}
+	return ""
 }
 
 func (s *Sink) classified(err error) *sink.Error {

@@ -49,6 +49,8 @@ type Policies struct {
 		Messages int   `json:"publishThrottlingRateInMsg"`
 		Bytes    int64 `json:"publishThrottlingRateInByte"`
 	} `json:"publishMaxMessageRate"` // by cluster; 0 or below: without limit
+	SubscriptionAuth  string   `json:"subscription_auth_mode"`     // None or Prefix
+	SubscriptionTypes []string `json:"subscription_types_enabled"` // none: the broker's default
 }
 
 // ErrNoNamespace says that a namespace or its tenant does not exist.

@@ -32,7 +32,8 @@ var linesConnectFailed = map[string]bool{
 // overheard is what was learned from the client's log: the broker's limit; why the last connection failed, which the client's
 // errors do not say ("connection error"); how the broker refused a producer's batch, and which entries a reader was not given, which the client keeps to itself.
 type overheard struct {
-	maxMessageSize atomic.Int64
+	maxMessageSize atomic.Int64 // the smallest of a broker that has shaken hands since the session began, or the last one before
+	sizeIsOld      atomic.Bool  // no broker has shaken hands in this session
 	connectProblem atomic.Pointer[string]
 
 	mu        sync.Mutex
@@ -61,6 +62,16 @@ type heardProducer struct {
 type producerNumber struct {
 	client *byte // of which client it is
 	id     uint64
+}
+
+// limited notes the largest message that one of the brokers takes.
+func (o *overheard) limited(size int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if before := o.maxMessageSize.Load(); before == 0 || size < before || o.sizeIsOld.Load() {
+		o.maxMessageSize.Store(size)
+	}
+	o.sizeIsOld.Store(false)
 }
 
 func (o *overheard) opened(name string, number producerNumber) {
@@ -204,7 +215,7 @@ func (l clientLogger) Debug(args ...any) {
 	}
 	if line, ok := args[0].(string); ok && line == lineMaxMessageSize {
 		if size, ok := args[1].(int32); ok {
-			l.heard.maxMessageSize.Store(int64(size))
+			l.heard.limited(int64(size))
 			l.heard.setProblem("")
 		}
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	client "github.com/apache/pulsar-client-go/pulsar"
 )
 
 // Probe asks for the destination's partitions, which fails where its namespace is missing, access is denied or nothing answers, and then
-// whether it takes an exclusive producer, which fails where the topic is terminated, its quota is exceeded or somebody else writes to it. Where the
+// whether it takes an exclusive producer, which fails where the topic is terminated, its quota is exceeded or somebody else writes to it, and a reader of its end,
+// which policies of subscriptions can refuse. Where the
 // producer is made it is closed at once; where an outboxd of our name has one, that one goes on, and its next Publish tells
 // the rest. A topic that does not exist is created by it,
 // as by Tail, where the broker does that. Of a partitioned topic only the partitions are asked for.
@@ -39,14 +42,19 @@ func (s *Sink) probe(ctx context.Context, destination string) error {
 	switch {
 	case err == nil:
 		s.giveBack(p)
-		return nil
 	case isHeld(err) && strings.HasPrefix(holder(err), s.cfg.Name()+nameEnd):
-		return nil
 	case isHeld(err):
 		return heldBy(err)
 	default:
 		return fmt.Errorf("make a producer: %w", err)
 	}
+	end := &tailReader{sink: s, topic: destination, queue: minQueue}
+	r, err := end.open(ctx, client.ReaderOptions{StartMessageID: client.LatestMessageID()})
+	if err != nil {
+		return err
+	}
+	r.Close()
+	return nil
 }
 
 // isLeft tells whether the producer that has the topic is one that we have given up or never had: the client does not tell the broker of every end of

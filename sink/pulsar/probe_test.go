@@ -99,6 +99,39 @@ func TestProbeTellsAnExceededQuota(t *testing.T) {
 	}
 }
 
+// Before anything is published the end of a topic is read, by a subscription.
+func TestProbeTellsThatTheEndMayNotBeRead(t *testing.T) {
+	s := sharedServer(t)
+	for _, c := range []struct {
+		policy string
+		value  any
+		says   string
+	}{
+		{"subscriptionTypesEnabled", []string{"Shared"}, "sub type!"},
+		{"maxConsumersPerTopic", 1, "max consumers"},
+	} {
+		t.Run(c.policy, func(t *testing.T) {
+			namespace := s.namespace(t)
+			p, topic := s.open(t), "persistent://"+namespace+"/orders"
+			mustProbe(t, p, topic)
+			reader, err := s.plain(t).Subscribe(client.ConsumerOptions{Topic: topic, SubscriptionName: "theirs", Type: client.Shared})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			s.call(t, http.MethodPost, "namespaces/"+namespace+"/"+c.policy, c.value, http.StatusNoContent)
+			waitUntil(t, "the policy is in force", func() bool { return p.Probe(t.Context(), topic) != nil })
+			wantRefused(t, p, topic, c.says)
+			if _, err := p.Tail(t.Context(), topic, 1); sink.ClassOf(err) != sink.Unavailable || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("tail: class %s: %v", sink.ClassOf(err), err)
+			}
+			s.call(t, http.MethodDelete, "namespaces/"+namespace+"/"+c.policy, nil, http.StatusNoContent)
+			waitUntil(t, "the policy is lifted", func() bool { return p.Probe(t.Context(), topic) == nil })
+			mustTail(t, p, topic, 1)
+		})
+	}
+}
+
 func TestProbeLeavesEveryProducerAlone(t *testing.T) {
 	s := sharedServer(t)
 	p, newer, topic := s.open(t), s.open(t), s.topic(t)

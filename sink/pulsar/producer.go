@@ -107,11 +107,13 @@ func (ps *producers) demand(topic string, d time.Duration) {
 }
 
 // BeginSession lets the end of every topic stand still before it is read, also behind a clean end of our last producer: another instance may have
-// had the topic since, and been killed. The sizes that topics have refused are forgotten: somebody may have raised their limits.
+// had the topic since, and been killed. The sizes that topics have refused are forgotten, and the brokers' own limit is that of the next handshake: somebody may have
+// raised them.
 func (s *Sink) BeginSession() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.producers.entryLimit)
+	s.heard.sizeIsOld.Store(true)
 	maps.DeleteFunc(s.producers.settling, func(_ string, d time.Duration) bool { return d == 0 })
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
 	"github.com/rs/zerolog"
@@ -71,6 +72,109 @@ func TestClientIsNotClosedUnderASend(t *testing.T) {
 		if !old.closed.Load() {
 			t.Error("the client is still open behind the send")
 		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slow is a client that answers no look-up until it is let go.
+type slow struct {
+	noticed
+	answer chan struct{}
+}
+
+// TopicPartitions returns when it is let go.
+func (c *slow) TopicPartitions(topic string) ([]string, error) {
+	<-c.answer
+	return []string{topic}, nil
+}
+
+// withSlow returns a sink and its client of the topic, which is slow.
+func withSlow(t *testing.T, topic string) (*Sink, *pulsarClient, *slow) {
+	t.Helper()
+	s, err := New(Config{URL: "pulsar://localhost:6650", Timeout: 10 * time.Second}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.clientLocked(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hanging := &slow{noticed{Client: c.Client}, make(chan struct{})}
+	c.Client = hanging
+	return s, c, hanging
+}
+
+// lookUp asks the client for as long as that.
+func lookUp(t *testing.T, s *Sink, topic string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err := call(ctx, s, topic, func(c *pulsarClient) ([]string, error) { return c.TopicPartitions(topic) }, nil)
+	return err
+}
+
+// A call that goes on behind its client's end makes a connection that nobody closes.
+func TestClientIsNotClosedUnderACallUnlessThatIsStuck(t *testing.T) {
+	const topic = "persistent://public/default/orders"
+	for name, ends := range map[string]bool{"Ends": true, "Stuck": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, c, old := withSlow(t, topic)
+				if err := lookUp(t, s, topic, time.Second); err == nil {
+					t.Error("the look-up was answered")
+				}
+				s.mu.Lock()
+				s.replaceLocked(c)
+				s.mu.Unlock()
+				time.Sleep(operationTimeout - time.Second)
+				if old.closed.Load() {
+					t.Error("the client was closed under a call")
+				}
+				if ends {
+					close(old.answer)
+				} else {
+					time.Sleep(2 * time.Second)
+				}
+				synctest.Wait()
+				if !old.closed.Load() {
+					t.Error("the client is still open")
+				}
+				if !ends {
+					close(old.answer)
+				}
+				if err := s.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestClientIsReplacedForItsSilenceAndNotForAQuietTime(t *testing.T) {
+	const topic = "persistent://public/default/orders"
+	synctest.Test(t, func(t *testing.T) {
+		s, c, old := withSlow(t, topic)
+		replaced := func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.clients[c.slot] != c
+		}
+		time.Sleep(time.Hour)
+		for silent := time.Duration(0); silent < clientSilence; silent += time.Second {
+			if replaced() {
+				t.Fatalf("replaced after %s", silent)
+			}
+			if err := lookUp(t, s, topic, time.Second); err == nil {
+				t.Error("the look-up was answered")
+			}
+		}
+		if !replaced() {
+			t.Errorf("not replaced after %s", clientSilence)
+		}
+		close(old.answer)
 		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
 		}

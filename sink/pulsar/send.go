@@ -42,16 +42,17 @@ func (s *Sink) sendEntry(ctx context.Context, p *producer, messages []*sink.Mess
 	if err == nil {
 		e.release()
 		s.lastAck.Store(time.Now().UnixNano())
+		p.client.hears()
 		return len(messages), nil
 	}
 	failed := sendError(ctx, err, len(messages))
-	if text := s.heard.refusalOf(p.Name()); text != "" && errors.Is(failed, errStalled) {
+	if text := s.heard.refusalOf(p.Name()); text != "" && (errors.Is(failed, errStalled) || errors.Is(failed, errLost)) {
 		s.refused(p, text, size, len(messages), failed)
 	}
 	return 0, failed
 }
 
-// refused adds to a stalled entry's error what the broker has refused it with. When it is the size, which a namespace or topic
+// refused adds to an entry's error what the broker has refused it with: the client then lets it wait, or closes the connection. When it is the size, which a namespace or topic
 // can limit below the broker's own limit, the topic's entries become smaller, until a single message is refused a second time.
 func (s *Sink) refused(p *producer, text string, size, messages int, failed *sink.Error) {
 	failed.Err = fmt.Errorf("%w: the broker has refused the batch: %s", failed.Err, text)

@@ -122,6 +122,27 @@ func TestRefusalOfATopicIsNotBlamedOnOneThatStalls(t *testing.T) {
 	}
 }
 
+// The client closes the connection where the broker could not write a batch, and says of it only that.
+func TestRefusalThatEndsTheConnectionIsSaid(t *testing.T) {
+	s, topic, _ := open(t, Config{URL: testenv.Pulsar(t).URL, AckStall: time.Minute, Timeout: 2 * time.Minute})
+	underWay := stall(t, s, topic)
+	ended := make(chan []error)
+	go func() { ended <- s.Publish(t.Context(), []sink.Message{sized(topic, 100)}) }()
+	<-underWay
+	s.mu.Lock()
+	p := s.producers.open[topic]
+	s.mu.Unlock()
+	s.heard.mu.Lock()
+	number := s.heard.producers[p.Name()].number
+	s.heard.mu.Unlock()
+	s.heard.refused(number, "PersistenceError: no bookie")
+	p.markLost(errLost)
+	if results := <-ended; len(results) != 1 || !errors.Is(results[0], errLost) || sink.FateKnown(results[0]) ||
+		!strings.Contains(results[0].Error(), "PersistenceError: no bookie") {
+		t.Errorf("results: %v", results)
+	}
+}
+
 func TestWaitForMemoryIsNoRefusalOfTheEvent(t *testing.T) {
 	s, waiting, hanging := open(t, Config{URL: testenv.Pulsar(t).URL, PendingBytes: 1000, AckStall: time.Minute, Timeout: 2 * time.Minute})
 	own(t, s, waiting)

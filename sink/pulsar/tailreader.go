@@ -123,8 +123,11 @@ const (
 	tooManyMost = 20_000
 )
 
+// wholeTime is a step back in time beyond which there is no message.
+const wholeTime = 50 * 365 * 24 * time.Hour
+
 // readByTime reads back across ledgers, whose numbers a client cannot learn: from ever longer before the oldest message that is known,
-// until enough was read or the topic's first message was among it.
+// until enough was read, the topic's first message was among it, or that one was trimmed meanwhile and all time was read.
 func (t *tailReader) readByTime(ctx context.Context) error {
 	begin, err := t.firstID(ctx)
 	if err != nil || begin == nil {
@@ -145,12 +148,16 @@ func (t *tailReader) readByTime(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
+		case complete && step == wholeTime:
+			return nil
+		case complete && step == long: // fewer than before are there
+			short, long = step, 0
 		case complete:
 			short = step
 		default:
 			long = step
 		}
-		step = 10 * short
+		step = 10 * min(short, wholeTime/10)
 		if long > 0 {
 			step = short + (long-short)/2
 		}
