@@ -162,6 +162,10 @@ func TestClientIsReplacedForItsSilenceAndNotForAQuietTime(t *testing.T) {
 			defer s.mu.Unlock()
 			return s.clients[c.slot] != c
 		}
+		go func() { old.answer <- struct{}{} }()
+		if err := lookUp(t, s, topic, time.Second); err != nil {
+			t.Error(err)
+		}
 		time.Sleep(time.Hour)
 		for silent := time.Duration(0); silent < clientSilence; silent += time.Second {
 			if replaced() {
