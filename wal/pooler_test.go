@@ -132,14 +132,18 @@ func pgbouncer(t *testing.T, url string, settings ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	address := testenv.FreeAddress(t)
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	database := fmt.Sprintf("%s = host=%s port=%d user=%s", server.Database, server.Host, server.Port, server.User)
 	if server.Password != "" { // an empty one is a syntax error
 		database += fmt.Sprintf(" password='%s'", server.Password)
 	}
 	lines := append([]string{
 		"[databases]", database,
-		"[pgbouncer]", "listen_addr = 127.0.0.1", fmt.Sprintf("listen_port = %d", port), "unix_socket_dir =", "auth_type = any",
+		"[pgbouncer]", "listen_addr = 127.0.0.1", "listen_port = " + port, "unix_socket_dir =", "auth_type = any",
 	}, settings...)
 	file := filepath.Join(t.TempDir(), "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
@@ -162,7 +166,6 @@ func pgbouncer(t *testing.T, url string, settings ...string) string {
 			t.Logf("pgbouncer: %s", log.String())
 		}
 	})
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	eventually(t, "pgbouncer listens", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -182,20 +185,6 @@ func pgbouncerProgram(t *testing.T) string {
 			return path
 		}
 	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("PgBouncer is missing: scripts/setup.sh installs it")
-	}
-	t.Skipf("%s is skipped: PgBouncer is %v: scripts/setup.sh installs it", t.Name(), testenv.ErrUnavailable)
+	testenv.Lacks(t, "PgBouncer")
 	return ""
-}
-
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hangUp(listener)
-	return listener.Addr().(*net.TCPAddr).Port
 }

@@ -190,7 +190,7 @@ func TestARedisThatCannotWriteIsFound(t *testing.T) {
 
 func TestCertificatesThatDoNotServeAreFound(t *testing.T) {
 	certFile, keyFile := certificate(t, openFolder(t), "redis", 100*day)
-	port := strings.TrimPrefix(closedPort(t), "127.0.0.1:")
+	port := strings.TrimPrefix(testenv.FreeAddress(t), "127.0.0.1:")
 	server := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
 		"tls-port " + port, "tls-cert-file " + certFile, "tls-key-file " + keyFile, "tls-ca-cert-file " + certFile, "tls-auth-clients no", "appendonly yes",
 	}})

@@ -92,7 +92,7 @@ func TestNoConnectionIsExplained(t *testing.T) {
 	r.as("")
 	r.want("connection", Error, "does not exist", "create the database")
 
-	r.url = "postgres://postgres@" + closedPort(t) + "/app?sslmode=disable"
+	r.url = "postgres://postgres@" + testenv.FreeAddress(t) + "/app?sslmode=disable"
 	r.want("connection", Error, "connection refused", "see that PostgreSQL runs")
 	if n := len(r.examine()); n != 1 {
 		t.Errorf("%d findings of a server that is down, want one", n)

@@ -121,13 +121,13 @@ func TestWhatIsNotCheckedIsSaid(t *testing.T) {
 	wantFinding(t, findings, "destination", Info, "no topic is asked", "--destination pulsar:")
 	s.Pulsar.AdminURL = ""
 	wantFinding(t, examineSink(t, s), "policies", Info, "are not checked", "sinks.pulsar.admin_url")
-	s.Pulsar.AdminURL = "http://" + closedPort(t)
+	s.Pulsar.AdminURL = "http://" + testenv.FreeAddress(t)
 	s.Destinations = []string{"persistent://" + namespace(t) + "/orders"}
 	wantFinding(t, examineSink(t, s), "policies", Warning, "not checked", "sinks.pulsar.admin_url is right")
 }
 
 func TestAPulsarThatIsDownIsOneError(t *testing.T) {
-	down := closedPort(t)
+	down := testenv.FreeAddress(t)
 	s := pulsarAt(t, "persistent://public/default/orders")
 	s.Pulsar.URL, s.Pulsar.AdminURL = "pulsar://"+down, ""
 	findings := examineSink(t, s)

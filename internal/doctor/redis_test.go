@@ -169,7 +169,7 @@ func TestRightsThatDoctorNamesAreThoseThatASessionNeeds(t *testing.T) {
 }
 
 func TestARedisThatIsDownIsOneError(t *testing.T) {
-	findings := examineSink(t, redisAt("redis://"+closedPort(t)))
+	findings := examineSink(t, redisAt("redis://"+testenv.FreeAddress(t)))
 	wantFinding(t, findings, "connection", Error, "connection refused", "see that Redis runs")
 	if Count(findings, Error) != 1 || Count(findings, Warning) != 0 {
 		t.Errorf("findings:\n%s", text(findings))

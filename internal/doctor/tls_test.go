@@ -129,7 +129,7 @@ func TestCertificatesOfRedisAreSeen(t *testing.T) {
 		saw   string
 	}{100 * day: {OK, "is valid until"}, 5*day + time.Hour: {Warning, "in 5 days"}, -day: {Error, "has expired"}} {
 		certFile, keyFile := certificate(t, openFolder(t), "redis", left)
-		port := strings.TrimPrefix(closedPort(t), "127.0.0.1:")
+		port := strings.TrimPrefix(testenv.FreeAddress(t), "127.0.0.1:")
 		testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{
 			"tls-port " + port, "tls-cert-file " + certFile, "tls-key-file " + keyFile, "tls-ca-cert-file " + certFile, "tls-auth-clients no", "appendonly yes",
 		}})

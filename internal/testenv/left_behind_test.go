@@ -71,10 +71,10 @@ func TestKillOfTheTestLeavesNothingBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if strings.Contains(c.kinds, "pulsar") {
-				testenv.Pulsar(t) // so that the starter downloads nothing, and to skip where there is none
+				testenv.NeedPulsar(t) // so that the starter downloads nothing
 			}
-			if err := testenv.CanMount(); err != nil && c.kinds == "disk" {
-				t.Skip(err)
+			if c.kinds == "disk" {
+				needMount(t)
 			}
 			folder := ownFolder(t)
 			process := startStarter(t, folder, c.kinds, c.line)

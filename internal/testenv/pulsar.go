@@ -63,15 +63,20 @@ func NewPulsar(t testing.TB, o PulsarOptions) *PulsarServer {
 
 // StartPulsar starts a broker for something that is no test. Its caller closes it; Kill, Stop and Start panic where they fail.
 func StartPulsar(ctx context.Context, o PulsarOptions) (*PulsarServer, error) {
-	java, err := findJava(ctx)
-	if err != nil {
-		return nil, err
-	}
-	home, err := fetchPulsar(ctx, o.Progress)
+	java, home, err := findPulsar(ctx, o.Progress)
 	if err != nil {
 		return nil, err
 	}
 	return attempts(ctx, func(ctx context.Context) (*PulsarServer, error) { return startPulsar(ctx, java, home, o) })
+}
+
+// findPulsar returns the homes of Java and of Pulsar, which is downloaded where it is missing.
+func findPulsar(ctx context.Context, out io.Writer) (java, home string, err error) {
+	if java, err = findJava(ctx); err != nil {
+		return "", "", err
+	}
+	home, err = fetchPulsar(ctx, out)
+	return java, home, err
 }
 
 func startPulsar(ctx context.Context, java, home string, o PulsarOptions) (*PulsarServer, error) {

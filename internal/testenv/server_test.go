@@ -43,13 +43,16 @@ func TestAStuckServerIsStartedOnceMore(t *testing.T) {
 }
 
 func TestAServerThatDoesNotStartShowsItsLog(t *testing.T) {
-	for name, c := range map[string]struct{ script, want string }{
-		"it ends":             {"echo reason; exit 3", "exit status 3"},
-		"it never gets ready": {"echo reason; exec sleep 1000", "not ready in time"},
+	for name, c := range map[string]struct {
+		script, want string
+		limit        time.Duration
+	}{
+		"it ends":             {"echo reason; exit 3", "exit status 3", time.Minute},
+		"it never gets ready": {"echo reason; exec sleep 1000", "not ready in time", 2 * time.Second}, // enough for its first word
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScript(t, c.script)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 			defer cancel()
 			err := s.start(ctx)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "reason") {
@@ -64,7 +67,7 @@ func TestAServerThatDoesNotStartShowsItsLog(t *testing.T) {
 
 func TestAServerThatIsStuckIsLaunchedAgain(t *testing.T) {
 	s := newScript(t, `[ -e once ] && touch ready; touch once; exec sleep 1000`)
-	s.patient = 300 * time.Millisecond
+	s.patient = time.Second
 	s.Start()
 	if !s.Running() {
 		t.Error("it does not run")

@@ -84,6 +84,12 @@ func require(t testing.TB, kind string, err error) {
 	}
 }
 
+// Lacks ends a test that needs what this machine has not and scripts/setup.sh installs: skipped by name, unless CI is set.
+func Lacks(t testing.TB, what string) {
+	t.Helper()
+	require(t, what, fmt.Errorf("%s: %w: scripts/setup.sh installs it", what, ErrUnavailable))
+}
+
 // own starts a server for one test, which closes it at its end.
 func own[S instance](t testing.TB, kind string, start func(context.Context) (S, error)) S {
 	t.Helper()

@@ -181,7 +181,7 @@ func TestRateIsKept(t *testing.T) {
 	p := setup(t, database, workload.Config{Rate: 400, Rollbacks: -1, Savepoints: -1})
 	began := time.Now()
 	runUntil(t, p, func() bool { return p.Totals().Committed >= 400 })
-	if took := time.Since(began); took < 700*time.Millisecond || took > 4*time.Second {
+	if took := time.Since(began); took < 700*time.Millisecond || took > 30*time.Second {
 		t.Errorf("400 events at 400/s took %s", took)
 	}
 }
