@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -104,31 +105,86 @@ func TestRunbooksCommandsExist(t *testing.T) {
 	}
 }
 
-func TestTestsThatTheGuaranteesNameExist(t *testing.T) {
-	var tests strings.Builder
-	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, _ fs.DirEntry, err error) error {
+// testCode returns the code of the tests by package. That of sinktest is also of each package that runs it.
+func testCode(t *testing.T) map[string]string {
+	t.Helper()
+	root, code := filepath.Join("..", ".."), map[string]string{}
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") && (filepath.Base(filepath.Dir(path)) != "sinktest" || filepath.Ext(path) != ".go") {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		tests.Write(text)
+		folder, _ := filepath.Rel(root, filepath.Dir(path))
+		code[filepath.ToSlash(folder)] += string(text)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test[A-Za-z0-9]+)(?:/([A-Za-z0-9]+))?(\\*?)`").FindAllStringSubmatch(document(t, "docs/guarantees.md"), -1)
-	if len(named) == 0 {
+	for name, text := range code {
+		if strings.Contains(text, "sinktest.Run(") {
+			code[name] += code["sink/sinktest"]
+		}
+	}
+	return code
+}
+
+// declares tells whether the code has the test and its parts, as `TestName/Part/Part`; "*" at the end stands for more of the name, and a number for
+// the part whose name it begins.
+func declares(code, test string) bool {
+	name, parts, _ := strings.Cut(test, "/")
+	name, more := strings.CutSuffix(name, "*")
+	if declared := strings.Contains(code, "\nfunc "+name+"(") || more && strings.Contains(code, "\nfunc "+name); !declared {
+		return false
+	}
+	for part := range strings.SplitSeq(parts, "/") {
+		literal := `"` + part + `"`
+		if _, err := strconv.Atoi(part); err == nil {
+			literal = `"` + part + `: `
+		}
+		if part != "" && !strings.Contains(code, literal) {
+			return false
+		}
+	}
+	return true
+}
+
+// A line that names a test says first of which package it is, as in "`lane`: `TestHistories`"; where it does not, the test may be of any.
+func TestTestsThatTheGuaranteesNameExist(t *testing.T) {
+	code, named := testCode(t), 0
+	spans := regexp.MustCompile("`([^`]+)`")
+	for line := range strings.Lines(document(t, "docs/guarantees.md")) {
+		place := ""
+		for _, span := range spans.FindAllStringSubmatch(line, -1) {
+			if _, there := code[span[1]]; there {
+				place = span[1]
+			}
+			if !strings.HasPrefix(span[1], "Test") && !strings.HasPrefix(span[1], "Fuzz") {
+				continue
+			}
+			named++
+			found := place != "" && declares(code[place], span[1])
+			for _, text := range code {
+				found = found || place == "" && declares(text, span[1])
+			}
+			if !found {
+				t.Errorf("docs/guarantees.md names %s of package %q, which does not exist", span[1], place)
+			}
+		}
+	}
+	if named == 0 {
 		t.Error("docs/guarantees.md names no test")
 	}
-	for _, n := range named {
-		declaration, part := "\nfunc "+n[1], `"`+n[2] // a part's name may go on behind a colon
-		if n[3] == "" {
-			declaration += "("
-		}
-		found := strings.Contains(tests.String(), declaration)
-		if !found || n[2] != "" && !strings.Contains(tests.String(), part+`"`) && !strings.Contains(tests.String(), part+`: `) {
-			t.Errorf("docs/guarantees.md names %s, which does not exist", n[0])
+}
+
+func TestNamesOfTestsAreLookedUpWhole(t *testing.T) {
+	const code = "\nfunc TestOne(t *testing.T) {\n\tt.Run(\"Part\", nil)\n\tt.Run(\"12: a history\", nil)\n}\n"
+	for name, want := range map[string]bool{
+		"TestOne": true, "TestOne/Part": true, "TestOne/12": true, "TestO*": true,
+		"TestO": false, "TestTwo": false, "TestOne/1": false, "TestOne/2": false, "TestOne/Part/Other": false, "TestOne/a history": false,
+	} {
+		if declares(code, name) != want {
+			t.Errorf("declares %s: %v", name, !want)
 		}
 	}
 }
