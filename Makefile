@@ -17,7 +17,9 @@ RATE       ?=
 SIZE       ?=
 TOPICS     ?=
 KEYS       ?=
-export FOR ONLY SEEDS
+# With the race detector a process sleeps for a second at its end, unless it is told so.
+GORACE     ?= atexit_sleep_ms=20
+export FOR ONLY SEEDS GORACE
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINTER     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -39,10 +41,10 @@ demo: build ## show it at work; SINK=pulsar for Pulsar, ARGS='--for 20s' for mor
 setup: ## install the servers and tools that tests and lint use, where this machine allows it
 	scripts/setup.sh
 
-# Without -pgo=off all that cmd/outboxd imports is compiled once more for its tests, by its profile.
+# Without -pgo=off all that cmd/outboxd imports is compiled once more for its tests, by its profile. lint runs go vet.
 .PHONY: test
 test: setup ## run all tests on real servers; TESTFLAGS='-run NAME' for more flags
-	$(GO) test -race -pgo=off -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
+	$(GO) test -race -pgo=off -vet=off -count=1 -timeout 20m -p $(PARALLEL) $(TESTFLAGS) ./...
 	$(GO) -C docker/check test -count=1 ./...
 
 .PHONY: matrix

@@ -100,11 +100,7 @@ func TestBenchDrainsWhatWasSpilled(t *testing.T) {
 
 func TestBenchSharesTheTableOut(t *testing.T) {
 	t.Parallel()
-	database := testenv.Postgres(t)
-	if database.Major < 15 { // the first with row filters
-		database = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
-	}
-	url := database.Database(t)
+	url := filtering(t).Database(t)
 	file := envFile(t, "DATABASE_URL="+url, "REDIS_URL="+testenv.NewRedis(t, testenv.RedisOptions{}).URL)
 	r, _ := runBench(t, "--env-file", file, "--rows", "3000", "--shards", "3", "--tenants", "2", "--on-sent", "mark")
 	run := wantRun(t, &r, "outboxd", 3000)
@@ -178,25 +174,31 @@ func envFile(t *testing.T, lines ...string) string {
 
 func TestBenchLeavesForeignServersAsTheyWere(t *testing.T) {
 	t.Parallel()
-	url, redis, pulsar := testenv.Postgres(t).Database(t), testenv.NewRedis(t, testenv.RedisOptions{}).URL, testenv.Pulsar(t)
-	file := envFile(t, "DATABASE_URL="+url, "REDIS_URL="+redis, "PULSAR_SERVICE_URL="+pulsar.URL, "OUTBOXD_SINKS_PULSAR_ADMIN_URL="+pulsar.AdminURL,
-		"OUTBOXD_DATABASE_COLUMNS_TOPIC=subject", "OUTBOXD_SINKS_REDIS_MAXLEN=1000")
+	pulsar := testenv.Pulsar(t)
 	for _, sink := range []string{"redis", "pulsar"} {
-		r, _ := runBench(t, "--env-file", file, "--sink", sink, "--rows", "3000", "--topics", "2", "--on-sent", "delete")
-		run := wantRun(t, &r, "outboxd", 3000)
-		if run.Work.Deleted < 3000 || r.Load.Sink != sink {
-			t.Errorf("%+v of %+v", run.Work, r)
-		}
-		r, _ = runBench(t, "--env-file", file, "--sink", sink, "--rate", "100", "--for", "1s", "--transaction", "1", "--tenants", "12", "--failing", "1")
-		wantIsolated(t, &r, 200, 16)
-		if n := madeIn(t, url); n != 0 {
-			t.Errorf("%d schemas, publications and slots are left", n)
-		}
+		t.Run(sink, func(t *testing.T) {
+			t.Parallel()
+			url, redis := testenv.Postgres(t).Database(t), testenv.NewRedis(t, testenv.RedisOptions{}).URL
+			file := envFile(t, "DATABASE_URL="+url, "REDIS_URL="+redis, "PULSAR_SERVICE_URL="+pulsar.URL, "OUTBOXD_SINKS_PULSAR_ADMIN_URL="+pulsar.AdminURL,
+				"OUTBOXD_DATABASE_COLUMNS_TOPIC=subject", "OUTBOXD_SINKS_REDIS_MAXLEN=1000")
+			r, _ := runBench(t, "--env-file", file, "--sink", sink, "--rows", "3000", "--topics", "2", "--on-sent", "delete")
+			run := wantRun(t, &r, "outboxd", 3000)
+			if run.Work.Deleted < 3000 || r.Load.Sink != sink {
+				t.Errorf("%+v of %+v", run.Work, r)
+			}
+			r, _ = runBench(t, "--env-file", file, "--sink", sink, "--rate", "100", "--for", "1s", "--transaction", "1", "--tenants", "12", "--failing", "1")
+			wantIsolated(t, &r, 200, 16)
+			if n := madeIn(t, url); n != 0 {
+				t.Errorf("%d schemas, publications and slots are left", n)
+			}
+			if left := streamsIn(t, redis, "outboxd-bench-"); len(left) > 0 {
+				t.Errorf("streams are left: %v", left)
+			}
+			if sink == "pulsar" {
+				wantNoTopics(t, pulsar, "outboxd-bench-")
+			}
+		})
 	}
-	if left := streamsIn(t, redis, "outboxd-bench-"); len(left) > 0 {
-		t.Errorf("streams are left: %v", left)
-	}
-	wantNoTopics(t, pulsar, "outboxd-bench-")
 }
 
 // wantIsolated looks whether the refused events of so many were parked, and the others' latency compared.

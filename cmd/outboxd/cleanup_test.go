@@ -25,6 +25,7 @@ func (o *operator) rows() int {
 }
 
 func TestCleanupDeletesWhatIsOldAndDelivered(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "OUTBOXD_CLEANUP_BATCH_SIZE=100")
 	o.oldRows(250, "SENT", 8)
 	o.oldRows(10, "SENT", 6)
@@ -51,6 +52,7 @@ func TestCleanupDeletesWhatIsOldAndDelivered(t *testing.T) {
 }
 
 func TestOneCleanupRunsAtATime(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	cfg := config.Default()
 	if err := lockCleanup(t.Context(), o.conn, cfg); err != nil {
@@ -68,6 +70,7 @@ func TestOneCleanupRunsAtATime(t *testing.T) {
 
 // Rows that are kept have no status that says they were delivered: the confirmed position does.
 func TestCleanupOfKeptRowsStaysBelowTheConfirmedPosition(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "OUTBOXD_ON_SENT=keep")
 	o.start()
 	id := o.insert("acme", "1", 10)
@@ -111,6 +114,7 @@ func (l lines) Write(line []byte) (int, error) {
 }
 
 func TestJanitorCleansUpWhileTheRelayIsActive(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "OUTBOXD_CLEANUP_SCHEDULE=@every 1s")
 	o.oldRows(7, "SENT", 8)
 	log := make(lines, 100)
@@ -129,6 +133,7 @@ func TestJanitorCleansUpWhileTheRelayIsActive(t *testing.T) {
 }
 
 func TestJanitorOfAnInactiveInstanceDoesNothing(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "OUTBOXD_CLEANUP_SCHEDULE=@every 1s")
 	o.oldRows(7, "SENT", 8)
 	asked := make(chan struct{}, 100)
@@ -145,6 +150,7 @@ func TestJanitorOfAnInactiveInstanceDoesNothing(t *testing.T) {
 }
 
 func TestJanitorEndsItsWorkWhenAnotherInstanceTakesOver(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "OUTBOXD_CLEANUP_BATCH_SIZE=2")
 	o.oldRows(7, "SENT", 8)
 	j := &janitor{cfg: o.config(), active: func() bool { return false }, log: zerolog.Nop()}

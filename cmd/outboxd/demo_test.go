@@ -123,7 +123,7 @@ func (d *demoProcess) wantWell() demoSummary {
 
 func TestDemoWithItsOwnServersDeliversEverything(t *testing.T) {
 	t.Parallel()
-	startDemo(t, "--for", "5s").wantWell()
+	startDemo(t, "--for", "3s").wantWell()
 }
 
 func TestDemoWithoutRedisUsesAnEmbeddedOne(t *testing.T) {
@@ -231,7 +231,7 @@ func wantNoTopics(t *testing.T, server *testenv.PulsarServer, part string) {
 
 func TestDemoStartsAKilledOutboxdAgain(t *testing.T) {
 	t.Parallel()
-	d := startDemo(t, "--for", "6s", "--rate", "500")
+	d := startDemo(t, "--for", "4s", "--rate", "500")
 	pid, err := strconv.Atoi(d.waitFor(`^outboxd +process (\d+)`)[1])
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +284,7 @@ func running(pid int) bool {
 func TestInterruptedDemoSumsUpAndCleansUp(t *testing.T) {
 	t.Parallel()
 	d := startDemo(t, "--for", "1m")
-	d.waitFor(`^ +2s .*delivered [1-9]`)
+	d.waitFor(`^ +\d+s .*delivered [1-9]`)
 	if err := d.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestDemoFailsWhenAnEventIsMissing(t *testing.T) {
 	t.Parallel()
 	store := testenv.NewRedis(t, testenv.RedisOptions{})
 	d := startDemo(t, "--for", "3s", "--redis", store.URL)
-	d.waitFor(`^ +1s .*delivered [1-9]`)
+	d.waitFor(`^ +\d+s .*delivered [1-9]`)
 	client := redisClient(t, store.URL)
 	stream := streamsIn(t, store.URL, "outboxd-demo-")[0]
 	first, err := client.XRangeN(t.Context(), stream, "-", "+", 1).Result()

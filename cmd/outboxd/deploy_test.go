@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,17 +23,10 @@ type deployment struct {
 
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &deployment{t: t, folder: t.TempDir(), addr: listener.Addr().String(), binary: program(t)}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	d := &deployment{t: t, folder: t.TempDir(), addr: testenv.FreeAddress(t), binary: program(t)}
 	url := testenv.Postgres(t).Database(t)
 	d.environ = append(os.Environ(), "DATABASE_URL="+url)
-	d.config = d.write("outboxd.yaml", fmt.Sprintf("database: {slot: deploy}\nsinks: {stdout: {}}\nhttp: {addr: %q}\n", d.addr))
+	d.config = d.write("outboxd.yaml", fmt.Sprintf("database: {slot: deploy_%d}\nsinks: {stdout: {}}\nhttp: {addr: %q}\n", time.Now().UnixNano(), d.addr))
 	t.Cleanup(d.end)
 	return d
 }
@@ -45,7 +37,7 @@ func (d *deployment) write(name, text string) string {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		d.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+	if err := writeProgram(path, text); err != nil {
 		d.t.Fatal(err)
 	}
 	return path
@@ -115,6 +107,7 @@ func mustSay(t *testing.T, said string, wants ...string) {
 }
 
 func TestVersionIsPutIntoServiceAndABrokenOneIsRolledBack(t *testing.T) {
+	t.Parallel()
 	d := newDeployment(t)
 	wrong := d.write("wrong.yaml", "sinks: {stdout: {}}\nbatch: {max_messages: 0}\n")
 	mustSay(t, d.deploy(d.binary, wrong, 1), "batch.max_messages", "check failed")
@@ -134,6 +127,7 @@ func TestVersionIsPutIntoServiceAndABrokenOneIsRolledBack(t *testing.T) {
 }
 
 func TestBrokenFirstVersionLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	d := newDeployment(t)
 	broken := d.write("broken/outboxd", "#!/bin/sh\n[ \"$1\" != run ] || exit 1\nexec "+d.binary+" \"$@\"\n")
 	mustSay(t, d.deploy(broken, d.config, 1), "verify failed", "there was no version before")
@@ -153,6 +147,7 @@ echo $! >outboxd.pid
 
 // While the unit is stopped, its variables and its secrets are where they are when it runs.
 func TestUnitIsDeployedWithItsVariablesAndSecrets(t *testing.T) {
+	t.Parallel()
 	d := newDeployment(t)
 	last := len(d.environ) - 1
 	passfile := d.write("secrets/pgpass", "localhost:*:*:*:secret")
@@ -204,8 +199,9 @@ func setting(t *testing.T, unit, name string) string {
 }
 
 func TestDeploymentWantsAnIndexThatBeginsWithTheID(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("psql"); err != nil {
-		t.Skip("psql is not installed")
+		testenv.Lacks(t, "psql")
 	}
 	d := newDeployment(t)
 	d.deploy(d.binary, d.config, 0, "migrate", "indexes")
@@ -217,6 +213,7 @@ func TestDeploymentWantsAnIndexThatBeginsWithTheID(t *testing.T) {
 }
 
 func TestDeployRefusesWrongUsage(t *testing.T) {
+	t.Parallel()
 	d := newDeployment(t)
 	for _, c := range []struct {
 		args []string

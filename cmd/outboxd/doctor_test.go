@@ -44,6 +44,7 @@ func TestDoctorFindsNothingWrongWithAHealthySystem(t *testing.T) {
 }
 
 func TestDoctorMendsAndTells(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.exec(`DROP SCHEMA outboxd CASCADE`)
 	o.exec(`DROP INDEX ix_outbox_retry_after`)
@@ -67,6 +68,7 @@ func TestDoctorMendsAndTells(t *testing.T) {
 
 // What is down is an error of its own, and the other parts are looked at.
 func TestDoctorGoesOnBehindServersThatAreDown(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.environ = append(o.environ, "DATABASE_URL=postgres://127.0.0.1:1/app", "REDIS_URL="+testenv.Redis(t).URL)
 	out, _ := o.run(exitFailure, "doctor")
@@ -80,6 +82,7 @@ func TestDoctorGoesOnBehindServersThatAreDown(t *testing.T) {
 }
 
 func TestDoctorAsksNamedDestinations(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	if err := o.redis.Set(t.Context(), o.prefix+":odd", "no stream", 0).Err(); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ const testKey = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4="
 
 // Whatever becomes of an event, nothing but the outbox table and outboxd's own hold its secret in clear.
 func TestEncryptedFieldsReachNobodyInClear(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "ENCRYPTION_KEY="+testKey, "LOG_LEVEL=trace")
 	o.start(smallMessages)
 	insert := func(filling int) (id string) {
@@ -69,6 +70,7 @@ func TestEncryptedFieldsReachNobodyInClear(t *testing.T) {
 
 // In a column of text there may be anything. What cannot be taken apart waits for a person, and what comes behind it does not.
 func TestPayloadThatCannotBeEncryptedIsNotPublished(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "ENCRYPTION_KEY="+testKey)
 	if _, err := o.conn.Exec(t.Context(), `ALTER TABLE outbox ALTER payload TYPE text`); err != nil {
 		t.Fatal(err)

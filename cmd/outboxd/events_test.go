@@ -32,7 +32,7 @@ type operator struct {
 	environ []string
 	prefix  string // of the streams
 	process *exec.Cmd
-	log     bytes.Buffer
+	log     journal
 }
 
 // migrated returns a connection to the database, where the tables were made.
@@ -62,6 +62,7 @@ func newOperator(t *testing.T, settings ...string) *operator {
 	}, settings...)
 	t.Cleanup(func() {
 		o.kill()
+		o.log.wantNoRace(t)
 		if t.Failed() {
 			t.Logf("the log of outboxd run:\n%s", o.log.String())
 		}
@@ -206,15 +207,27 @@ func (o *operator) eventuallyIn(name string, ids ...string) {
 	eventually(o.t, fmt.Sprintf("stream %s holds %v", name, ids), func() bool { return slices.Equal(o.stream(name), ids) })
 }
 
+// eventuallyListed waits until so many deliveries are in one of the states, and sees that events list shows them.
+func (o *operator) eventuallyListed(n int, states ...string) {
+	o.t.Helper()
+	eventually(o.t, fmt.Sprintf("%d deliveries are %v", n, states), func() bool {
+		return o.count(`SELECT count(*) FROM outboxd.parked WHERE state = ANY ($1)`, states) == n
+	})
+	if p := o.list("--status", strings.Join(states, ",")); len(p.Events) != n {
+		o.t.Errorf("events list shows %+v, want %d that are %v", p.Events, n, states)
+	}
+}
+
 const smallMessages = "OUTBOXD_SINKS_REDIS_MAX_MESSAGE_BYTES=2KiB"
 
 // A message that the broker's limit refuses dies, the events of other keys and later ones of its own flow on, and after the limit was raised a
 // retry delivers it.
 func TestRetryDeliversWhatWasTooLargeWhenTheLimitIsRaised(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.start(smallMessages)
 	large := o.insert("acme", "1", 5000)
-	eventually(t, "the event is dead", func() bool { return len(o.list("--status", "dead").Events) == 1 })
+	o.eventuallyListed(1, "dead")
 	small := o.insert("acme", "1", 10)
 	o.eventuallyIn("acme", small)
 
@@ -241,7 +254,7 @@ func TestRetryDeliversWhatWasTooLargeWhenTheLimitIsRaised(t *testing.T) {
 	o.want("events retry "+large+" --note limit-raised", "retried 1 delivery\n")
 	o.eventuallyIn("acme", small, large)
 	eventually(t, "the row is settled", func() bool { return o.status(large) == "SENT" })
-	eventually(t, "nothing is parked", func() bool { return len(o.list().Events) == 0 })
+	o.eventuallyListed(0, "waiting", "dead")
 	o.want("events show "+large, "outbox row  SENT", "parked  no", "retry  redis "+o.prefix+":acme", "limit-raised")
 	_, stderr := o.run(1, "events", "retry", large)
 	if !strings.Contains(stderr, "nothing of event "+large+" waits or is dead here") {
@@ -252,14 +265,15 @@ func TestRetryDeliversWhatWasTooLargeWhenTheLimitIsRaised(t *testing.T) {
 
 // With on_dead: block a dead event holds its key until a person skips it.
 func TestSkipLetsTheEventsBehindADeadOneGo(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, smallMessages)
 	o.environ = append(o.environ, "OUTBOXD_ROUTES=[{on_dead: block, to: [{sink: redis, destination: '"+o.prefix+":{tenant}'}]}]")
 	o.start()
 	large := o.insert("acme", "1", 5000)
-	eventually(t, "the event is dead", func() bool { return len(o.list("--status", "dead").Events) == 1 })
+	o.eventuallyListed(1, "dead")
 	behind, other := o.insert("acme", "1", 10), o.insert("acme", "2", 10)
 	o.eventuallyIn("acme", other)
-	eventually(t, "the next one waits", func() bool { return len(o.list("--status", "waiting").Events) == 1 })
+	o.eventuallyListed(1, "waiting")
 
 	o.want("events show "+behind, "state  waiting", "blocked by  event "+large+" of its key, which is dead: ", "parked there  1 waiting, 1 dead")
 	o.want("events show "+large, "dead, holds back the later events of its key")
@@ -272,12 +286,13 @@ func TestSkipLetsTheEventsBehindADeadOneGo(t *testing.T) {
 
 // Where a session of outboxd and a person's command lock the same rows in different order, one of them has to give way.
 func TestSkipThatMeetsADeadlockIsDoneAgain(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.start(smallMessages)
 	first := o.insert("acme", "1", 5000)
-	eventually(t, "the first is dead", func() bool { return len(o.list("--status", "dead").Events) == 1 })
+	o.eventuallyListed(1, "dead")
 	o.insert("acme", "2", 5000)
-	eventually(t, "both are dead", func() bool { return len(o.list("--status", "dead").Events) == 2 })
+	o.eventuallyListed(2, "dead")
 	o.stop()
 	ctx := t.Context()
 	other, err := pgx.ConnectConfig(ctx, o.conn.Config())
@@ -316,6 +331,7 @@ func TestSkipThatMeetsADeadlockIsDoneAgain(t *testing.T) {
 
 // The replay of a row that is not delivered yet would make it SENT, and its own delivery could be taken for skipped.
 func TestReplayElsewhereLeavesOutWhatIsNotDelivered(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.start()
 	eventually(t, "the instance holds the lease", func() bool { return o.count(`SELECT count(*) FROM outboxd.lease`) == 1 })
@@ -340,6 +356,7 @@ func TestReplayElsewhereLeavesOutWhatIsNotDelivered(t *testing.T) {
 
 // A replay goes to another stream, marked, while the live one stays as it is.
 func TestReplayGoesToAnotherStream(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.start()
 	var ids []string
@@ -367,13 +384,14 @@ func TestReplayGoesToAnotherStream(t *testing.T) {
 	}
 	o.want("events replay "+foreign+" --output json", `"events": 1`)
 	o.eventuallyIn("other", foreign, foreign+"+")
-	eventually(t, "nothing is parked", func() bool { return len(o.list().Events) == 0 })
+	o.eventuallyListed(0, "waiting", "dead")
 	o.want("events show "+ids[0], "replay", "again")
 	o.stop()
 }
 
 // Without a running instance everything is kept for it; a list is read in pages, which do not part the deliveries of one event.
 func TestListIsReadInPages(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.environ = append(o.environ, "OUTBOXD_ROUTES=[{to: [{sink: redis, destination: '"+o.prefix+":a'}, {sink: redis, destination: '"+o.prefix+":b'}]}]")
 	o.start()
@@ -413,6 +431,7 @@ func TestListIsReadInPages(t *testing.T) {
 }
 
 func TestCommandsForEventsShowNoSecret(t *testing.T) {
+	t.Parallel()
 	path, outboxd := writeSecretConfig(t), program(t)
 	for _, command := range []string{
 		"events list", "events show 1", "events retry 1", "events skip 1", "events replay 1", "events replay 1 --to redis:a", "cleanup --yes",

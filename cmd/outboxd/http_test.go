@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"github.com/outboxd/outboxd/internal/testenv"
 )
 
 // endpoints are all pages that there are; none of them takes a token, as none of them writes.
@@ -20,7 +22,8 @@ var stranger = []string{
 
 // Whoever reaches the HTTP server changes nothing by it: no method but GET and HEAD is answered, and nothing is there but what reads.
 func TestHTTPChangesNothing(t *testing.T) {
-	addr := freeAddr(t)
+	t.Parallel()
+	addr := testenv.FreeAddress(t)
 	o := newOperator(t, "OUTBOXD_HTTP_ADDR="+addr, "OUTBOXD_SINKS_REDIS_MAX_MESSAGE_BYTES=64KiB")
 	o.start()
 	id := o.insert("acme", "1", 100<<10)
@@ -85,7 +88,7 @@ func (o *operator) everything() (text string) {
 
 // A request's headers take no more memory than a monitor's need.
 func TestHTTPRefusesLargeHeaders(t *testing.T) {
-	addr := freeAddr(t)
+	addr := testenv.FreeAddress(t)
 	stop, err := serveHTTP(t.Context(), addr, http.NotFoundHandler(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 // A team stops its polling projector and starts outboxd with the same environment and no file; only the slot's name is the test's own, since
 // its server is shared.
 func TestTheEnvironmentOfAProjectorIsEnough(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	value := func(name string) string {
 		i := slices.IndexFunc(o.environ, func(pair string) bool { return strings.HasPrefix(pair, name+"=") })
@@ -58,6 +59,7 @@ func TestTheEnvironmentOfAProjectorIsEnough(t *testing.T) {
 }
 
 func TestTheEnvironmentOfAProjectorIsEnoughOnPulsar(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	server := testenv.Pulsar(t)
 	tenant := fmt.Sprintf("t%d", time.Now().UnixNano())

@@ -9,6 +9,7 @@ import (
 
 // A command typed while outboxd runs must not take the tables from under it.
 func TestMigrateDownRefusesWhileAnInstanceIsActive(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	o.start()
 	if _, says := o.run(exitFailure, "migrate", "down", "--yes"); !strings.Contains(says, "stop all instances first") {
@@ -26,6 +27,7 @@ func TestMigrateDownRefusesWhileAnInstanceIsActive(t *testing.T) {
 }
 
 func TestNoConnectionNamesTheMend(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t)
 	nobody, gone := "postgres://127.0.0.1:1/app", testenv.Postgres(t).DatabaseURL("outboxd_gone")
 	for _, c := range []struct{ mend, url, command string }{

@@ -3,22 +3,12 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-)
 
-// freeAddr returns an address that nothing listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
+	"github.com/outboxd/outboxd/internal/testenv"
+)
 
 // get returns the body of a page of outboxd, empty when there is none.
 func get(t *testing.T, url string) string {
@@ -37,7 +27,8 @@ func get(t *testing.T, url string) string {
 
 // The alerts on the slot go by what is measured, whether somebody wants the line or not.
 func TestWithoutTheMonitorTheSlotIsMeasured(t *testing.T) {
-	addr := freeAddr(t)
+	t.Parallel()
+	addr := testenv.FreeAddress(t)
 	o := newOperator(t, "BENTO_OUTBOX_ENABLE_PERFORMANCE_MONITORING=False", "OUTBOXD_HTTP_ADDR="+addr)
 	o.start()
 	for _, line := range []string{"outboxd_slot_active 1", "outboxd_slot_lost 0", "outboxd_standbys 0", "outboxd_retained_wal_bytes "} {
@@ -50,7 +41,8 @@ func TestWithoutTheMonitorTheSlotIsMeasured(t *testing.T) {
 }
 
 func TestStatusAndLogShowWhatTheMonitorSees(t *testing.T) {
-	addr := freeAddr(t)
+	t.Parallel()
+	addr := testenv.FreeAddress(t)
 	o := newOperator(t, "OUTBOXD_MONITOR_INTERVAL=1s", "OUTBOXD_HTTP_ADDR="+addr, "OUTBOXD_METRICS_MAX_TENANTS=1")
 	o.start()
 	o.eventuallyIn("acme", o.insert("acme", "1", 10))

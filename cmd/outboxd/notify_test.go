@@ -54,6 +54,7 @@ func (s *supervisor) waitFor(state string) {
 }
 
 func TestSupervisorIsToldHowItGoes(t *testing.T) {
+	t.Parallel()
 	url := testenv.Postgres(t).Database(t)
 	common := []string{"DATABASE_URL=" + url, "OUTBOXD_DATABASE_SLOT=notify", "OUTBOXD_HTTP_ADDR=127.0.0.1:0"}
 	if code := start(t, common, "migrate", "up").code(t); code != exitFine {
@@ -85,6 +86,7 @@ func TestSupervisorIsToldHowItGoes(t *testing.T) {
 }
 
 func TestDatabaseThatIsDownIsNotReady(t *testing.T) {
+	t.Parallel()
 	told, socket := newSupervisor(t)
 	p := start(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/nobody", "OUTBOXD_HTTP_ADDR=127.0.0.1:0", socket, "WATCHDOG_USEC=5000000"}, "run", "--set", "sinks.stdout={}")
 	told.waitFor("WATCHDOG=1")

@@ -88,6 +88,7 @@ func (s *sharded) reshard(from, to, kills int, random *rand.Rand) {
 
 // Events are committed all the time. Runs of reshard are killed at any moment.
 func TestTableIsReshardedWhileItsWritersGoOn(t *testing.T) {
+	t.Parallel()
 	s := newSharded(t, "tenant")
 	random := rand.New(rand.NewPCG(7, 7))
 	c := s.started(3)
@@ -109,6 +110,7 @@ func TestTableIsReshardedWhileItsWritersGoOn(t *testing.T) {
 }
 
 func TestReshardRefusesAndLeavesTheLayoutAsItIs(t *testing.T) {
+	t.Parallel()
 	s := newSharded(t, "tenant")
 	c := s.started(3)
 	command := s.layout(3)
@@ -173,7 +175,9 @@ func (s *sharded) hold() (end func()) {
 
 // While a slot waits for an open transaction, one run is interrupted and one is killed.
 func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
-	s := newSharded(t, "tenant")
+	t.Parallel()
+	database := testenv.NewPostgres(t, testenv.PostgresOptions{Version: max(15, testenv.Postgres(t).Major)}) // new slots of other tests would wait, too
+	s := newShardedOn(t, database, testenv.Redis(t), "tenant")
 	c := s.started(3)
 	s.load(100)()
 	s.wantAll()
@@ -217,8 +221,9 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 // While the old layout delivers up to the position, a run is interrupted, one is interrupted whose connection is gone, and one only finds its connection gone
 // when it has delivered.
 func TestReshardThatFailsWhileItDeliversLeavesTheOldLayout(t *testing.T) {
+	t.Parallel()
 	redis := testenv.NewRedis(t, testenv.RedisOptions{})
-	s := newShardedWith(t, redis, "tenant", "OUTBOXD_SHUTDOWN_TIMEOUT=1s")
+	s := newShardedOn(t, filtering(t), redis, "tenant", "OUTBOXD_SHUTDOWN_TIMEOUT=1s")
 	c := s.started(3)
 	s.load(100)()
 	s.wantAll()
@@ -273,6 +278,7 @@ func (s *sharded) cutReshard() {
 
 // What no route matches is parked: it is the old layout's, which goes on.
 func TestReshardGivesUpWhereEventsAreParked(t *testing.T) {
+	t.Parallel()
 	s := newSharded(t, "tenant")
 	c := s.started(3)
 	c.stop()
@@ -291,6 +297,7 @@ func TestReshardGivesUpWhereEventsAreParked(t *testing.T) {
 
 // A row of the table lane whose event is done, or was skipped while no instance ran, holds its outbox row back: the old layout settles that first.
 func TestReshardSettlesWhatWasSkippedOrDelivered(t *testing.T) {
+	t.Parallel()
 	s := newSharded(t, "tenant")
 	c := s.started(3)
 	s.load(100)()
@@ -317,6 +324,7 @@ func TestReshardSettlesWhatWasSkippedOrDelivered(t *testing.T) {
 
 // Rows that are kept do not say what was delivered: the records do.
 func TestReshardCarriesOnWhatWasLeftAloneAndWhatWasDelivered(t *testing.T) {
+	t.Parallel()
 	s := newSharded(t, "tenant", "OUTBOXD_ON_SENT=keep")
 	c := s.layout(1)
 	c.run("migrate", "up")

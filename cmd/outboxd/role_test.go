@@ -60,13 +60,19 @@ func newOddOperator(t *testing.T, settings ...string) *operator {
 	})
 	script, _ := o.run(exitFine, "migrate", "sql", "--role", role)
 	o.exec(script)
+	o.become(role)
+	return o
+}
+
+// become makes outboxd and its commands connect by a role.
+func (o *operator) become(role string) {
+	o.t.Helper()
 	u, err := url.Parse(o.conn.Config().ConnString())
 	if err != nil {
-		t.Fatal(err)
+		o.t.Fatal(err)
 	}
 	u.User = url.User(role)
 	o.environ = append(o.environ, "DATABASE_URL="+u.String())
-	return o
 }
 
 // insertOddly inserts events of one key each.
@@ -82,6 +88,7 @@ func (o *operator) oddStatus(tenant, status string) int {
 }
 
 func TestTheLeastRoleDoesEverythingOnATableWhoseNamesNeedQuotes(t *testing.T) {
+	t.Parallel()
 	o := newOddOperator(t)
 	o.insertOddly("old", 3, 1)
 	o.launch()
@@ -128,4 +135,37 @@ func TestRowSecurityThatIsSwitchedOnUnderARunningOutboxdDoublesNothing(t *testin
 	if got := o.stream("acme"); len(got) != 2 {
 		t.Errorf("the stream holds %q, want two events", got)
 	}
+}
+
+// The audit says which person it was.
+func TestPeopleDoToEventsWhatTheDocumentGrantsThem(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.start(smallMessages)
+	retried, skipped, sent := o.insert("acme", "1", 5000), o.insert("acme", "2", 5000), o.insert("acme", "3", 10)
+	o.eventuallyIn("acme", sent)
+	o.eventuallyListed(2, "dead")
+	_, grants, _ := strings.Cut(document(t, "docs/security.md"), "<<'END'\n")
+	grants, _, found := strings.Cut(grants, "\nEND\n")
+	name := fmt.Sprintf("shop_%d", time.Now().UnixNano())
+	if grants = strings.ReplaceAll(grants, "outboxd_app", name); !found || !strings.Contains(grants, "CREATE ROLE "+name+"_alice ") {
+		t.Fatalf("docs/security.md grants %q", grants)
+	}
+	t.Cleanup(func() {
+		if _, err := o.conn.Exec(context.Background(), `DROP OWNED BY `+name+`_people; DROP ROLE `+name+`_alice, `+name+`_people`); err != nil {
+			t.Error(err)
+		}
+	})
+	o.exec(grants)
+	o.become(name + "_alice")
+	o.want("events list --status dead", retried, skipped)
+	o.want("events show "+retried, "state  dead", "outbox row  ")
+	o.want("events retry "+retried, "retried 1 delivery\n")
+	o.want("events skip "+skipped, "skipped 1 delivery\n")
+	o.want("events replay "+sent, "parked for replay: 1 event, 1 delivery\n")
+	o.eventuallyIn("acme", sent, sent+"+")
+	if n := o.count(`SELECT count(*) FROM outboxd.audit WHERE by_role = $1`, name+"_alice"); n != 3 {
+		t.Errorf("the audit notes %d acts of the person, want 3", n)
+	}
+	o.stop()
 }

@@ -121,6 +121,7 @@ poll: {sweep: 1s}
 
 // The brokers refuse the password and the collector of traces its header; some of what that is made of cannot be read at all.
 func TestSecretsThatBrokersAndCollectorsRefuseAreShownNowhere(t *testing.T) {
+	t.Parallel()
 	broker := testenv.NewRedis(t, testenv.RedisOptions{Settings: []string{"requirepass another-word", "user app on >another-word ~* &* +@all"}})
 	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer hunter2" {
@@ -130,7 +131,7 @@ func TestSecretsThatBrokersAndCollectorsRefuseAreShownNowhere(t *testing.T) {
 	}))
 	t.Cleanup(collector.Close)
 	databaseURL := testenv.Postgres(t).Database(t)
-	conn, addr, folder := migrated(t, databaseURL), freeAddr(t), t.TempDir()
+	conn, addr, folder := migrated(t, databaseURL), testenv.FreeAddress(t), t.TempDir()
 	secret, path := filepath.Join(folder, "secret"), filepath.Join(folder, "outboxd.yaml")
 	text := fmt.Sprintf(refusedConfig, strings.TrimPrefix(broker.URL, "redis://"), secret, addr, collector.URL)
 	for file, text := range map[string]string{secret: "hunter2\n", path: text} {

@@ -47,6 +47,7 @@ func writeSecretConfig(t *testing.T) string {
 
 // Every command, with servers that do not answer and with a faulty configuration, keeps the planted password to itself.
 func TestNoCommandShowsASecret(t *testing.T) {
+	t.Parallel()
 	path, outboxd := writeSecretConfig(t), program(t)
 	for _, command := range []string{
 		"config", "config --output json", "config --explain", "doctor", "doctor --output json", "events list", "cleanup --yes", "slot status --output json", "config --set batch.max_messages=0", "config --set sinks.redis.url=hunter2",
@@ -55,6 +56,7 @@ func TestNoCommandShowsASecret(t *testing.T) {
 		"migrate up", "migrate down --yes", "migrate status", "migrate sql --role app", "slot status", "slot create", "slot drop --yes",
 	} {
 		t.Run(command, func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), outboxd, append(strings.Fields(command), "--config", path)...)
 			cmd.Env = []string{"ENCRYPTION_KEY=" + secretKey}
 			out, _ := cmd.CombinedOutput() // most of them fail, that is the point
@@ -67,13 +69,16 @@ func TestNoCommandShowsASecret(t *testing.T) {
 
 // The servers refuse or do not answer, so that their errors reach the log: first the database, then the brokers.
 func TestRunWithoutServersShowsNoSecret(t *testing.T) {
+	t.Parallel()
 	t.Run("database", func(t *testing.T) {
+		t.Parallel()
 		runUntil(t, writeSecretConfig(t), nil, nil, "session ended; opening the next one")
 	})
 	t.Run("brokers", func(t *testing.T) {
+		t.Parallel()
 		url := testenv.Postgres(t).Database(t)
 		conn := migrated(t, url)
-		addr := freeAddr(t)
+		addr := testenv.FreeAddress(t)
 		page := func(path string) func() string { return func() string { return get(t, "http://"+addr+path) } }
 		stored := func() string { return storedErrors(t, conn) }
 		outboxd, environ := program(t), []string{

@@ -37,15 +37,20 @@ type sharded struct {
 // newSharded splits a table by tenant or key; nothing runs yet.
 func newSharded(t *testing.T, by string, settings ...string) *sharded {
 	t.Helper()
-	return newShardedWith(t, testenv.Redis(t), by, settings...)
+	return newShardedOn(t, filtering(t), testenv.Redis(t), by, settings...)
 }
 
-func newShardedWith(t *testing.T, server *testenv.RedisServer, by string, settings ...string) *sharded {
+// filtering is a server that has row filters.
+func filtering(t *testing.T) *testenv.PostgresServer {
 	t.Helper()
-	database := testenv.Postgres(t)
-	if database.Major < 15 { // the first with row filters
-		database = testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
+	if database := testenv.Postgres(t); database.Major >= 15 {
+		return database
 	}
+	return testenv.NewPostgres(t, testenv.PostgresOptions{Version: 15})
+}
+
+func newShardedOn(t *testing.T, database *testenv.PostgresServer, server *testenv.RedisServer, by string, settings ...string) *sharded {
+	t.Helper()
 	s := &sharded{T: t, by: by, url: database.Database(t), slot: fmt.Sprintf("shards_%d", time.Now().UnixNano())}
 	prefix := s.slot
 	destination := map[string]string{"tenant": prefix + ":{tenant}:{topic}", "key": prefix + ":{shard}:{topic}"}[by]
@@ -78,7 +83,7 @@ func newShardedWith(t *testing.T, server *testenv.RedisServer, by string, settin
 }
 
 func (s *sharded) child(settings ...string) *child {
-	c := &child{t: s.T, path: program(s.T), environ: append(s.environ[:len(s.environ):len(s.environ)], settings...)}
+	c := newChild(s.T, append(s.environ[:len(s.environ):len(s.environ)], settings...))
 	s.Cleanup(func() {
 		if s.Failed() {
 			s.Logf("the log of a child %v:\n%s", settings, c.log.String())
@@ -155,12 +160,14 @@ func (s *sharded) wantAll() {
 
 // Each shard is a process of its own. They share the backlog out, one of them is killed again and again, and the others do not notice.
 func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"tenant", "key"} {
 		t.Run(by, func(t *testing.T) {
+			t.Parallel()
 			s := newSharded(t, by)
 			s.load(500)()
 			var all []*child
-			addr := freeAddr(t)
+			addr := testenv.FreeAddress(t)
 			for number := range shardsTested {
 				all = append(all, s.shard(number, []string{"OUTBOXD_HTTP_ADDR=", "OUTBOXD_HTTP_ADDR=", "OUTBOXD_HTTP_ADDR=" + addr}[number]))
 				all[number].start()
@@ -199,12 +206,16 @@ func TestShardsDeliverEveryEventOnceAndInOrder(t *testing.T) {
 // wantBothSidesUsed makes sure that the test was none of one shard alone.
 func (s *sharded) wantBothSidesUsed() {
 	s.Helper()
+	columns := shard.Columns{ID: "id", TenantID: "tenant_id", AggregateType: "aggregate_type", AggregateID: "aggregate_id"}
 	for number := range shardsTested {
 		if n := s.count(`SELECT count(*) FROM ` + s.of(number).Name("outboxd") + `.parked`); n != 0 {
 			s.Errorf("shard %d keeps %d parked rows", number, n)
 		}
-		n := s.count(`SELECT count(*) FROM outbox WHERE (hash_record_extended(ROW(tenant_id), 0) & 9223372036854775807) % $1 = $2`, shardsTested, number)
-		if n == 0 {
+		rows, err := s.of(number).Rows(columns, "")
+		if err != nil {
+			s.Fatal(err)
+		}
+		if n := s.count(`SELECT count(*) FROM outbox WHERE ` + rows); n == 0 {
 			s.Errorf("no row is of shard %d", number)
 		}
 	}
@@ -212,7 +223,8 @@ func (s *sharded) wantBothSidesUsed() {
 
 // One process has all shards, with metrics and a status of each. When it dies, another that stands by has them all.
 func TestOneProcessHasAllShardsAndAnotherTakesThemOver(t *testing.T) {
-	addr := freeAddr(t)
+	t.Parallel()
+	addr := testenv.FreeAddress(t)
 	s := newSharded(t, "tenant", "OUTBOXD_HTTP_ADDR="+addr)
 	first, second := s.child(), s.child("OUTBOXD_HTTP_ADDR=")
 	first.start()
@@ -255,6 +267,7 @@ func (s *sharded) wantStatusOfAll(base string) {
 }
 
 func TestTheLeastRoleRunsShardsOfATableWhoseNamesNeedQuotes(t *testing.T) {
+	t.Parallel()
 	if testenv.Postgres(t).Major < 15 {
 		return // no row filters there
 	}
@@ -307,6 +320,7 @@ func replays(ids []string) (n int) {
 
 // What would deliver rows twice, or not at all, ends outboxd at once, with the mend.
 func TestRunRefusesAnotherLayoutAndAnotherFilter(t *testing.T) {
+	t.Parallel()
 	s := newSharded(t, "tenant")
 	c := s.child()
 	c.start()
@@ -342,8 +356,10 @@ func (s *sharded) wantRefused(c *child, want string) {
 
 // The steps of docs/scaling.md: from one instance to three shards, and from three to two.
 func TestTableIsSplitAnewWhileItsWritersPause(t *testing.T) {
+	t.Parallel()
 	for onSent, counts := range map[string][]int{"mark": {1, 3}, "keep": {3, 2}} {
 		t.Run(onSent, func(t *testing.T) {
+			t.Parallel()
 			s := newSharded(t, "tenant", "OUTBOXD_ON_SENT="+onSent)
 			for n, count := range counts {
 				c := s.child(fmt.Sprintf("OUTBOXD_SHARDS_COUNT=%d", count))

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // started is a running program.
 type started struct {
@@ -103,11 +103,10 @@ func startStuck(t *testing.T) *started {
 // timeout(1) signals its command and at once the command's group: that is one request to stop.
 func TestEchoOfTheFirstSignalEndsNothing(t *testing.T) {
 	s := startStuck(t)
-	for range 3 {
-		if err := s.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
+	for deadline := time.Now().Add(patience); !signalThrice(t, s); s = startStuck(t) {
+		if time.Now().After(deadline) {
+			t.Fatalf("this machine is too busy to send three signals within %s", signalEcho)
 		}
-		time.Sleep(20 * time.Millisecond) // signals that come too fast become one
 	}
 	select {
 	case err := <-s.done:
@@ -115,6 +114,19 @@ func TestEchoOfTheFirstSignalEndsNothing(t *testing.T) {
 		t.Errorf("ended with exit code %d", s.code(t))
 	case <-time.After(2 * signalEcho):
 	}
+}
+
+// signalThrice sends three signals, and tells whether it took no longer than an echo does.
+func signalThrice(t *testing.T, s *started) bool {
+	t.Helper()
+	began := time.Now()
+	for range 3 {
+		if err := s.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // signals that come too fast become one
+	}
+	return time.Since(began) < signalEcho
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {

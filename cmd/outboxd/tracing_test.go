@@ -12,6 +12,7 @@ import (
 )
 
 func TestPublishOfATracedEventIsASpanOfItsTrace(t *testing.T) {
+	t.Parallel()
 	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	received := make(chan *collector.ExportTraceServiceRequest, 10)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -59,6 +59,7 @@ func (o *operator) streams() []string {
 }
 
 func TestVerifyFindsACleanRunWellAndTakesItsThingsAway(t *testing.T) {
+	t.Parallel()
 	o := newVerified(t)
 	o.start()
 	mine := o.insert("acme", "1", 10)
@@ -88,6 +89,7 @@ func TestVerifyFindsACleanRunWellAndTakesItsThingsAway(t *testing.T) {
 }
 
 func TestVerifyRunsPreparedTransactions(t *testing.T) {
+	t.Parallel()
 	server := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"max_prepared_transactions = 10"}})
 	o := newVerifiedOn(t, server.Database(t))
 	o.start()
@@ -102,6 +104,7 @@ func TestVerifyRunsPreparedTransactions(t *testing.T) {
 }
 
 func TestVerifyWithoutOutboxdSaysThatEverythingIsLost(t *testing.T) {
+	t.Parallel()
 	o := newVerified(t)
 	s, said := o.verify(1, "--events", "200", "--rate", "0", "--wait", "2s")
 	if s.Report.Committed == 0 || s.Report.Missing.Count != s.Report.Committed {
@@ -239,6 +242,7 @@ func TestVerifyFindsWhatWasDoneToAStream(t *testing.T) {
 }
 
 func TestVerifyFailsByExitCodeWhenAnEventWasDeleted(t *testing.T) {
+	t.Parallel()
 	o := newVerified(t)
 	o.start()
 	done := make(chan error, 1)
@@ -255,7 +259,7 @@ func TestVerifyFailsByExitCodeWhenAnEventWasDeleted(t *testing.T) {
 			}
 		}
 	}()
-	s, _ := o.verify(1, "--for", "2s", "--tenants", "acme", "--wait", "30s")
+	s, _ := o.verify(1, "--for", "2s", "--tenants", "acme", "--wait", "10s")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -306,6 +310,7 @@ func TestVerifySaysWhatItCannotDoBeforeAnythingIsWritten(t *testing.T) {
 
 // Two sinks, one of which takes a part of the topics; the topics are removed by the admin API.
 func TestVerifyReadsPulsarAndSeveralDestinations(t *testing.T) {
+	t.Parallel()
 	server := testenv.Pulsar(t)
 	o := newVerified(t)
 	namespace := "verify" + strconv.FormatInt(time.Now().UnixNano(), 36)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,7 +63,10 @@ func follow(t *testing.T, name string, environ []string, replacements ...string)
 	for i, s := range steps {
 		fmt.Fprintf(&script, "echo '%s %d'\n%s\n", mark, i, here.Replace(s.commands))
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", script.String())
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // a loop that waits for an outboxd that has ended would go on for ever
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // for the trap
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program(t))+":"+os.Getenv("PATH"))
 	cmd.Env = append(cmd.Env, environ...)
@@ -86,7 +90,7 @@ func follow(t *testing.T, name string, environ []string, replacements ...string)
 // walkthrough returns a database, the environment of a document's commands, and what differs here from the document: servers and ports.
 func walkthrough(t *testing.T) (conn *pgx.Conn, environ, replacements []string) {
 	t.Helper()
-	database, addr := testenv.Postgres(t).Database(t), freeAddr(t)
+	database, addr := testenv.Postgres(t).Database(t), testenv.FreeAddress(t)
 	conn, err := pgx.Connect(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
