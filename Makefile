@@ -17,7 +17,7 @@ RATE       ?=
 SIZE       ?=
 TOPICS     ?=
 KEYS       ?=
-# With the race detector a process sleeps for a second at its end, unless it is told so.
+# With the race detector a process sleeps for a second at its end, unless GORACE says less.
 GORACE     ?= atexit_sleep_ms=20
 export FOR ONLY SEEDS GORACE
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)

@@ -17,19 +17,19 @@ type Adoption struct {
 }
 
 // SaveAdoption notes how far the table was looked through for rows to adopt.
-func SaveAdoption(ctx context.Context, db lease.Querier, lease lease.Lease, after string) error {
-	return change(ctx, db, lease, "save how far rows are adopted", `adopt_after = $3`, after)
+func SaveAdoption(ctx context.Context, db lease.Querier, held lease.Lease, after string) error {
+	return change(ctx, db, held, "save how far rows are adopted", `adopt_after = $3`, after)
 }
 
 // EndAdoption notes that all rows are adopted.
-func EndAdoption(ctx context.Context, db lease.Querier, lease lease.Lease) error {
-	return change(ctx, db, lease, "end the adoption of rows",
+func EndAdoption(ctx context.Context, db lease.Querier, held lease.Lease) error {
+	return change(ctx, db, held, "end the adoption of rows",
 		`adopt_snapshot = NULL, adopt_after = NULL, adopt_epoch = NULL, landed_epoch = NULL, landed_lsn = NULL`)
 }
 
 // SaveSettled notes a snapshot that sees only what is below the confirmed position.
-func SaveSettled(ctx context.Context, db lease.Querier, lease lease.Lease, snapshot string) error {
-	return change(ctx, db, lease, "save what is settled", `settled_snapshot = $3`, snapshot)
+func SaveSettled(ctx context.Context, db lease.Querier, held lease.Lease, snapshot string) error {
+	return change(ctx, db, held, "save what is settled", `settled_snapshot = $3`, snapshot)
 }
 
 // change updates the lease's record.

@@ -20,10 +20,10 @@ import (
 var landed = event.Position{Epoch: 1_700_000_123, Commit: 0xF_0000_0001}
 
 // beginWith begins an epoch with rows to adopt.
-func beginWith(t *testing.T, conn *pgx.Conn, lease lease.Lease, a *checkpoint.Adoption) checkpoint.Record {
+func beginWith(t *testing.T, conn *pgx.Conn, held lease.Lease, a *checkpoint.Adoption) checkpoint.Record {
 	t.Helper()
 	r := checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: 100, Adopt: a, SkippedSnapshot: "5:9:6"}
-	made, err := checkpoint.NewEpoch(t.Context(), conn, lease, r, time.Now())
+	made, err := checkpoint.NewEpoch(t.Context(), conn, held, r, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,21 +160,21 @@ func TestPublishedIsKeptUntilTheNextSlotBringsItsOwn(t *testing.T) {
 
 // calls are those that change a part of the record.
 var calls = map[string]func(context.Context, lease.Querier, lease.Lease) error{
-	"save adoption": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
-		return checkpoint.SaveAdoption(ctx, db, lease, "later")
+	"save adoption": func(ctx context.Context, db lease.Querier, held lease.Lease) error {
+		return checkpoint.SaveAdoption(ctx, db, held, "later")
 	},
 	"end adoption": checkpoint.EndAdoption,
-	"save lost": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
-		return checkpoint.SaveLost(ctx, db, lease, "x")
+	"save lost": func(ctx context.Context, db lease.Querier, held lease.Lease) error {
+		return checkpoint.SaveLost(ctx, db, held, "x")
 	},
-	"save published": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
-		return checkpoint.SavePublished(ctx, db, lease, "another")
+	"save published": func(ctx context.Context, db lease.Querier, held lease.Lease) error {
+		return checkpoint.SavePublished(ctx, db, held, "another")
 	},
-	"save routing": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
-		return checkpoint.SaveRouting(ctx, db, lease, nil)
+	"save routing": func(ctx context.Context, db lease.Querier, held lease.Lease) error {
+		return checkpoint.SaveRouting(ctx, db, held, nil)
 	},
-	"save settled": func(ctx context.Context, db lease.Querier, lease lease.Lease) error {
-		return checkpoint.SaveSettled(ctx, db, lease, "90:91:")
+	"save settled": func(ctx context.Context, db lease.Querier, held lease.Lease) error {
+		return checkpoint.SaveSettled(ctx, db, held, "90:91:")
 	},
 }
 

@@ -15,7 +15,7 @@ type Routing struct {
 }
 
 // SaveRouting notes how events behind the confirmed position are given to destinations; nil says that none was published. It is durable when it returns.
-func SaveRouting(ctx context.Context, db lease.Querier, lease lease.Lease, r *Routing) error {
+func SaveRouting(ctx context.Context, db lease.Querier, held lease.Lease, r *Routing) error {
 	var text any
 	if r != nil {
 		b, err := json.Marshal(r)
@@ -24,15 +24,15 @@ func SaveRouting(ctx context.Context, db lease.Querier, lease lease.Lease, r *Ro
 		}
 		text = string(b)
 	}
-	return change(ctx, db, lease, "save how events are routed", `routing = $3::text::jsonb`, text)
+	return change(ctx, db, held, "save how events are routed", `routing = $3::text::jsonb`, text)
 }
 
 // SaveLost notes why the slot does not carry all that was committed since. A new epoch ends that.
-func SaveLost(ctx context.Context, db lease.Querier, lease lease.Lease, why string) error {
-	return change(ctx, db, lease, "save that the log is lost", `lost = $3`, why)
+func SaveLost(ctx context.Context, db lease.Querier, held lease.Lease, why string) error {
+	return change(ctx, db, held, "save that the log is lost", `lost = $3`, why)
 }
 
 // SavePublished notes what the slot is read as from now on, where the record does not say it.
-func SavePublished(ctx context.Context, db lease.Querier, lease lease.Lease, published string) error {
-	return change(ctx, db, lease, "save what is published", `published = $3`, published)
+func SavePublished(ctx context.Context, db lease.Querier, held lease.Lease, published string) error {
+	return change(ctx, db, held, "save what is published", `published = $3`, published)
 }

@@ -86,8 +86,8 @@ func NewEpoch(ctx context.Context, db lease.Querier, held lease.Lease, r Record,
 
 // Save moves the checkpoint of the lease's slot forward to lsn, durably; it never moves back. It returns [lease.ErrTermLost] when a
 // later session holds the term, and [ErrNoRecord] when the slot has no checkpoint.
-func Save(ctx context.Context, db lease.Querier, lease lease.Lease, lsn event.LSN) error {
-	return change(ctx, db, lease, "save the checkpoint at "+lsn.String(),
+func Save(ctx context.Context, db lease.Querier, held lease.Lease, lsn event.LSN) error {
+	return change(ctx, db, held, "save the checkpoint at "+lsn.String(),
 		`confirmed_lsn = greatest(confirmed_lsn, $3::text::pg_lsn), confirmed_at = now()`, lsn.String())
 }
 

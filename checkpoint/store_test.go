@@ -227,9 +227,9 @@ func session(t *testing.T) (*pgx.Conn, lease.Lease) {
 	return conn, lease
 }
 
-func newEpoch(t *testing.T, conn *pgx.Conn, lease lease.Lease, at event.LSN, now time.Time) checkpoint.Record {
+func newEpoch(t *testing.T, conn *pgx.Conn, held lease.Lease, at event.LSN, now time.Time) checkpoint.Record {
 	t.Helper()
-	r, err := checkpoint.NewEpoch(t.Context(), conn, lease, checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: at}, now)
+	r, err := checkpoint.NewEpoch(t.Context(), conn, held, checkpoint.Record{SystemID: "7000", Timeline: 3, Confirmed: at}, now)
 	if err != nil {
 		t.Fatal(err)
 	}

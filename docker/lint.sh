@@ -44,7 +44,7 @@ with promtool "alerts" promtool check rules docker/prometheus/rules.yaml
 with promtool "tests of the alerts" promtool test rules docker/prometheus/rules_test.yaml
 with promtool "configuration of Prometheus" promtool check config docker/prometheus/prometheus.yml
 with hadolint "Dockerfile" hadolint docker/Dockerfile
-with shellcheck "shell scripts" shellcheck docker/*.sh scripts/*.sh
+with shellcheck "shell scripts" shellcheck docker/*.sh scripts/*.sh .ci/run
 with kubernetes-validate "Kubernetes manifests" kubernetes
 with systemd-analyze "systemd unit" unit
 [ -z "$failed" ]

@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -23,6 +24,7 @@ const (
 	UndefinedObject            = "42704" // a type
 	DuplicateObject            = "42710"
 	UndefinedTable             = "42P01"
+	GeneratedAlways            = "428C9"
 	TooManyConnections         = "53300"
 	LockNotAvailable           = "55P03" // lock_timeout, or NOWAIT
 	QueryCanceled              = "57014" // statement_timeout, or by request
@@ -32,4 +34,10 @@ const (
 func HasCode(err error, codes ...string) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && slices.Contains(codes, e.Code)
+}
+
+// InClass tells whether the error is the server's and its SQLSTATE is of one of the classes, which are its first two characters.
+func InClass(err error, classes ...string) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.ContainsFunc(classes, func(class string) bool { return strings.HasPrefix(e.Code, class) })
 }

@@ -1,5 +1,5 @@
 // Package lease is what all packages share that write to outboxd's own tables: the lease that a session shows with each statement, the SQL that
-// checks it, and the meaning of the server's errors there. Package park says how the lease works, and raises its term.
+// checks it, and SQLSTATEs by name. Package park says how the lease works, and raises its term.
 //
 // # Guarantees
 //
@@ -7,5 +7,5 @@
 //     and none where a later session has raised it: the statement then changes nothing, and what ran it returns [ErrTermLost].
 //   - A statement that selects [Durable] is on the disk when it has returned, whatever synchronous_commit says.
 //
-// It holds no state and does no I/O: what its statements change is for those that complete them.
+// It holds no state and runs no statement itself: the packages that use it do.
 package lease

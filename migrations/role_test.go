@@ -248,21 +248,21 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 }
 
 // runTableLane does what the table lane and its commands do, on events that have no row in the outbox.
-func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, lease lease.Lease) {
+func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, held lease.Lease) {
 	ctx := t.Context()
 	const nowhere = "00000000-0000-0000-0000-000000000001"
 	ref := event.Ref{ID: nowhere}
 	err := conn.QueryRow(ctx, `INSERT INTO outboxd.parked (slot, id, replay, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes, tenant_id, topic)
-		SELECT $1, $2, nextval('outboxd.replay_number'), 's', 'd', 'd', 'waiting', 0, '0/1', 1, 1, 1, 'a', 'b' RETURNING replay`, lease.Slot, nowhere).Scan(&ref.Replay)
+		SELECT $1, $2, nextval('outboxd.replay_number'), 's', 'd', 'd', 'waiting', 0, '0/1', 1, 1, 1, 'a', 'b' RETURNING replay`, held.Slot, nowhere).Scan(&ref.Replay)
 	if err != nil {
 		t.Fatal(err)
 	}
 	passed := event.Position{Epoch: 1, Commit: 1}
-	_, mirrorErr := table.Mirror(ctx, conn, lease, []outbox.Mirror{{ID: nowhere, Status: "FAILED"}})
-	_, _, repairErr := table.RepairMirrors(ctx, conn, lease, "", 10)
-	_, _, skipErr := table.SkipSent(ctx, conn, lease, "", 10)
-	_, _, finishErr := table.Finish(ctx, conn, lease, passed, 10)
-	deliverErr := table.Deliver(ctx, conn, lease, "s", "d", passed, []event.Ref{ref})
+	_, mirrorErr := table.Mirror(ctx, conn, held, []outbox.Mirror{{ID: nowhere, Status: "FAILED"}})
+	_, _, repairErr := table.RepairMirrors(ctx, conn, held, "", 10)
+	_, _, skipErr := table.SkipSent(ctx, conn, held, "", 10)
+	_, _, finishErr := table.Finish(ctx, conn, held, passed, 10)
+	deliverErr := table.Deliver(ctx, conn, held, "s", "d", passed, []event.Ref{ref})
 	_, _, findErr := table.Adoptable(ctx, conn, 0, "", 10)
 	_, adoptErr := table.StillAdoptable(ctx, conn, []string{nowhere})
 	_, _, _, cleanupErr := table.Cleanup(ctx, conn, outbox.Retention{Sent: time.Hour, Settled: &outbox.Snapshot{}, Schema: "outboxd"}, "", 10)

@@ -14,8 +14,8 @@ import (
 // settled as OnSent says. The others are noted as done, for a later Deliver or Finish. passed is the checkpoint's position.
 //
 // It waits for a row that the application holds locked; a [Retryable] error then says that nothing was changed.
-func (t *Table) Deliver(ctx context.Context, conn *pgx.Conn, lease lease.Lease, sink, destination string, passed event.Position, refs []event.Ref) error {
-	_, err := t.write(ctx, conn, lease, "settle delivered rows", t.deliverSQL(lease.Schema),
+func (t *Table) Deliver(ctx context.Context, conn *pgx.Conn, held lease.Lease, sink, destination string, passed event.Position, refs []event.Ref) error {
+	_, err := t.write(ctx, conn, held, "settle delivered rows", t.deliverSQL(held.Schema),
 		texts(refs, func(r *event.Ref) string { return r.ID }), texts(refs, func(r *event.Ref) string { return string(number(r.Replay)) }),
 		[]byte(sink), []byte(destination), number(passed.Epoch), []byte(passed.Commit.String()))
 	return err

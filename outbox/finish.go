@@ -38,9 +38,9 @@ func (c *cursor) set(id string) {
 // Each call looks at a bounded number of finished rows, in the order of ids, and goes on where the last one ended, so that many events
 // that must stay cost no more than a few. more says that it removed something and has not come to the end: call again. Where nothing
 // was removed, the next call that is due goes on, and a call that has come to the end begins anew.
-func (t *Table) Finish(ctx context.Context, conn *pgx.Conn, lease lease.Lease, passed event.Position, limit int) (finished int, more bool, err error) {
+func (t *Table) Finish(ctx context.Context, conn *pgx.Conn, held lease.Lease, passed event.Position, limit int) (finished int, more bool, err error) {
 	after, look := t.finishing.get(), limit*finishLook
-	row, err := t.write(ctx, conn, lease, "finish delivered rows", t.finishSQL(lease.Schema, after),
+	row, err := t.write(ctx, conn, held, "finish delivered rows", t.finishSQL(held.Schema, after),
 		[]byte(after), number(look), number(limit), number(passed.Epoch), []byte(passed.Commit.String()))
 	if err != nil {
 		return 0, false, err

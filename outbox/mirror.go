@@ -2,14 +2,12 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/lease"
 	"github.com/outboxd/outboxd/shard"
@@ -28,12 +26,12 @@ type Mirror struct {
 // the row says something else. Rows that are delivered, or that somebody holds locked, stay as they are, and so does a dead row of which
 // another destination is still dead. Of several states of an event the worst is shown. It does nothing where rows are kept, or
 // where the status column cannot hold the two statuses. It returns how many rows it changed. Behind an error that is [Refused] it does nothing any more.
-func (t *Table) Mirror(ctx context.Context, conn *pgx.Conn, lease lease.Lease, mirrors []Mirror) (changed int, err error) {
+func (t *Table) Mirror(ctx context.Context, conn *pgx.Conn, held lease.Lease, mirrors []Mirror) (changed int, err error) {
 	if !t.mirrors() || t.unmirrored.Load() {
 		return 0, nil
 	}
 	for chunk := range slices.Chunk(mirrors, maxSettle) {
-		n, err := t.mirror(ctx, conn, lease, chunk)
+		n, err := t.mirror(ctx, conn, held, chunk)
 		if err != nil {
 			return changed, t.refusing(err)
 		}
@@ -64,8 +62,7 @@ func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, held lease.Lease, mi
 // mirror would fare no better, and no event depends on one.
 // Source: https://www.postgresql.org/docs/current/errcodes-appendix.html (classes 22, 23 and P0, and generated_always)
 func Refused(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "428C9" || slices.Contains([]string{"22", "23", "P0"}, e.Code[:2]))
+	return lease.HasCode(err, lease.GeneratedAlways) || lease.InClass(err, "22", "23", "P0")
 }
 
 // refusing is err, with which mirrors end where it is Refused.

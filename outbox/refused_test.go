@@ -123,6 +123,7 @@ var undoing = map[string]string{
 	"leaves it out":       `BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
 	"keeps it":            `BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
 	"keeps the old value": `BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keeps()`,
+	"refuses it":          `BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION raises()`,
 	"sets it back":        `AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
 	"puts it back":        `AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION puts_back()`,
 }
@@ -136,6 +137,7 @@ func TestRowsOfWhichATriggerUndoesTheSettlingAreFoundAndLeftAsTheyAre(t *testing
 		l := setupLane(t, outbox.Config{OnSent: onSent})
 		l.exec(`CREATE FUNCTION skips() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN RETURN NULL; END IF; RETURN coalesce(NEW, OLD); END $$;
 			CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN NEW.status := OLD.status; END IF; RETURN NEW; END $$;
+			CREATE FUNCTION raises() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
 			CREATE FUNCTION sets_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE t SET status = 'NEW' WHERE id = NEW.id AND id = 2; RETURN NULL; END $$;
 			CREATE FUNCTION puts_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN INSERT INTO t SELECT OLD.*; END IF; RETURN NULL; END $$`)
 		l.exec(`CREATE TRIGGER undoes ` + trigger)

@@ -24,13 +24,13 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 //
 // It returns [lease.ErrTermLost], with nothing changed, when a later session holds the term. With Keep it does nothing
 // and returns a snapshot in which everything is visible.
-func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, ids [][]byte) (Snapshot, error) {
+func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, ids [][]byte) (Snapshot, error) {
 	if t.config.OnSent == Keep {
 		return Snapshot{everything: true}, nil
 	}
 	var first Snapshot
 	for chunk := range slices.Chunk(ids, maxSettle) {
-		s, err := t.settle(ctx, conn, lease, chunk)
+		s, err := t.settle(ctx, conn, held, chunk)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -41,7 +41,7 @@ func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, i
 	return first, nil
 }
 
-func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, ids [][]byte) (Snapshot, error) {
+func (t *Table) settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, ids [][]byte) (Snapshot, error) {
 	isID := t.isID()
 	isNone := func(id []byte) bool { return !isID(id) }
 	if slices.ContainsFunc(ids, isNone) {
@@ -50,7 +50,7 @@ func (t *Table) settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, i
 	buffer := buffers.Get().(*[]byte)
 	*buffer = appendArray((*buffer)[:0], ids)
 	values := append([][]byte{*buffer}, t.statuses...)
-	row, err := t.writeOften(ctx, conn, lease, "settle rows", t.settleSQL(lease.Schema), values...)
+	row, err := t.writeOften(ctx, conn, held, "settle rows", t.settleSQL(held.Schema), values...)
 	if cap(*buffer) <= maxKeptBuffer {
 		buffers.Put(buffer)
 	}

@@ -20,14 +20,14 @@ func parkedTable(schema string) string { return lease.Table(schema, "parked") }
 //
 // The statement is planned each time: the parked table can grow from nothing to a million rows before the server's statistics
 // notice, and a plan that was made for the empty table would read all of it. A fresh plan knows the table's size.
-func (t *Table) write(ctx context.Context, conn *pgx.Conn, lease lease.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
-	result := conn.PgConn().ExecParams(ctx, sql, lease.Params(values...), nil, nil, nil).Read()
+func (t *Table) write(ctx context.Context, conn *pgx.Conn, held lease.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
+	result := conn.PgConn().ExecParams(ctx, sql, held.Params(values...), nil, nil, nil).Read()
 	return t.answer(what, result)
 }
 
 // writeOften is write for the one statement that is too frequent for that: planning costs as much as settling 30 rows. Its plan is
 // kept, and made where reading whole tables is switched off for the connection, so that it is right for a parked table of any size.
-func (t *Table) writeOften(ctx context.Context, conn *pgx.Conn, lease lease.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
+func (t *Table) writeOften(ctx context.Context, conn *pgx.Conn, held lease.Lease, what, sql string, values ...[]byte) ([][]byte, error) {
 	const set = "outboxd: enable_seqscan is off"
 	if known := conn.PgConn().CustomData(); known[set] == nil {
 		if _, err := conn.Exec(ctx, `SET enable_seqscan = off`); err != nil {
@@ -39,7 +39,7 @@ func (t *Table) writeOften(ctx context.Context, conn *pgx.Conn, lease lease.Leas
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", what, t.config.quoted(), err)
 	}
-	result := conn.PgConn().ExecPrepared(ctx, prepared.Name, lease.Params(values...), nil, nil).Read()
+	result := conn.PgConn().ExecPrepared(ctx, prepared.Name, held.Params(values...), nil, nil).Read()
 	return t.answer(what, result)
 }
 

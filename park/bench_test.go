@@ -41,10 +41,10 @@ func BenchmarkInsert(b *testing.B) {
 	}
 }
 
-func insertIn(b *testing.B, conn *pgx.Conn, lease lease.Lease, all []park.Row, chunk int) {
+func insertIn(b *testing.B, conn *pgx.Conn, held lease.Lease, all []park.Row, chunk int) {
 	b.Helper()
 	for i := 0; i < len(all); i += chunk {
-		if n, err := park.Insert(b.Context(), conn, lease, all[i:min(i+chunk, len(all))]); n == 0 || err != nil {
+		if n, err := park.Insert(b.Context(), conn, held, all[i:min(i+chunk, len(all))]); n == 0 || err != nil {
 			b.Fatal(n, err)
 		}
 	}

@@ -35,9 +35,9 @@ func rows(n, keys int) []park.Row {
 	return all
 }
 
-func insert(t *testing.T, conn *pgx.Conn, lease lease.Lease, rows []park.Row) int {
+func insert(t *testing.T, conn *pgx.Conn, held lease.Lease, rows []park.Row) int {
 	t.Helper()
-	n, err := park.Insert(t.Context(), conn, lease, rows)
+	n, err := park.Insert(t.Context(), conn, held, rows)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,8 @@ const InsertBytes = 4 << 20
 
 // Insert parks rows, durably, by one statement. A row that is there already, in whatever state, stays as it is. It returns how many are
 // new. Where a row that may have landed comes to stand before the position that the tail was read to (see [Found]), that is forgotten.
-func Insert(ctx context.Context, conn *pgx.Conn, lease lease.Lease, rows []Row) (int, error) {
-	return insert(ctx, conn, lease, rows, insertSQL(lease.Schema, "", "", rows))
+func Insert(ctx context.Context, conn *pgx.Conn, held lease.Lease, rows []Row) (int, error) {
+	return insert(ctx, conn, held, rows, insertSQL(held.Schema, "", "", rows))
 }
 
 // InsertMissing is Insert, but leaves out rows of events that have a row for the same target, of whatever partition: their place is known. So is that of
@@ -32,12 +32,12 @@ func InsertMissing(ctx context.Context, conn *pgx.Conn, held lease.Lease, rows [
 
 // Move parks rows that were loaded at a destination at those that they have now, and says of what stands there that it is done, durably and by one statement.
 // A row that is in another state by now, because a person has retried or skipped it, stays where it is.
-func Move(ctx context.Context, conn *pgx.Conn, lease lease.Lease, from Destination, rows []Row) error {
+func Move(ctx context.Context, conn *pgx.Conn, held lease.Lease, from Destination, rows []Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	sql := moveSQL(lease.Schema, rows)
-	if _, err := insertRecords(ctx, conn, lease, rows, sql, []byte(from.Sink), []byte(from.Name)); err != nil {
+	sql := moveSQL(held.Schema, rows)
+	if _, err := insertRecords(ctx, conn, held, rows, sql, []byte(from.Sink), []byte(from.Name)); err != nil {
 		return fmt.Errorf("move %d events away from %s: %w", len(rows), from, err)
 	}
 	return nil
@@ -71,11 +71,11 @@ func insertSQL(schema, before, unless string, rows []Row) string {
 		)` + forget + answer("parked")
 }
 
-func insert(ctx context.Context, conn *pgx.Conn, lease lease.Lease, rows []Row, sql string) (int, error) {
+func insert(ctx context.Context, conn *pgx.Conn, held lease.Lease, rows []Row, sql string) (int, error) {
 	if len(rows) == 0 {
 		return 0, nil
 	}
-	n, err := insertRecords(ctx, conn, lease, rows, sql)
+	n, err := insertRecords(ctx, conn, held, rows, sql)
 	if err != nil {
 		return 0, fmt.Errorf("park %d events: %w", len(rows), err)
 	}

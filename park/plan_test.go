@@ -100,24 +100,24 @@ func statements(t *testing.T, conn *pgx.Conn) []statement {
 			err := park.Keys(ctx, conn, "outboxd", "a", 3*manyKeys, func(park.WaitingKey) { n++ })
 			return want(2*manyKeys, n, err)
 		}},
-		{"Settle", func(lease lease.Lease) error { return park.Settle(ctx, conn, lease, here, numbered(1000, 500)) }},
-		{"Found", func(lease lease.Lease) error {
-			n, err := park.Found(ctx, conn, lease, here, numbered(2000, 100), true)
+		{"Settle", func(held lease.Lease) error { return park.Settle(ctx, conn, held, here, numbered(1000, 500)) }},
+		{"Found", func(held lease.Lease) error {
+			n, err := park.Found(ctx, conn, held, here, numbered(2000, 100), true)
 			return want(100, n, err)
 		}},
-		{"Fail", func(lease lease.Lease) error {
+		{"Fail", func(held lease.Lease) error {
 			var failures []park.Failure
 			for _, r := range numbered(3000, 500) {
 				failures = append(failures, park.Failure{Ref: r, Attempts: 1})
 			}
-			return park.Fail(ctx, conn, lease, here, failures)
+			return park.Fail(ctx, conn, held, here, failures)
 		}},
-		{"Insert", func(lease lease.Lease) error {
-			n, err := park.Insert(ctx, conn, lease, rows(500, 10))
+		{"Insert", func(held lease.Lease) error {
+			n, err := park.Insert(ctx, conn, held, rows(500, 10))
 			return want(500, n, err)
 		}},
-		{"InsertMissing", func(lease lease.Lease) error {
-			_, err := park.InsertMissing(ctx, conn, lease, rows(1000, 10))
+		{"InsertMissing", func(held lease.Lease) error {
+			_, err := park.InsertMissing(ctx, conn, held, rows(1000, 10))
 			return err
 		}},
 	}

@@ -24,7 +24,7 @@ type Failure struct {
 
 // Fail writes failed attempts at rows of the destination that wait, durably. Rows in another state stay as they are, and so do those that had another number of
 // attempts before: a person has retried them meanwhile.
-func Fail(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, failures []Failure) error {
+func Fail(ctx context.Context, conn *pgx.Conn, held lease.Lease, d Destination, failures []Failure) error {
 	if len(failures) == 0 {
 		return nil
 	}
@@ -43,7 +43,7 @@ func Fail(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination,
 	for _, a := range []*array{id, replay, attempts, due, reason, state, blocks} {
 		values = append(values, a.done())
 	}
-	if _, err := write(ctx, conn, lease, failSQL(lease.Schema), values...); err != nil {
+	if _, err := write(ctx, conn, held, failSQL(held.Schema), values...); err != nil {
 		return fmt.Errorf("write %d failed attempts at %s: %w", n, d, err)
 	}
 	return nil
@@ -72,11 +72,11 @@ const isWaiting = `p.state || '' = 'waiting'`
 
 // Settle says that rows of the destination that wait have landed, durably. Rows in another state stay as they are, and so does the outbox
 // table.
-func Settle(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, refs []event.Ref) error {
+func Settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, d Destination, refs []event.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
-	_, err := settle(ctx, conn, lease, d, refs)
+	_, err := settle(ctx, conn, held, d, refs)
 	return err
 }
 
@@ -97,10 +97,10 @@ const foundMost = 5000
 // Found settles what the tail of the destination holds, durably: rows that wait and are among refs are done. With all, the tail was read back to where
 // those may have landed that have LandedAfter: the others have not. It returns how many are done. One statement per 5,000 refs, then one that records that
 // the rest has not landed; if it is cut off before that, every row keeps its mark.
-func Found(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination, refs []event.Ref, all bool) (int, error) {
+func Found(ctx context.Context, conn *pgx.Conn, held lease.Lease, d Destination, refs []event.Ref, all bool) (int, error) {
 	done := 0
 	for some := range slices.Chunk(refs, foundMost) {
-		n, err := settle(ctx, conn, lease, d, some)
+		n, err := settle(ctx, conn, held, d, some)
 		if err != nil {
 			return 0, fmt.Errorf("settle what the tail holds: %w", err)
 		}
@@ -109,7 +109,7 @@ func Found(ctx context.Context, conn *pgx.Conn, lease lease.Lease, d Destination
 	if !all {
 		return done, nil
 	}
-	if _, err := write(ctx, conn, lease, tailReadSQL(lease.Schema), []byte(d.Sink), []byte(d.Name)); err != nil {
+	if _, err := write(ctx, conn, held, tailReadSQL(held.Schema), []byte(d.Sink), []byte(d.Name)); err != nil {
 		return 0, fmt.Errorf("settle that the rest has not landed at %s: %w", d, err)
 	}
 	return done, nil

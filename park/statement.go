@@ -22,13 +22,13 @@ func answer(changed string) string {
 //
 // The statement is planned each time: the table can grow from nothing to a million rows before the server's statistics notice, and a plan that
 // was made for the empty table would read all of it. A fresh plan knows the table's size.
-func write(ctx context.Context, conn *pgx.Conn, lease lease.Lease, sql string, values ...[]byte) (int, error) {
-	all, formats := withLease(lease, values)
+func write(ctx context.Context, conn *pgx.Conn, held lease.Lease, sql string, values ...[]byte) (int, error) {
+	all, formats := withLease(held, values)
 	return answered(conn.PgConn().ExecParams(ctx, sql, all, nil, formats, []int16{1}).Read())
 }
 
-func withLease(lease lease.Lease, values [][]byte) (all [][]byte, formats []int16) {
-	all = lease.Params(values...)
+func withLease(held lease.Lease, values [][]byte) (all [][]byte, formats []int16) {
+	all = held.Params(values...)
 	formats = make([]int16, len(all))
 	for i := 2; i < len(all); i++ {
 		formats[i] = 1

@@ -279,7 +279,7 @@ func TestLostSlotDeliversAnOldParkedEventOnlyWhereItWaits(t *testing.T) {
 	r.setString("one:orders")
 	run := r.start(r.toTwo)
 	r.insert("acme", 0, events, 3)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("all are parked for the one", func() bool { return r.parked(`state = 'waiting'`) == events })
 	r.eventually("all are at the other", func() bool { return r.length("two:orders") == events })
 	r.eventually("the checkpoint has passed them", func() bool { return r.confirmed(end) })

@@ -68,7 +68,7 @@ func TestFrozenBrokerEndsNoSessionAndItsEventsArriveOnce(t *testing.T) {
 	frozen := r.redisProcess()
 	r.signal(frozen, syscall.SIGSTOP)
 	r.insert("acme", 1, events, 100)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the destination is listed", func() bool { return len(run.Status().Blocked) == 1 })
 	if b := run.Status().Blocked[0]; b.Destination != r.stream("acme:orders") || b.Sink != "redis" || b.Error == "" {
 		t.Errorf("blocked is %+v", b)
@@ -120,7 +120,7 @@ func TestDestinationThatFailsHoldsUpNoOther(t *testing.T) {
 		r.insert("bad", i, 1, 1)
 		r.insert(fmt.Sprintf("good%d", i%5), i/5, 1, 1)
 	}
-	end := r.logEnd()
+	end := r.inserted
 	for i := range 5 {
 		r.eventually("the others' events", func() bool { return r.length(fmt.Sprintf("good%d:orders", i)) == events/5 })
 		r.sequence(fmt.Sprintf("good%d:orders", i), events/5)
@@ -214,7 +214,7 @@ func TestDestinationsOfOneEventSettleItTogether(t *testing.T) {
 	}}
 	run := r.start(func(c *relay.Config) { c.Router = r.routes(both) })
 	r.insert("acme", 0, 10, 1)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("one destination", func() bool { return r.length("good:orders") == 10 && len(run.Status().Blocked) == 1 })
 	run.crash()
 	if r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) != 0 {

@@ -63,8 +63,8 @@ func passing(err error) bool {
 			return true
 		}
 	}
-	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return slices.Contains(passingClasses, refused.Code[:min(2, len(refused.Code))])
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return lease.InClass(err, passingClasses...)
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true

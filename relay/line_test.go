@@ -95,7 +95,7 @@ func TestBrokerThatGoesDownIsParkedForDestinationsThatStandInLine(t *testing.T) 
 	for i := range slow {
 		r.insert(fmt.Sprint("slow", i), 0, 1, 1)
 	}
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("those who read tails are busy", func() bool { return s.tails.Load() >= before+quick+1+16 })
 	s.fail()
 	r.eventually("everything is parked, and the log moves on", func() bool {
@@ -138,7 +138,7 @@ func TestTenantWhosePartitionsAreNotKnownHoldsUpNoOther(t *testing.T) {
 		r.insert("bad", i*events/10, events/10, 3)
 		r.insert("acme", i*events/10, events/10, 3)
 	}
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the other tenant's events", func() bool { return r.length("acme:orders") == events })
 	r.eventually("its own are parked, and the log moves on", func() bool {
 		return r.parked(`state = 'waiting'`) == events && r.confirmed(end)
@@ -200,7 +200,7 @@ func TestKeyThatADeadEventBlocksStaysBlockedWhenPartitionsChange(t *testing.T) {
 			r.insertLarge("acme", "0", 0)
 			r.eventually("its key is blocked", func() bool { return r.parked(`state = 'dead' AND blocks`) == 1 })
 			r.insert("acme", 1, behind, 1)
-			end := r.logEnd()
+			end := r.inserted
 			r.eventually("later events wait", func() bool { return r.parked(`state = 'waiting'`) == behind && r.confirmed(end) })
 			run.crash()
 			start("new")

@@ -50,7 +50,7 @@ func TestIdleSystemIssuesNoStatement(t *testing.T) {
 	}
 	active := start("active")
 	r.insert("acme", 0, 1, 1)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the event is confirmed, and the first sweep is over", func() bool {
 		return r.confirmed(end) && active.metrics(t)[`outboxd_database_query_seconds{statement="sweep"}`] == 1
 	})

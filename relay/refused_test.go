@@ -89,7 +89,7 @@ func TestOutboxdIsNoSynchronousStandby(t *testing.T) {
 
 	r.synchronous("*")
 	run = r.start(nil)
-	<-run.done
+	r.eventually("it ends", run.ended)
 	if failed := wal.CheckErrors(run.err); len(failed) != 1 || failed[0].Check != wal.CheckSynchronous {
 		t.Errorf("Run returned %v, want the check of synchronous standbys", run.err)
 	}

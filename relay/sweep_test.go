@@ -37,7 +37,7 @@ func TestSweepThatTheServerEndsIsGivenUpAndForgetsNothing(t *testing.T) {
 	log := &lines{}
 	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
 	r.insert("acme", 0, events, 3)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("a sweep has counted", func() bool { return run.Status().Parked.Waiting == events })
 	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
 	lock := r.begin(`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`)

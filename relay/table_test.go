@@ -53,7 +53,7 @@ func TestLaterEventsOfAKeyWaitBehindARefusedOneAndOthersFlow(t *testing.T) {
 	r.insertLarge("acme", "0", 1)
 	r.insert("acme", 2, 1, 1)
 	r.insert("acme", 3, 1, 2) // key 1
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the other key's event is there", func() bool { return len(r.seqs("acme:orders")) == 2 })
 	r.eventually("two events wait", func() bool { return r.parked(`state = 'waiting'`) == 2 })
 	if got := fmt.Sprint(r.seqs("acme:orders")); got != "[0 3]" {
@@ -114,7 +114,7 @@ func TestDestinationThatRefusesEverythingIsParkedAndOthersFlow(t *testing.T) {
 		r.insert("broken", i*events/10, events/10, 7)
 		r.insert("acme", i*events/10, events/10, 7)
 	}
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the other tenant's events", func() bool { return r.length("acme:orders") == events })
 	r.eventually("the broken one's are parked", func() bool { return r.parked(`state = 'waiting'`) == events })
 	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
@@ -158,14 +158,14 @@ func TestBrokerThatIsDownHoldsTheLogAndIsSpilledPastTheLimit(t *testing.T) {
 	r := newRig(t, "", redis.URL)
 	run := r.start(func(c *relay.Config) { c.MaxRetainedWAL = limit })
 	r.insert("acme", 0, 100, 7)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the first events are delivered and confirmed", func() bool { return r.length("acme:orders") == 100 && r.confirmed(end) })
 	redis.Kill()
 	next := 100
 	for ; r.held() < limit/2 && next < enough; next += 500 {
 		r.insert("acme", next, 500, 7)
 	}
-	end = r.logEnd()
+	end = r.inserted
 	r.eventually("the broker counts as down", func() bool { return r.down(run, "redis") })
 	const measurements = `outboxd_database_query_seconds{statement="measure"}`
 	before := run.metrics(t)[measurements]
@@ -176,7 +176,7 @@ func TestBrokerThatIsDownHoldsTheLogAndIsSpilledPastTheLimit(t *testing.T) {
 	for ; r.held() <= limit && next < enough; next += 500 {
 		r.insert("acme", next, 500, 7)
 	}
-	end = r.logEnd()
+	end = r.inserted
 	r.eventually("beyond it all are parked, and the slot moves on while the broker is down", func() bool {
 		return r.parked(`state = 'waiting'`) == next-100 && r.confirmed(end)
 	})
@@ -244,7 +244,7 @@ func TestEventWithoutARouteIsParkedForAPerson(t *testing.T) {
 	run := r.start(func(c *relay.Config) { c.Router = r.routes(only) })
 	r.insert("stranger", 0, 1, 1)
 	r.insert("acme", 0, 1, 1)
-	end := r.logEnd()
+	end := r.inserted
 	r.eventually("the other tenant's event", func() bool { return r.length("acme:orders") == 1 })
 	r.eventually("the event is parked dead", func() bool { return r.parked(`state = 'dead' AND sink = '' AND reason LIKE '%no route%'`) == 1 })
 	r.eventually("the slot is confirmed past it", func() bool { return r.confirmed(end) })

@@ -169,16 +169,17 @@ func TestJanitorWithoutAScheduleDoesNotStart(t *testing.T) {
 	stop()
 }
 
-// What is parked is found by the text of its id, which the log has in one form.
+// What is parked, of whatever slot, is found by the text of its id, which the log has in one form.
 func TestCleanupKeepsRowsOfParkedEventsWhateverTheFormOfTheirIDs(t *testing.T) {
+	t.Parallel()
 	o := newOperator(t, "OUTBOXD_CLEANUP_DEAD_RETENTION=24h")
 	o.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); END $$`)
 	o.exec(`ALTER TABLE outbox ALTER id DROP DEFAULT, ALTER id TYPE bytea USING uuid_send(id)`)
 	o.exec(`INSERT INTO outbox (id, tenant_id, topic, occurred_at, payload, status, created_at)
 		SELECT decode(id, 'hex'), 'acme', 'order.paid', now(), '{}', 'DEAD', now() - interval '9 days' FROM unnest(ARRAY['01ff', '02ff']) id`)
-	o.exec(`INSERT INTO outboxd.lease (slot, term, holder) VALUES ('events', 1, 'test')`)
+	o.exec(`INSERT INTO outboxd.lease (slot, term, holder) VALUES ('another', 1, 'test')`)
 	o.exec(`INSERT INTO outboxd.parked (slot, id, sink, destination, target, state, epoch, commit_lsn, ordinal, key_hash, bytes)
-		VALUES ('events', '\x01ff', 'redis', 'd', 'd', 'dead', 1, '0/1', 1, 1, 1)`)
+		VALUES ('another', '\x01ff', 'redis', 'd', 'd', 'dead', 1, '0/1', 1, 1, 1)`)
 	o.want("cleanup --dry-run", "would delete 1 row,")
 	j := &janitor{cfg: o.config(), active: func() bool { return true }, log: zerolog.Nop()}
 	if s, err := j.clean(t.Context()); s.Deleted != 1 || err != nil {

@@ -120,6 +120,7 @@ func TestTheLeastRoleDoesEverythingOnATableWhoseNamesNeedQuotes(t *testing.T) {
 }
 
 func TestRowSecurityThatIsSwitchedOnUnderARunningOutboxdDoublesNothing(t *testing.T) {
+	t.Parallel()
 	o := newOddOperator(t)
 	o.launch()
 	o.insertOddly("before", 2, 1)
@@ -151,12 +152,12 @@ func TestPeopleDoToEventsWhatTheDocumentGrantsThem(t *testing.T) {
 	if grants = strings.ReplaceAll(grants, "outboxd_app", name); !found || !strings.Contains(grants, "CREATE ROLE "+name+"_alice ") {
 		t.Fatalf("docs/security.md grants %q", grants)
 	}
+	o.exec(grants)
 	t.Cleanup(func() {
 		if _, err := o.conn.Exec(context.Background(), `DROP OWNED BY `+name+`_people; DROP ROLE `+name+`_alice, `+name+`_people`); err != nil {
 			t.Error(err)
 		}
 	})
-	o.exec(grants)
 	o.become(name + "_alice")
 	o.want("events list --status dead", retried, skipped)
 	o.want("events show "+retried, "state  dead", "outbox row  ")

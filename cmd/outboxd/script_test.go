@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-// program returns the path of the program. A process with the race detector sleeps for a second at its end unless GORACE, which many tests keep
-// from it, says less: a shell says so, and becomes the program.
+// program returns the path of the program. With the race detector a process sleeps for a second at its end unless GORACE says less, and many tests clear
+// the environment: so a shell script sets GORACE, and becomes the program.
 func program(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()

@@ -290,7 +290,7 @@ func checkPrepared(ctx context.Context, d *database) ([]Finding, error) {
 }
 
 func preparedFinding(n int, oldest string) Finding {
-	literal := "'" + strings.ReplaceAll(oldest, "'", "''") + "'"
+	literal := shard.Literal(oldest)
 	return found(Warning, "prepared", fmt.Sprintf("%d prepared transactions are older than %s, the oldest is %s", n, maxPrepared, literal),
 		"the slot keeps the log since it began, and nobody's end of session ends it",
 		"ask its coordinator; else COMMIT PREPARED "+literal+" or ROLLBACK PREPARED "+literal)

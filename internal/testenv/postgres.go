@@ -224,9 +224,9 @@ func (p *PostgresServer) configure(port int, o PostgresOptions) error {
 		"unix_socket_directories = '" + p.folder.path + "'",
 		"dynamic_shared_memory_type = mmap", // files of the data folder, so that a killed server leaves none elsewhere
 		"wal_level = logical",
-		"max_wal_senders = 50",
-		"max_replication_slots = 50",
-		"max_connections = 200",
+		"max_wal_senders = 200",
+		"max_replication_slots = 200",
+		"max_connections = 500",
 		"fsync = " + flush,
 		"full_page_writes = " + flush,
 	}, o.Settings...)...)
