@@ -110,11 +110,12 @@ func SetParameters(session, fixed map[string]string) {
 }
 
 // LiftLimits switches off limits that the role or the database sets for its ordinary statements and connections: a session waits for its lock,
-// listens and streams for as long as it lives, reads all that is parked when it opens, and a new slot waits for every open transaction.
+// listens and streams for as long as it lives, reads all that is parked when it opens, and a new slot waits for every open transaction. And where row
+// security would keep rows from it, it gets an error: a row that it does not see would count as settled.
 func LiftLimits(ctx context.Context, conn *pgconn.PgConn) error {
 	// Not every server knows all of them.
-	_, err := conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings
-		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')`).ReadAll()
+	_, err := conn.Exec(ctx, `SELECT set_config(name, CASE name WHEN 'row_security' THEN 'off' ELSE '0' END, false) FROM pg_settings
+		WHERE name IN ('row_security', 'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')`).ReadAll()
 	if err != nil {
 		return fmt.Errorf("lift the connection's time limits: %w", err)
 	}

@@ -90,8 +90,7 @@ func checkSlotName(name string) error {
 	return nil
 }
 
-// TextFormat are the settings of a session that reads rows in the same text form as the log carries them. One that row security would keep from some of them
-// gets an error: a row that it does not see would count as settled.
+// TextFormat are the settings of a session that reads rows in the same text form as the log carries them.
 var TextFormat = map[string]string{
 	"client_encoding":    "UTF8",
 	"TimeZone":           "UTC",
@@ -99,7 +98,6 @@ var TextFormat = map[string]string{
 	"IntervalStyle":      "postgres",
 	"bytea_output":       "hex",
 	"extra_float_digits": "1", // shortest text that reads back exactly; 12 and later
-	"row_security":       "off",
 }
 
 // fixedParameters pin the text form of every value that the log carries, whatever the role's or the database's settings

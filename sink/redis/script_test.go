@@ -84,8 +84,9 @@ func TestRefusedStreamsLeaveNothingOnTheConnection(t *testing.T) {
 
 func TestRefusalOfAnOldServerIsRead(t *testing.T) {
 	for _, text := range []string{"OOM no memory", "-OOM no memory", "@user_script: 12: -OOM no memory"} {
-		if _, err := endIn([]any{text}); err == nil || err.Error() != "OOM no memory" {
-			t.Errorf("%q is read as %v", text, err)
+		_, err := endIn([]any{text})
+		if reply, is := replyOf(err); !is || reply != "OOM no memory" {
+			t.Errorf("%q is read as %q", text, reply)
 		}
 	}
 }
