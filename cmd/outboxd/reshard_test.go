@@ -187,7 +187,8 @@ func TestReshardThatIsCutOffLeavesTheOldLayoutOrIsRunAgain(t *testing.T) {
 		cut := s.layout(3)
 		cut.begin("reshard", "--count", "2", "--by", "key", "--yes", "--output", "json")
 		eventually(t, "a slot waits", func() bool {
-			return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1`, s.slot+"_2k_0") == 1
+			return s.count(`SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid
+				WHERE slot_name = $1 AND wait_event_type = 'Lock'`, s.slot+"_2k_0") == 1 // before, its end would be noticed at once
 		})
 		return cut
 	}
