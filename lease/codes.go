@@ -21,7 +21,7 @@ const (
 	DeadlockDetected           = "40P01"
 	InsufficientPrivilege      = "42501"
 	UndefinedColumn            = "42703"
-	UndefinedObject            = "42704" // a type
+	UndefinedObject            = "42704" // a type, a publication, a slot
 	DuplicateObject            = "42710"
 	UndefinedTable             = "42P01"
 	GeneratedAlways            = "428C9"

@@ -42,17 +42,15 @@ var (
 	ErrPublicationMissing = errors.New("publication does not exist at this place of the log")
 )
 
-// SQLSTATEs, https://www.postgresql.org/docs/current/errcodes-appendix.html
+// SQLSTATEs that this package alone asks for; the others have their names in package lease. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
-	codeObjectInUse     = "55006"
-	codeNotInState      = "55000" // object_not_in_prerequisite_state: an invalidated slot, a wrong wal_level, ...
-	codeUndefinedObject = "42704"
-	codeNoPrivilege     = "42501"
-	codeSyntaxError     = "42601"
-	codeNotSupported    = "0A000"
-	codeAdminShutdown   = "57P01"
-	codeCrashShutdown   = "57P02"
-	codeCannotConnect   = "57P03"
+	codeObjectInUse   = "55006"
+	codeNotInState    = "55000" // object_not_in_prerequisite_state: an invalidated slot, a wrong wal_level, ...
+	codeSyntaxError   = "42601"
+	codeNotSupported  = "0A000"
+	codeAdminShutdown = "57P01"
+	codeCrashShutdown = "57P02"
+	codeCannotConnect = "57P03"
 
 	codeProtocolViolation = "08P01"
 )

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Open connects to the server and starts to stream the slot at start, or at the slot's confirmed position when that is
@@ -157,7 +158,7 @@ func startReplication(ctx context.Context, conn *pgconn.PgConn, cfg Config, star
 // SQLSTATE 55000 has other meanings too, so the slot itself is asked.
 func startError(ctx context.Context, conn *pgconn.PgConn, slot string, err error) error {
 	switch sqlState(err) {
-	case codeUndefinedObject:
+	case lease.UndefinedObject:
 		return fmt.Errorf("%w: %w", ErrSlotMissing, err)
 	case codeNotInState:
 		lost, queryErr := slotLost(ctx, conn, slot)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Setup is [Verify], and with cfg.Create it then makes what is missing: the publication first, because a publication is not valid for
@@ -45,7 +47,7 @@ func CreatePublication(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	}
 	statement := createPublicationSQL(cfg, v.server)
 	_, err := conn.Exec(ctx, statement)
-	if sqlState(err) == codeNoPrivilege {
+	if lease.HasCode(err, lease.InsufficientPrivilege) {
 		check := &CheckError{
 			CheckPublication,
 			fmt.Sprintf("create publication %q: role %q may not, because %q owns %s or because it lacks CREATE on the database",

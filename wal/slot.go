@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Slot is a replication slot as pg_replication_slots shows it. A field whose version is named is zero on older servers.
@@ -190,9 +191,9 @@ func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 	case codeObjectInUse:
 		return fmt.Errorf("drop slot %q: %w: process %d: stop it, or SELECT pg_terminate_backend(%[3]d): %w",
 			name, ErrSlotActive, activePID(ctx, conn, name), err)
-	case codeUndefinedObject:
+	case lease.UndefinedObject:
 		return fmt.Errorf("drop slot %q: %w", name, ErrSlotMissing)
-	case codeNoPrivilege:
+	case lease.InsufficientPrivilege:
 		return fmt.Errorf("drop slot %q: the role may not replicate: ALTER ROLE NAME REPLICATION, or connect as a role that may: %w", name, err)
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/lease"
 )
 
 // The messages of the streaming protocol, each inside a CopyData.
@@ -94,7 +95,7 @@ func (s *Stream) control(message pgproto3.BackendMessage) error {
 		return nil
 	case *pgproto3.ErrorResponse:
 		err := pgconn.ErrorResponseToPgError(m)
-		if err.Code == codeUndefinedObject && strings.Contains(err.Message, s.publication) {
+		if err.Code == lease.UndefinedObject && strings.Contains(err.Message, s.publication) {
 			return fmt.Errorf("receive from the log: %w: %w", ErrPublicationMissing, err)
 		}
 		return fmt.Errorf("receive from the log: %w", classify(err))
@@ -109,7 +110,7 @@ func (s *Stream) control(message pgproto3.BackendMessage) error {
 // exist. Its text is translated, its SQLSTATE is not. From 17 on what waits for the slots of standbys (synchronized_standby_slots) warns with it, too, from another
 // file of the server's source.
 func (s *Stream) notice(n *pgconn.PgError) error {
-	if (n.Code == codeNotInState || n.Code == codeUndefinedObject) && n.File != "slot.c" {
+	if (n.Code == codeNotInState || n.Code == lease.UndefinedObject) && n.File != "slot.c" {
 		return fmt.Errorf("receive from the log: %w: %w", ErrPublicationMissing, n)
 	}
 	return nil
