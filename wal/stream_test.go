@@ -75,11 +75,18 @@ func TestConfirmingAKeepaliveKeepsTheOpenTransaction(t *testing.T) {
 	open := f.other()
 	open.exec("BEGIN")
 	open.insert(1)
-	f.exec("INSERT INTO busy VALUES (1)")
-	behind := parseLSN(t, query[string](f, "SELECT pg_current_wal_lsn()::text"))
+	behind := parseLSN(t, query[string](f, "SELECT pg_current_wal_insert_lsn()::text"))
 
 	r := f.open(0)
 	m := r.until("a keepalive behind the open transaction's insert", func(m wal.Message) bool {
+		if m.Kind == wal.Keepalive && m.WALEnd < behind {
+			// The server's first word may be of the slot's own position. PostgreSQL 12 says no more until that is
+			// answered and the log has grown.
+			if err := r.Confirm(r.Start); err != nil {
+				t.Fatal(err)
+			}
+			f.exec("CHECKPOINT")
+		}
 		return m.Kind == wal.Keepalive && m.WALEnd >= behind
 	})
 	if m.ServerTime.Location() != time.UTC || time.Since(m.ServerTime).Abs() > time.Minute {
