@@ -44,7 +44,7 @@ type Redis struct {
 	Password        Secret   `yaml:"password" doc:"Password, where the URL holds none."`
 	PasswordFile    string   `yaml:"password_file" doc:"File that holds the password; it is read at the start."`
 	TLS             TLS      `yaml:"tls" doc:"TLS settings, for the addresses that begin with rediss."`
-	Fenced          bool     `yaml:"fenced" default:"true" doc:"Append by a script that refuses when somebody else has appended. false uses MULTI/EXEC: faster, but a cut-off instance's last batch may land late."`
+	Fenced          bool     `yaml:"fenced" default:"true" doc:"Append only where nobody else has appended. false does not look: a small batch costs Redis a third less, but a cut-off instance's last batch may land late."`
 	MaxLen          int      `yaml:"maxlen" default:"0" min:"0" max:"1000000000" doc:"Trim each stream to about so many entries, at least 1000, and many more than come to it between two checkpoints; 0 keeps all."`
 	MaxMessageBytes Size     `yaml:"max_message_bytes" default:"64MiB" min:"1KiB" max:"512MiB" doc:"A larger message is rejected without being sent. Redis's own limit is proto-max-bulk-len."`
 	Timeout         Duration `yaml:"timeout" default:"10s" min:"100ms" max:"10m" doc:"How long one command or batch may take, of which connecting may take half."`

@@ -162,6 +162,9 @@ func (c *call) appendMessages(st *stream, shapeOf []int) {
 
 // send runs all commands: one pipeline for each server.
 func (s *Sink) send(ctx context.Context, c *call) {
+	if s.watchable(c) && s.appendWatched(ctx, c, &c.streams[0]) {
+		return
+	}
 	portions := s.portions(ctx, c)
 	if s.client.cluster == nil {
 		s.sendTo(ctx, c, portions)

@@ -14,6 +14,7 @@ var (
 	argXAdd    any = "XADD"
 	argMulti   any = "MULTI"
 	argExec    any = "EXEC"
+	argWatch   any = "WATCH"
 )
 
 // bytesArg is a byte slice as an argument of a command. A pointer to one fits into an interface without an allocation.

@@ -15,6 +15,7 @@ const (
 	DefaultMaxMessageBytes = 64 << 20
 	DefaultTimeout         = 10 * time.Second
 	DefaultMaxStreams      = 50_000
+	DefaultWatchFrom       = 200
 )
 
 // serverBulkLimit is Redis's default proto-max-bulk-len, and the most that a message may be configured to have.
@@ -43,9 +44,13 @@ type Config struct {
 	// TLS applies to rediss, rediss+sentinel and rediss+cluster.
 	TLS sink.TLS
 
-	// Unfenced appends by MULTI/EXEC instead of a script that compares the end of the stream. It costs the server a third less,
-	// but a late batch of a cut connection or a cut-off instance may land behind what was read as the end.
+	// Unfenced appends by MULTI/EXEC and compares no end. A small batch costs the server a third less,
+	// but a late one of a cut connection or a cut-off instance may land behind what was read as the end.
 	Unfenced bool
+
+	// WatchFrom is from how many messages of one stream on WATCH, MULTI and EXEC append a batch in place of the script; 0 means 200. No argument goes through Lua then, so a
+	// message of 500 B and eight fields costs the server 3.0 us and not 4.8 (Redis 7.0), but there is a second round trip.
+	WatchFrom int
 
 	// MaxLen trims each stream to about so many entries with every batch; 0 keeps all. It must leave a whole batch
 	// (sink.MaxBatch) in place, because the tail is what a restart goes by.
@@ -77,6 +82,9 @@ func (c Config) WithDefaults() Config {
 	if c.MaxStreams == 0 {
 		c.MaxStreams = DefaultMaxStreams
 	}
+	if c.WatchFrom == 0 {
+		c.WatchFrom = DefaultWatchFrom
+	}
 	return c
 }
 
@@ -106,8 +114,8 @@ func (c Config) Validate() error {
 	if c.Timeout < time.Millisecond {
 		add("timeout is %s: want at least 1ms", c.Timeout)
 	}
-	if c.MaxStreams < 1 || c.PoolSize < 0 {
-		add("max streams is %d and pool size %d: want positive numbers", c.MaxStreams, c.PoolSize)
+	if c.MaxStreams < 1 || c.WatchFrom < 1 || c.PoolSize < 0 {
+		add("max streams is %d, watch from %d and pool size %d: want positive numbers", c.MaxStreams, c.WatchFrom, c.PoolSize)
 	}
 	return errors.Join(problems...)
 }

@@ -21,6 +21,12 @@ func TestConformance(t *testing.T) {
 	sinktest.Run(t, harness(c, server, redis.Config{URL: server.URL, MaxMessageBytes: 1 << 20}))
 }
 
+func TestConformanceWatched(t *testing.T) {
+	server := testenv.NewRedis(t, durable)
+	c := plain(t, server.URL)
+	sinktest.Run(t, harness(c, server, redis.Config{URL: server.URL, MaxMessageBytes: 1 << 20, WatchFrom: 1}))
+}
+
 func TestConformanceUnfenced(t *testing.T) {
 	server := testenv.NewRedis(t, durable)
 	c := plain(t, server.URL)

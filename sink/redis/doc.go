@@ -17,6 +17,10 @@
 // The last-generated-id survives XDEL and XTRIM, so consumers may delete what they have read; but what they deleted Tail cannot
 // find (see "Not guaranteed").
 //
+// A batch of one stream that has Config.WatchFrom messages or more is appended by a transaction: the stream is watched, its end compared and MULTI begun in one round trip, the
+// messages and EXEC sent in the next. The server discards it if anybody has changed the stream since, so a late one is refused as a late script is. What is discarded or
+// not allowed is appended by the script, as is everything for a minute after it: where a consumer deletes what it has read, say, or without the rights.
+//
 // Config.Unfenced appends by MULTI/EXEC for each stream and compares nothing.
 //
 // # Guarantees
@@ -58,6 +62,6 @@
 //
 // # Rights
 //
-// An ACL user needs the streams' keys and +evalsha +eval +xadd +xinfo|stream +xrevrange +xlen; with Unfenced also +multi +exec, for
+// An ACL user needs the streams' keys and +evalsha +eval +xadd +xinfo|stream +xrevrange +xlen; with +watch +multi +exec a large batch costs the server less. With Unfenced also +multi +exec, for
 // a database other than 0 +select, and for a cluster +cluster|slots. +config|get lets the sink see proto-max-bulk-len; without it 512 MB is assumed.
 package redis

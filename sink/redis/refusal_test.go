@@ -34,7 +34,7 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 		{"grant the ACL user", false, []any{"ACL", "SETUSER", "app", "-xadd"}, []any{"ACL", "SETUSER", "app", "+xadd"}},
 	} {
 		t.Run(refusal.says, func(t *testing.T) {
-			bothWays(t, func(t *testing.T, cfg redis.Config) {
+			eachWay(t, func(t *testing.T, cfg redis.Config) {
 				cfg.URL, cfg.Username, cfg.Password = server.URL, "app", "secret-word-1"
 				s, stream := opened(t, cfg), newStream(t)
 				mustTail(t, s, stream)
@@ -142,7 +142,7 @@ func TestProbeFindsEachRightThatATailNeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bothWays(t, func(t *testing.T, cfg redis.Config) {
+	eachWay(t, func(t *testing.T, cfg redis.Config) {
 		for _, missing := range []string{"xinfo|stream", "xrevrange", "evalsha", "eval"} {
 			do("SCRIPT", "FLUSH") // as after a restart of the server
 			do("ACL", "SETUSER", "app", "reset", "on", ">word", "~outbox:*", "+@all", "-"+missing)

@@ -21,8 +21,9 @@ type Sink struct {
 	ends   *ends
 	calls  sync.Pool // of *call
 
-	maxLen    any          // string, as an argument
-	bulkLimit atomic.Int64 // proto-max-bulk-len; 0 until it was asked for
+	maxLen     any          // string, as an argument
+	watchAgain atomic.Int64 // when a transaction may be tried again, in nanoseconds of Unix time
+	bulkLimit  atomic.Int64 // proto-max-bulk-len; 0 until it was asked for
 }
 
 var _ sink.Sink = (*Sink)(nil)

@@ -27,14 +27,15 @@ func setup(t *testing.T, cfg redis.Config) (*redis.Sink, *goredis.Client, string
 	return s, c, stream
 }
 
-// bothWays runs the test with a fence and without.
-func bothWays(t *testing.T, test func(t *testing.T, cfg redis.Config)) {
+// eachWay runs the test with each way to append.
+func eachWay(t *testing.T, test func(t *testing.T, cfg redis.Config)) {
 	t.Run("Fenced", func(t *testing.T) { test(t, redis.Config{}) })
+	t.Run("Watched", func(t *testing.T) { test(t, redis.Config{WatchFrom: 1}) })
 	t.Run("Unfenced", func(t *testing.T) { test(t, redis.Config{Unfenced: true}) })
 }
 
 func TestFieldsStandInOrderWithThePayloadLast(t *testing.T) {
-	bothWays(t, func(t *testing.T, cfg redis.Config) {
+	eachWay(t, func(t *testing.T, cfg redis.Config) {
 		s, c, stream := setup(t, cfg)
 		m := batch(stream, 1, 1)
 		m[0].Headers = append(m[0].Headers, sink.Header{Name: "a", Value: []byte{}}, sink.Header{Name: "b", Value: nil})
@@ -52,7 +53,7 @@ func TestFieldsStandInOrderWithThePayloadLast(t *testing.T) {
 
 // The script takes the names of fields once for messages in a row that share them.
 func TestEachMessageKeepsItsFieldsWhateverItsNeighboursHave(t *testing.T) {
-	bothWays(t, func(t *testing.T, cfg redis.Config) {
+	eachWay(t, func(t *testing.T, cfg redis.Config) {
 		cfg.MaxLen = 1000
 		s, c, stream := setup(t, cfg)
 		messages := batch(stream, 1, 60)
@@ -113,7 +114,7 @@ func TestRemovedStreamHasAnUnknownFateAndGoesOn(t *testing.T) {
 }
 
 func TestOrderHoldsWhenTheClockGoesBack(t *testing.T) {
-	bothWays(t, func(t *testing.T, cfg redis.Config) {
+	eachWay(t, func(t *testing.T, cfg redis.Config) {
 		s, c, stream := setup(t, cfg)
 		future := &goredis.XAddArgs{Stream: stream, ID: "99999999999999-18446744073709551614", Values: []string{"id", "1"}}
 		if err := c.XAdd(t.Context(), future).Err(); err != nil {
@@ -146,7 +147,7 @@ func TestForgottenScriptIsSentAgain(t *testing.T) {
 }
 
 func TestLongStreamIsTrimmedToAboutMaxLen(t *testing.T) {
-	bothWays(t, func(t *testing.T, cfg redis.Config) {
+	eachWay(t, func(t *testing.T, cfg redis.Config) {
 		cfg.MaxLen = 1000
 		s, c, stream := setup(t, cfg)
 		for i := 1; i <= 3000; i += 500 {
@@ -241,7 +242,7 @@ func TestServersOwnLimitRejectsAndKeepsTheConnection(t *testing.T) {
 }
 
 func TestOneRefusedStreamDoesNotStopTheOthers(t *testing.T) {
-	bothWays(t, func(t *testing.T, cfg redis.Config) {
+	eachWay(t, func(t *testing.T, cfg redis.Config) {
 		s, c, good := setup(t, cfg)
 		bad, last := newStream(t), newStream(t)
 		mustTail(t, s, bad)
