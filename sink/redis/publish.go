@@ -51,8 +51,9 @@ type call struct {
 	shapes  [][]sink.Header // of the script that is being made
 	shapeOf []int           // of a script's messages, in their order
 	args    []any
-	adds    []add
 	results []error // nil while no message has failed
+
+	transaction transaction
 }
 
 // stream is the part of a batch that goes to one stream.

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,23 +84,33 @@ func abandon(ctx context.Context, conn *redis.Conn) {
 
 // execute appends the messages within the open transaction, ends it, and returns the stream's new end.
 func (s *Sink) execute(ctx context.Context, c *call, conn *redis.Conn, st *stream) (end string, err error) {
-	pipe := conn.Pipeline()
+	t := &c.transaction
+	t.cmds = t.cmds[:0]
+	t.reply.Reset()
 	at := st.first
 	for n := range st.count {
 		trim := s.cfg.MaxLen > 0 && n == st.count-1 // once a batch is enough
-		_ = pipe.Process(ctx, s.add(c, st, n, &c.batch[at], trim))
+		t.cmds = append(t.cmds, s.add(t, n, &st.name, &c.batch[at], trim))
 		at = c.next[at]
 	}
-	exec := redis.NewRawCmd(ctx, argExec)
-	_ = pipe.Process(ctx, exec)
+	t.cmds = append(t.cmds, redis.NewRawWriteToCmd(ctx, &t.reply, argExec))
+	pipe := conn.Pipeline()
+	_ = pipe.BatchProcess(ctx, t.cmds...) // queues them; the error comes with Exec
 	_, err = pipe.Exec(ctx)
 	for n := range st.count {
-		clear(c.adds[n].args) // they point into the batch
+		clear(t.adds[n].args) // they point into the batch
 	}
 	if err != nil {
 		return "", err
 	}
-	return lastAdded(exec.Val(), st.count)
+	return lastAdded(t.reply.String(), st.count)
+}
+
+// transaction is memory that a call uses again.
+type transaction struct {
+	adds  []add
+	cmds  []redis.Cmder
+	reply bytes.Buffer // to EXEC
 }
 
 // add is an XADD. What the server says to it within a transaction is not read: EXEC says all.
@@ -108,27 +119,27 @@ type add struct {
 	cmd  *redis.RawWriteToCmd
 }
 
-// add makes the command that appends a message, in the memory of an earlier call's n-th one.
-func (s *Sink) add(c *call, st *stream, n int, m *sink.Message, trim bool) redis.Cmder {
-	if n == len(c.adds) {
-		c.adds = append(c.adds, add{})
+// add makes the n-th XADD of a transaction.
+func (s *Sink) add(t *transaction, n int, stream *string, m *sink.Message, trim bool) redis.Cmder {
+	if n == len(t.adds) {
+		t.adds = append(t.adds, add{})
 	}
-	a := &c.adds[n]
-	args := append(a.args[:0], argXAdd, &st.name)
+	a := &t.adds[n]
+	args := append(a.args[:0], argXAdd, stream)
 	if trim {
 		args = append(args, argMaxLen, argAbout, s.maxLen)
 	}
 	args = appendFields(append(args, argAny), m)
 	if a.cmd == nil || len(args) != len(a.args) {
-		a.args, a.cmd = args, redis.NewRawWriteToCmd(context.Background(), io.Discard, args...)
+		*a = add{args, redis.NewRawWriteToCmd(context.Background(), io.Discard, args...)}
 	}
 	a.cmd.SetErr(nil)
 	return a.cmd
 }
 
 // lastAdded returns the last of the n ids that stand in the reply to EXEC.
-func lastAdded(reply []byte, n int) (id string, err error) {
-	first, rest, _ := strings.Cut(string(reply), "\r\n")
+func lastAdded(reply string, n int) (id string, err error) {
+	first, rest, _ := strings.Cut(reply, "\r\n")
 	switch {
 	case strings.HasPrefix(first, "-ERR EXEC without MULTI"): // each was appended at once
 		return "", errors.New("MULTI was answered and not obeyed")

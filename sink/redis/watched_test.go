@@ -103,7 +103,7 @@ func TestReplyToATransactionIsRead(t *testing.T) {
 		"+QUEUED\r\n":                                            "unexpected reply",
 		"":                                                       "unexpected reply",
 	} {
-		id, err := lastAdded([]byte(reply), 2)
+		id, err := lastAdded(reply, 2)
 		if err != nil {
 			id = err.Error()
 		}
