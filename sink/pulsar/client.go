@@ -55,9 +55,12 @@ const clientCount = 8
 // slotOf returns which client is the one of the topic's namespace.
 func slotOf(topic string) int {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(topic[:max(0, strings.LastIndexByte(topic, '/'))])) // never fails
+	_, _ = h.Write([]byte(namespaceOf(topic))) // never fails
 	return int(h.Sum32() % clientCount)
 }
+
+// namespaceOf returns what stands before the topic's own name.
+func namespaceOf(topic string) string { return topic[:max(0, strings.LastIndexByte(topic, '/'))] }
 
 // clientLocked returns the topic's client, which is made when it is first needed.
 func (s *Sink) clientLocked(topic string) (*pulsarClient, error) {
@@ -138,6 +141,7 @@ func call[T any](ctx context.Context, s *Sink, topic string, f func(*pulsarClien
 		value, err := f(c)
 		s.end(c)
 		s.silent.Store(err != nil && lostTouch(err))
+		s.noteUnserved(topic, err)
 		if claimed.CompareAndSwap(false, true) {
 			ended <- result{value, err}
 		} else if err == nil && dispose != nil {

@@ -39,6 +39,8 @@
 //     to itself): unknown fate, and the producer is closed. Where the broker refused a topic's batches for their size, its entries become smaller
 //     until the next session, and a single message that is refused twice is Rejected.
 //   - A batch that the broker could not write (PersistenceError): the client closes the connection, which is that of all topics of its namespaces there.
+//   - A topic that no broker serves (ServiceNotReady), as an isolation policy can leave one, or a move for moments: to be retried. The client closes the connection at the first such answer,
+//     too; while a namespace is in that state its topics are looked up over connections of their own, which end with that.
 //   - A broker that is silent: the connection is closed after 10 to 15 s, which fails whatever waits on it; a client whose calls do not come
 //     back for 20 s, while no batch is acknowledged, is replaced.
 //   - One of several hosts in the service URL drops packets, or accepts connections and says nothing: topics are looked up at the others only, by a client

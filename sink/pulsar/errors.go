@@ -106,6 +106,7 @@ func mendOf(text string) string {
 		{"prefixed by the authentication role", "pulsar-admin namespaces set-subscription-auth-mode TENANT/NAMESPACE --subscription-auth-mode None"},
 		{"Authorization", "pulsar-admin namespaces grant-permission --actions produce,consume --role ROLE TENANT/NAMESPACE"},
 		{"erminated", "the topic was terminated: delete it (pulsar-admin topics delete TOPIC), or route the events to another"},
+		{"ServiceNotReady", "see that a broker may own the namespace and runs: pulsar-admin ns-isolation-policy list CLUSTER, pulsar-admin brokers list CLUSTER"},
 		{"Quota", "let the subscriptions catch up, or pulsar-admin namespaces set-backlog-quota"},
 	} {
 		if strings.Contains(text, m.part) {

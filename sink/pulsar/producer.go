@@ -263,6 +263,9 @@ const never = 365 * 24 * time.Hour
 
 // create makes an exclusive producer, or fails when another producer has the topic.
 func (s *Sink) create(ctx context.Context, topic string) (*producer, error) {
+	if err := s.isServed(ctx, topic); err != nil {
+		return nil, err
+	}
 	lost, markLost := context.WithCancelCause(context.Background())
 	options := s.producerOptions(topic, func() {
 		s.silent.Store(true) // the next call looks first whether anybody listens

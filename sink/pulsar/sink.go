@@ -36,6 +36,7 @@ type Sink struct {
 	clients   [clientCount]*pulsarClient // each for a part of the namespaces; nil: not needed yet
 	hosts     []string                   // of the service URL, which the clients know
 	producers producers
+	unserved  map[string]string // of each namespace that has no broker, as far as is known, the topic that was looked up last; unservedMost at most
 	closed    bool
 }
 
@@ -66,6 +67,7 @@ func New(cfg Config, log zerolog.Logger) (*Sink, error) {
 		process:   processName(),
 		pending:   semaphore.NewWeighted(cfg.PendingBytes),
 		producers: newProducers(),
+		unserved:  make(map[string]string),
 	}
 	s.silent.Store(true)
 	s.options = s.clientOptions(tlsConfig, authentication)
