@@ -230,8 +230,15 @@ func (p *portion) ends(cmd *redis.Cmd, execErr error) ([]any, error) {
 func (s *Sink) resend(ctx context.Context, p *portion) ([]any, error) {
 	p.args[0], p.args[1] = argEval, appendScript.source
 	cmd := redis.NewCmd(ctx, p.args...)
-	return p.ends(cmd, s.client.process(ctx, cmd))
+	return p.ends(cmd, s.client.process(ctx, once{cmd}))
 }
+
+// once is a command that a cluster's client sends to where the servers say, and not again after a connection was lost: that the last attempt found nobody would
+// say nothing of the first.
+type once struct{ *redis.Cmd }
+
+// NoRetry tells the client so.
+func (once) NoRetry() bool { return true }
 
 // apart are portions of one stream each, of one that the server refuses as a whole: it may mean one of the streams only, by its name (an
 // ACL). What has landed after all, the scripts refuse.
@@ -265,13 +272,13 @@ func (p *portion) take(ends []any, err error) {
 	}
 }
 
-// scriptError is what the server said to a command of a script.
-type scriptError string
+// serverError is what the server said in another place than that of a reply's error: to a command of a script, or to a connection that it turned away.
+type serverError string
 
-func (e scriptError) Error() string { return string(e) }
+func (e serverError) Error() string { return string(e) }
 
 // RedisError tells that it is a reply.
-func (scriptError) RedisError() {}
+func (serverError) RedisError() {}
 
 // endIn returns what the script says of one stream: its new end, or the error in the place of that.
 func endIn(reply any) (end string, err error) {
@@ -280,7 +287,7 @@ func endIn(reply any) (end string, err error) {
 	}
 	if list, ok := reply.([]any); ok && len(list) == 1 {
 		if text, ok := list[0].(string); ok {
-			return "", scriptError(text)
+			return "", serverError(text)
 		}
 	}
 	return "", fmt.Errorf("unexpected end %T", reply)

@@ -88,6 +88,7 @@ func clusterOptions(o *redis.UniversalOptions, cfg Config) *redis.ClusterOptions
 	c := o.Cluster()
 	// Who holds what is looked up without a context's end: by one look-up at a time, which a node that hangs must not hold for ever.
 	c.ReadTimeout, c.WriteTimeout = cfg.Timeout, cfg.Timeout
+	c.DisableRoutingPolicies = true // by which it would ask any node for COMMAND first, for up to 5 s, while every other call waits
 	c.NewClient = func(o *redis.Options) *redis.Client {
 		node := redis.NewClient(o)
 		node.AddHook(dialHook{})

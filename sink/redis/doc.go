@@ -11,7 +11,7 @@
 // compares the ids, or, with many streams and where the remembered one is less than a second old, gives the first message the id next to it: the server refuses an id that is
 // not above every one that the stream ever had. That a stream lost entries before the remembered end, in a failover to a replica that lagged, goes unnoticed then. So a late batch of
 // a cut connection or of a cut-off instance is refused, and so is ours when somebody else has appended: Tail then says what landed. The
-// client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN), and each stream's part of a script that was refused as a
+// client resends nothing but what the server says it has not run (NOSCRIPT, MOVED, ASK, TRYAGAIN), once, and each stream's part of a script that was refused as a
 // whole; what had run after all would refuse itself.
 //
 // The last-generated-id survives XDEL and XTRIM, so consumers may delete what they have read; but what they deleted Tail cannot
@@ -49,6 +49,7 @@
 //   - OOM, READONLY, MISCONF, NOREPLICAS, NOPERM, WRONGTYPE, LOADING, BUSY, CLUSTERDOWN, MASTERDOWN: sink.Unavailable, nothing landed. A
 //     key of the wrong type fails its own messages only.
 //   - READONLY, MASTERDOWN: no open connection is used again, so that an address that leads to the new master by now is followed.
+//   - A server that turns connections away (maxclients, protected mode): sink.Unavailable with what it says, nothing landed.
 //   - A host that drops packets: sink.Unavailable after half of Config.Timeout, nothing landed.
 //   - A sentinel that hangs is left for another one: it has a tenth of Config.Timeout to answer.
 //   - MOVED, ASK, TRYAGAIN: the script is sent once more to where it belongs; without a fence it is sink.Retry, nothing landed.
@@ -57,7 +58,7 @@
 //   - Every other reply: sink.Retry with an unknown fate.
 //
 // The whole broker is down ([sink.BrokerDown]) where there is no connection or login to a server or Sentinel group, or the server refuses every
-// stream: OOM, READONLY, MISCONF, NOREPLICAS, LOADING, BUSY, MASTERDOWN, too many clients. A connection that was lost counts when a new one is
+// stream: OOM, READONLY, MISCONF, NOREPLICAS, LOADING, BUSY, MASTERDOWN, too many clients, protected mode. A connection that was lost counts when a new one is
 // refused; a timeout under a call does not, and at a cluster nothing does: other nodes may serve.
 //
 // # Rights

@@ -28,6 +28,7 @@ var refusals = map[string]refusal{
 	"WRONGPASS":   {sink.Unavailable, true, true, "check the user and the password"},
 	"NOPERM":      {sink.Unavailable, true, false, "grant the ACL user the stream's key and +xadd +xinfo|stream +xrevrange +xlen +evalsha +eval, with fenced: false also +multi +exec, for a database other than 0 also +select, for a cluster also +cluster|slots"},
 	"WRONGTYPE":   {sink.Unavailable, true, false, "the key holds something that is no stream: rename it (RENAME), or choose another destination"},
+	"DENIED":      {sink.Unavailable, true, true, "the server is in protected mode and takes connections from its own machine alone: give it a password (requirepass, or an ACL user), or set protected-mode no"},
 	"READONLY":    {sink.Unavailable, true, true, "the server is a replica: give the master's address, or use redis+sentinel://"},
 	"OOM":         {sink.Unavailable, true, true, "the server is at its maxmemory: raise maxmemory, or trim the streams (XTRIM, maxlen)"},
 	"MISCONF":     {sink.Unavailable, true, true, "the server cannot save its data: make room on its disk, and look at its log"},
@@ -67,7 +68,9 @@ func (s *Sink) fail(call, stream string, err error) *sink.Error {
 func (s *Sink) failAsking(ctx context.Context, call, stream string, err error) *sink.Error {
 	failed := s.fail(call, stream, err)
 	failed.FateKnown = true
-	failed.Broker = failed.Broker || s.isGone(ctx, err)
+	if why := s.gone(ctx, err); why != nil {
+		s.blameBroker(failed, why)
+	}
 	return failed
 }
 

@@ -17,7 +17,7 @@ func TestWhatAnOldServerTellsAScriptIsUnderstood(t *testing.T) {
 		"@user_script: 7: Unknown Redis command called from Lua script":                                                            {sink.Unavailable, true, true, "streams need Redis 5 or later"},
 	} {
 		_, inTheReply := endIn([]any{said})
-		for _, err := range []error{scriptError(said), inTheReply} {
+		for _, err := range []error{serverError(said), inTheReply} {
 			if got := s.classify(err); got != want {
 				t.Errorf("%q is classified as %+v, want %+v", said, got, want)
 			}

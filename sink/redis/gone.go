@@ -1,24 +1,27 @@
 package redis
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"time"
+
+	"github.com/outboxd/outboxd/sink"
 )
 
 // goneTimeout bounds the question whether a server is gone. One that is refuses at once.
 const goneTimeout = 500 * time.Millisecond
 
-// isGone tells whether a connection failed under a call because the server is gone: a new one is refused, or closed without an answer. What
+// gone returns why a connection that failed under a call cannot be made again: a new one is refused, turned away, or closed without an answer. What
 // does not answer in time says nothing of the kind: it may be one slow call.
-func (s *Sink) isGone(ctx context.Context, err error) bool {
+func (s *Sink) gone(ctx context.Context, err error) error {
 	if err == nil || s.client.cluster != nil || !isNetwork(err) || ctx.Err() != nil {
-		return false
+		return nil
 	}
 	if _, ok := errors.AsType[*connectError](err); ok {
-		return true
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
@@ -28,13 +31,24 @@ func (s *Sink) isGone(ctx context.Context, err error) bool {
 		err = ping(ctx, conn)
 		_ = conn.Close() // nothing but a question was sent
 	}
-	return err != nil && ctx.Err() == nil && !isTimeout(err)
+	if err != nil && (ctx.Err() != nil || isTimeout(err)) {
+		return nil
+	}
+	return err
 }
 
-// errTurnedAway is the answer of a server that closes the connection at once.
-var errTurnedAway = errors.New("max number of clients reached")
+// blameBroker says that it is the whole broker, and what it said where it has turned us away: go-redis takes that for the answer to HELLO, and goes on.
+func (s *Sink) blameBroker(failed *sink.Error, why error) {
+	failed.Broker = true
+	if reply, is := replyOf(why); is {
+		failed.Err, failed.Mend = fmt.Errorf("%w: %w", failed.Err, why), s.classifyReply(reply).mend
+	}
+}
 
-// ping returns nil when the connection brings any answer, so that a server that asks for a password lives.
+// turningAway are the answers of a server that closes the connection at once.
+var turningAway = []string{"ERR max number of clients", "DENIED "}
+
+// ping returns nil when the connection brings any answer but those, so that a server that asks for a password lives.
 func ping(ctx context.Context, conn net.Conn) error {
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
@@ -43,12 +57,19 @@ func ping(ctx context.Context, conn net.Conn) error {
 	if _, err := conn.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
 		return err
 	}
-	answer := make([]byte, 64)
+	answer := make([]byte, 256)
 	n, err := conn.Read(answer)
-	if err == nil && bytes.HasPrefix(answer[:n], []byte("-ERR max number of clients")) {
-		err = errTurnedAway
+	if err != nil {
+		return err
 	}
-	return err
+	said, _, _ := strings.Cut(string(answer[:n]), "\r\n")
+	said, _, _ = strings.Cut(said, ". ") // the rest is a page of advice
+	for _, begin := range turningAway {
+		if text, isError := strings.CutPrefix(said, "-"); isError && strings.HasPrefix(text, begin) {
+			return serverError(text)
+		}
+	}
+	return nil
 }
 
 func isTimeout(err error) bool {

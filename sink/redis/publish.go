@@ -24,9 +24,9 @@ func (s *Sink) Publish(ctx context.Context, batch []sink.Message) []error {
 		s.prepare(c, &c.streams[i])
 	}
 	s.send(ctx, c)
-	gone := s.isGone(ctx, c.lostConnection())
+	why := s.gone(ctx, c.lostConnection())
 	for i := range c.streams {
-		s.finish(c, &c.streams[i], gone)
+		s.finish(c, &c.streams[i], why)
 	}
 	return c.results
 }
@@ -139,13 +139,15 @@ func (s *Sink) checkSize(m *sink.Message, size int) error {
 		m.Destination, size, limit)}
 }
 
-// finish remembers the stream's end if it is known, and gives the messages their results. gone says that the server refuses new connections.
-func (s *Sink) finish(c *call, st *stream, gone bool) {
+// finish remembers the stream's end if it is known, and gives the messages their results. gone is why the server takes no new connection, nil where it does.
+func (s *Sink) finish(c *call, st *stream, gone error) {
 	err := st.cut
 	switch {
 	case st.err != nil:
 		failed := s.fail("append to", st.name, st.err)
-		failed.Broker = failed.Broker || gone && isNetwork(st.err)
+		if gone != nil && isNetwork(st.err) {
+			s.blameBroker(failed, gone)
+		}
 		if failed.FateKnown {
 			s.ends.put(st.name, st.expected)
 		}

@@ -19,7 +19,7 @@ func transactions(t *testing.T, first string) (streams []stream, portions []*por
 		p.cmds[2].(*goredis.Cmd).SetVal([]any{"7-1"})
 		portions = append(portions, p)
 	}
-	portions[0].cmds[2].SetErr(scriptError(first))
+	portions[0].cmds[2].SetErr(serverError(first))
 	return streams, portions
 }
 
