@@ -203,7 +203,7 @@ func (c *core) parkUnresolved(t *target) {
 // holdAll lets everything for the destination be parked from now on, until its backlog is delivered.
 func (c *core) holdAll(d *destination) {
 	if !d.lane.Keys.Whole() {
-		d.table.cursor, d.table.end = park.Cursor{}, false
+		d.table.cursor, d.table.end, d.table.first = park.Cursor{}, false, d.lane.Queued() > 0
 	}
 	d.lane.Keys.HoldAll()
 	d.sink.pull(d)

@@ -152,7 +152,7 @@ func (c *core) parked(p *parking) {
 			d.mayHaveLanded(p.rows[first].LandedAfter)
 		}
 		c.facts.parkedEvents(d.sink.name, at-first)
-		d.tableLast = false // a park is a turn of the log lane
+		d.tableLast, d.table.first = false, false // a park is a turn of the log lane
 		c.goOn(d)
 	}
 	for i, s := range p.strays {

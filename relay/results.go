@@ -216,6 +216,9 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 		c.failedAt(d, err)
 		return
 	}
+	if d.table.first {
+		c.waitsAt(d)
+	}
 	d.enqueue()
 }
 

@@ -57,6 +57,7 @@ type tableWork struct {
 	next   park.Cursor     // ... the cursor behind everything that was looked at
 	cursor park.Cursor     // where the next scan goes on
 	rescan bool            // it begins anew when what is under way is settled
+	first  bool            // it does not begin before a part of what is queued is parked
 	ahead  *ahead          // the load behind rows; nil when there is none
 }
 
@@ -64,6 +65,12 @@ type tableWork struct {
 func (w *tableWork) again() {
 	w.rescan = w.busy
 	w.cursor, w.end = park.Cursor{}, false
+}
+
+// scans tells whether rows may be loaded in position order. Where everything was held while events were queued, a scan that begins before any of them is parked finds
+// nothing, and would let the destination go: they would be published, however slowly, in place of being parked.
+func (d *destination) scans() bool {
+	return d.lane.Keys.Whole() && d.lane.State() != lane.Parking && (!d.table.first || d.lane.Queued() == 0)
 }
 
 // advance moves the scan on, unless it has to begin anew; it tells whether the scan may end.
@@ -109,7 +116,7 @@ func (c *core) dispatchTable(now time.Time) {
 			c.countWaiting(now)
 			return // looked at again when one is
 		}
-		due := d.lane.Keys.Whole() || d.lane.Keys.Wake() <= micros(now)
+		due := d.scans() || d.lane.Keys.Wake() <= micros(now)
 		switch {
 		case !due:
 			wake = min(wake, d.lane.Keys.Wake())
@@ -154,7 +161,7 @@ func (c *core) load(d *destination, now time.Time) {
 	switch {
 	case len(keys) > 0:
 		c.loadKeys(d, keys)
-	case d.lane.Keys.Whole() && d.lane.State() != lane.Parking:
+	case d.scans():
 		c.loadScan(d)
 	}
 }
