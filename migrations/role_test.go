@@ -227,7 +227,7 @@ func run(t *testing.T, owner *pgx.Conn, roleURL string, onSent outbox.OnSent) {
 		t.Fatal(err)
 	}
 	receiveInsert(t, stream)
-	if _, err := table.Settle(ctx, conn, lease, [][]byte{id}); err != nil {
+	if _, _, err := table.Settle(ctx, conn, lease, [][]byte{id}); err != nil {
 		t.Fatal(err)
 	}
 	runTableLane(t, conn, table, lease)
@@ -261,7 +261,7 @@ func runTableLane(t *testing.T, conn *pgx.Conn, table *outbox.Table, held lease.
 	_, mirrorErr := table.Mirror(ctx, conn, held, []outbox.Mirror{{ID: nowhere, Status: "FAILED"}})
 	_, _, repairErr := table.RepairMirrors(ctx, conn, held, "", 10)
 	_, _, skipErr := table.SkipSent(ctx, conn, held, "", 10)
-	_, _, finishErr := table.Finish(ctx, conn, held, passed, 10)
+	_, _, _, finishErr := table.Finish(ctx, conn, held, passed, 10)
 	deliverErr := table.Deliver(ctx, conn, held, "s", "d", passed, []event.Ref{ref})
 	_, _, findErr := table.Adoptable(ctx, conn, 0, "", 10)
 	_, adoptErr := table.StillAdoptable(ctx, conn, []string{nowhere})

@@ -73,7 +73,7 @@ func benchmarkSettle(b *testing.B, indexes migrations.Indexes, onSent outbox.OnS
 	b.ReportAllocs()
 	b.ResetTimer()
 	for chunk := range slices.Chunk(ids, 1000) {
-		if _, err := table.Settle(ctx, conn, lease, chunk); err != nil {
+		if _, _, err := table.Settle(ctx, conn, lease, chunk); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -126,7 +126,7 @@ func BenchmarkFinish(b *testing.B) {
 	b.ResetTimer()
 	for more := true; more; {
 		var err error
-		if _, more, err = table.Finish(b.Context(), conn, lease, event.Position{Epoch: 6}, 2000); err != nil {
+		if _, more, _, err = table.Finish(b.Context(), conn, lease, event.Position{Epoch: 6}, 2000); err != nil {
 			b.Fatal(err)
 		}
 	}

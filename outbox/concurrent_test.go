@@ -32,7 +32,7 @@ func TestSnapshotOfSeveralStatementsIsTheFirst(t *testing.T) {
 	settled := make(chan result, 1)
 	go func() {
 		rows := append([][]byte{locked[0]}, slices.Repeat(unseen, 6000)...)
-		s, err := table.Settle(t.Context(), f.conn, f.lease, rows)
+		s, _, err := table.Settle(t.Context(), f.conn, f.lease, rows)
 		settled <- result{s, err}
 	}()
 	f.waitUntilBlocked(f.connect(), f.conn.PgConn().PID())
@@ -98,7 +98,7 @@ func TestSessionWithoutTheTermSettlesNothing(t *testing.T) {
 		f := setup(t, migrations.Options{})
 		rows := f.insert(f.conn, 3)
 		f.raise()
-		_, err := f.describe(outbox.Config{OnSent: onSent}).Settle(t.Context(), f.conn, f.lease, rows)
+		_, _, err := f.describe(outbox.Config{OnSent: onSent}).Settle(t.Context(), f.conn, f.lease, rows)
 		if !errors.Is(err, lease.ErrTermLost) {
 			t.Errorf("%s: %v, want ErrTermLost", onSent, err)
 		}
@@ -123,7 +123,7 @@ func TestSettleThatWaitedForARaiseChangesNothing(t *testing.T) {
 	}
 	settled := make(chan error, 1)
 	go func() {
-		_, err := table.Settle(t.Context(), f.conn, f.lease, rows)
+		_, _, err := table.Settle(t.Context(), f.conn, f.lease, rows)
 		settled <- err
 	}()
 	f.waitUntilBlocked(watcher, f.conn.PgConn().PID())
@@ -156,7 +156,7 @@ func TestSettleLeavesARowThatTheApplicationChangedMeanwhile(t *testing.T) {
 	}
 	settled := make(chan error, 1)
 	go func() {
-		_, err := table.Settle(t.Context(), f.conn, f.lease, rows)
+		_, _, err := table.Settle(t.Context(), f.conn, f.lease, rows)
 		settled <- err
 	}()
 	f.waitUntilBlocked(watcher, f.conn.PgConn().PID())
@@ -180,12 +180,12 @@ func TestHeldLockIsRetryable(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.exec(`SET lock_timeout = '10ms'`)
-	_, err := table.Settle(t.Context(), f.conn, f.lease, rows)
+	_, _, err := table.Settle(t.Context(), f.conn, f.lease, rows)
 	if err == nil || !outbox.Retryable(err) {
 		t.Errorf("settle of a locked row: %v, want a retryable error", err)
 	}
 	f.exec(`SET statement_timeout = '10ms'; SET lock_timeout = 0`)
-	_, err = table.Settle(t.Context(), f.conn, f.lease, rows)
+	_, _, err = table.Settle(t.Context(), f.conn, f.lease, rows)
 	if err == nil || !outbox.Retryable(err) {
 		t.Errorf("settle past the statement timeout: %v, want a retryable error", err)
 	}

@@ -13,7 +13,7 @@ import (
 // passed and that nowhere else wait or are dead are removed from the table lane with all their rows, and their outbox rows are
 // settled as OnSent says. The others are noted as done, for a later Deliver or Finish. passed is the checkpoint's position.
 //
-// It waits for a row that the application holds locked; a [Retryable] error then says that nothing was changed.
+// It waits for a row that the application holds locked; a [Retryable] error then says that nothing was changed. So does one that is [Refused].
 func (t *Table) Deliver(ctx context.Context, conn *pgx.Conn, held lease.Lease, sink, destination string, passed event.Position, refs []event.Ref) error {
 	_, err := t.write(ctx, conn, held, "settle delivered rows", t.deliverSQL(held.Schema),
 		texts(refs, func(r *event.Ref) string { return r.ID }), texts(refs, func(r *event.Ref) string { return string(number(r.Replay)) }),

@@ -15,6 +15,7 @@
 //   - Naming a row again is harmless: a row that is delivered, or has a status that is none of outboxd's, is left alone, whoever changed it.
 //   - With Config.Rows the table is split: what looks through it (Adoptable, StillAdoptable, Select, New, StillNew, DueFailed, Cleanup) sees the rows of the shard alone. What names
 //     rows by id does so whatever they hold: the ids come from the shard's log and its parked table.
+//   - A row that the table refuses to settle ([Refused]) is left as it is by Settle and Finish, which settle the others; Deliver changes nothing then.
 //   - With Keep nothing is written to the table, but by Cleanup.
 //   - Deliver and Finish are on disk when they return, also with synchronous_commit off.
 //   - A [Row] is read as the log would have carried it, whatever the session's DateStyle and TimeZone are.

@@ -38,53 +38,104 @@ func (c *cursor) set(id string) {
 // Each call looks at a bounded number of finished rows, in the order of ids, and goes on where the last one ended, so that many events
 // that must stay cost no more than a few. more says that it removed something and has not come to the end: call again. Where nothing
 // was removed, the next call that is due goes on, and a call that has come to the end begins anew.
-func (t *Table) Finish(ctx context.Context, conn *pgx.Conn, held lease.Lease, passed event.Position, limit int) (finished int, more bool, err error) {
+//
+// An event whose outbox row the table refuses to settle ([Refused]) is removed, and its row stays as it is: refused is one that was found by this call.
+func (t *Table) Finish(
+	ctx context.Context, conn *pgx.Conn, held lease.Lease, passed event.Position, limit int,
+) (finished int, more bool, refused *Refusal, err error) {
 	after, look := t.finishing.get(), limit*finishLook
-	row, err := t.write(ctx, conn, held, "finish delivered rows", t.finishSQL(held.Schema, after),
-		[]byte(after), number(look), number(limit), number(passed.Epoch), []byte(passed.Commit.String()))
-	if err != nil {
-		return 0, false, err
+	behind := `> $3`
+	if after == "" {
+		behind = `>= $3` // an id may be empty
 	}
-	finished = count(row[0])
-	looked, leaving := count(row[1]), count(row[3])
+	found, err := t.finish(ctx, conn, held, passed, t.finishSQL(held.Schema, behind, t.config.OnSent != Keep), after, look, limit)
 	switch {
-	case leaving == limit: // the rest of what was looked at is for the next call
-		t.finishing.set(string(row[4]))
-	case looked == look:
-		t.finishing.set(string(row[2]))
+	case Refused(err) && limit > 1:
+		return t.Finish(ctx, conn, held, passed, limit/2)
+	case Refused(err):
+		return t.finishRefused(ctx, conn, held, passed, behind, after)
+	case err != nil:
+		return 0, false, nil, err
+	case found.leaving == limit: // the rest of what was looked at is for the next call
+		t.finishing.set(found.lastLeaving)
+	case found.looked == look:
+		t.finishing.set(found.lastLooked)
 	default:
 		t.finishing.set("")
-		return finished, false, nil
+		return found.removed, false, nil, nil
 	}
-	return finished, finished > 0, nil
+	return found.removed, found.removed > 0, nil, nil
 }
 
-// finishSQL has the parameters after, look, limit, epoch and LSN from $3 on, and answers how many events were removed, how many rows
-// it looked at and the last id of those, and how many events might leave and the last id of those.
-func (t *Table) finishSQL(schema, after string) string {
-	parked, behind := parkedTable(schema), `>`
-	if after == "" {
-		behind = `>=` // an id may be empty
+// finishRefused removes the first event that may leave. Its outbox row is settled with it, unless the table refuses that: who comes first may have changed since it did.
+func (t *Table) finishRefused(
+	ctx context.Context, conn *pgx.Conn, held lease.Lease, passed event.Position, behind, after string,
+) (finished int, more bool, refused *Refusal, err error) {
+	first, err := t.finish(ctx, conn, held, passed, t.leavingSQL(held.Schema, behind)+t.foundSQL(`0`), after, finishLook, 1)
+	if err != nil || first.leaving == 0 {
+		return 0, false, nil, err
 	}
-	sql := lease.CTE(schema) + `, looked AS MATERIALIZED (
-			SELECT p.id FROM ` + parked + ` p
-			WHERE p.slot = $1 AND p.state IN ('done', 'skipped') AND p.id ` + behind + ` $3 AND EXISTS (SELECT FROM lease)
-			ORDER BY p.slot, p.id LIMIT $4
-		), leaving AS MATERIALIZED (
-			SELECT id FROM (` + eventsSQL(parked, `SELECT DISTINCT id FROM looked ORDER BY id`, `($6::bigint, $7::pg_lsn)`, `false`) + `) e
-			WHERE leaves ORDER BY id LIMIT $5
-		), `
-	free := `SELECT id FROM leaving`
-	if t.config.OnSent != Keep {
+	id := first.lastLeaving
+	found, err := t.finish(ctx, conn, held, passed, t.finishSQL(held.Schema, `= $3`, true), id, finishLook, 1)
+	if Refused(err) {
+		refused = &Refusal{[]byte(id), err}
+		found, err = t.finish(ctx, conn, held, passed, t.finishSQL(held.Schema, `= $3`, false), id, finishLook, 1)
+	}
+	if err != nil {
+		return 0, false, nil, err
+	}
+	t.finishing.set(id)
+	return found.removed, true, refused, nil
+}
+
+// finishable is what a statement of finishSQL answers.
+type finishable struct {
+	removed, looked, leaving int
+	lastLooked, lastLeaving  string
+}
+
+func (t *Table) finish(
+	ctx context.Context, conn *pgx.Conn, held lease.Lease, passed event.Position, sql, after string, look, limit int,
+) (finishable, error) {
+	row, err := t.write(ctx, conn, held, "finish delivered rows", sql,
+		[]byte(after), number(look), number(limit), number(passed.Epoch), []byte(passed.Commit.String()))
+	if err != nil {
+		return finishable{}, err
+	}
+	return finishable{count(row[0]), count(row[1]), count(row[3]), string(row[2]), string(row[4])}, nil
+}
+
+// finishSQL removes events whose ids fulfil the condition, and settles their outbox rows. It has the parameters of leavingSQL.
+func (t *Table) finishSQL(schema, behind string, settles bool) string {
+	sql, free := t.leavingSQL(schema, behind), `SELECT id FROM leaving`
+	if settles {
 		sql += t.lockedSQL()
 		free += ` EXCEPT (SELECT id FROM open EXCEPT SELECT id FROM held)`
 		sql += `settled AS (` + t.settlement(t.idIn(`SELECT id FROM held`)) + `), `
 	}
 	return sql + `removed AS (
-			DELETE FROM ` + parked + ` p WHERE p.slot = $1 AND p.id = ANY(ARRAY(` + free + `)) RETURNING p.id
-		)
-		SELECT EXISTS (SELECT FROM lease) AND ` + lease.Durable + `, (SELECT count(DISTINCT id) FROM removed),
-			(SELECT count(*) FROM looked), (SELECT max(id) FROM looked), (SELECT count(*) FROM leaving), (SELECT max(id) FROM leaving)`
+			DELETE FROM ` + parkedTable(schema) + ` p WHERE p.slot = $1 AND p.id = ANY(ARRAY(` + free + `)) RETURNING p.id
+		), ` + t.foundSQL(`(SELECT count(DISTINCT id) FROM removed)`)
+}
+
+// leavingSQL selects which events may leave, as leaving, of the rows whose ids fulfil the condition. It has the parameters of that, look, limit, epoch and LSN from $3 on.
+func (t *Table) leavingSQL(schema, behind string) string {
+	parked := parkedTable(schema)
+	return lease.CTE(schema) + `, looked AS MATERIALIZED (
+			SELECT p.id FROM ` + parked + ` p
+			WHERE p.slot = $1 AND p.state IN ('done', 'skipped') AND p.id ` + behind + ` AND EXISTS (SELECT FROM lease)
+			ORDER BY p.slot, p.id LIMIT $4
+		), leaving AS MATERIALIZED (
+			SELECT id FROM (` + eventsSQL(parked, `SELECT DISTINCT id FROM looked ORDER BY id`, `($6::bigint, $7::pg_lsn)`, `false`) + `) e
+			WHERE leaves ORDER BY id LIMIT $5
+		), `
+}
+
+// foundSQL answers how many events were removed, how many rows it looked at and the last id of those, and how many events might leave and the last id of those.
+func (t *Table) foundSQL(removed string) string {
+	return `found AS (SELECT ` + removed + ` AS removed)
+		SELECT EXISTS (SELECT FROM lease) AND ` + lease.Durable + `, removed,
+			(SELECT count(*) FROM looked), (SELECT max(id) FROM looked), (SELECT count(*) FROM leaving), (SELECT max(id) FROM leaving) FROM found`
 }
 
 // lockedSQL selects the rows to settle of the events that are leaving, as open, and locks those that nobody else has, as held.

@@ -92,7 +92,7 @@ func (f *fixture) describe(c outbox.Config) *outbox.Table {
 
 func (f *fixture) settle(table *outbox.Table, ids ...[]byte) outbox.Snapshot {
 	f.Helper()
-	s, err := table.Settle(f.Context(), f.conn, f.lease, ids)
+	s, _, err := table.Settle(f.Context(), f.conn, f.lease, ids)
 	if err != nil {
 		f.Fatal(err)
 	}

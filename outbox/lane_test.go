@@ -112,7 +112,7 @@ func (l *lane) deliver(destination string, refs ...event.Ref) {
 
 func (l *lane) finish(limit int) (finished int, more bool) {
 	l.Helper()
-	finished, more, err := l.table.Finish(l.Context(), l.conn, l.lease, passed, limit)
+	finished, more, _, err := l.table.Finish(l.Context(), l.conn, l.lease, passed, limit)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -157,9 +157,9 @@ func TestLostTermChangesNothing(t *testing.T) {
 	l.raise()
 	ctx, conn, held := t.Context(), l.conn, l.lease
 	for name, write := range map[string]func() error{
-		"Settle":  func() error { _, err := l.table.Settle(ctx, conn, held, ids("4")); return err },
+		"Settle":  func() error { _, _, err := l.table.Settle(ctx, conn, held, ids("4")); return err },
 		"Deliver": func() error { return l.table.Deliver(ctx, conn, held, "sink", "d", passed, l.refs(1)) },
-		"Finish":  func() error { _, _, err := l.table.Finish(ctx, conn, held, passed, 10); return err },
+		"Finish":  func() error { _, _, _, err := l.table.Finish(ctx, conn, held, passed, 10); return err },
 		"Mirror": func() error {
 			_, err := l.table.Mirror(ctx, conn, held, []outbox.Mirror{{ID: "1", Status: "FAILED", RetryCount: 3}})
 			return err
@@ -286,7 +286,7 @@ func (l *lane) walkThroughAll() {
 func (l *lane) runAll(settled [][]byte, mirrors []outbox.Mirror) {
 	l.Helper()
 	ctx, conn, lease := l.Context(), l.conn, l.lease
-	_, settleErr := l.table.Settle(ctx, conn, lease, settled)
+	_, _, settleErr := l.table.Settle(ctx, conn, lease, settled)
 	_, mirrorErr := l.table.Mirror(ctx, conn, lease, mirrors)
 	_, _, repairErr := l.table.RepairMirrors(ctx, conn, lease, "", 1000)
 	_, _, skipErr := l.table.SkipSent(ctx, conn, lease, "", 1000)

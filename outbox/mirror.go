@@ -58,8 +58,8 @@ func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, held lease.Lease, mi
 	return count(row[0]), nil
 }
 
-// Refused tells whether the table refuses what a mirror writes on its rows: a constraint, the type of a column, or a trigger of the application does. Another
-// mirror would fare no better, and no event depends on one.
+// Refused tells whether the table refuses what is written on its rows: a constraint, the type of a column, or a trigger of the application does. Another
+// mirror would fare no better, and no event depends on one; a row that is refused to be settled was delivered all the same.
 // Source: https://www.postgresql.org/docs/current/errcodes-appendix.html (classes 22, 23 and P0, and generated_always)
 func Refused(err error) bool {
 	return lease.HasCode(err, lease.GeneratedAlways) || lease.InClass(err, "22", "23", "P0")

@@ -22,23 +22,49 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // could see: the events whose transaction is visible in it are settled, the others have to be named again. ids are in text form, as
 // the log carries them; no row has one that is no value of the id's type. More than 5,000 are settled by several statements, and the snapshot is that of the first.
 //
-// It returns [lease.ErrTermLost], with nothing changed, when a later session holds the term. With Keep it does nothing
+// Rows that the table refuses to settle ([Refused]) stay as they are, and are returned: their events are delivered all the same, and the others are settled by statements without them.
+//
+// It returns [lease.ErrTermLost] when a later session holds the term, with nothing changed since. With Keep it does nothing
 // and returns a snapshot in which everything is visible.
-func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, ids [][]byte) (Snapshot, error) {
+func (t *Table) Settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, ids [][]byte) (first Snapshot, refused []Refusal, err error) {
 	if t.config.OnSent == Keep {
-		return Snapshot{everything: true}, nil
+		return Snapshot{everything: true}, nil, nil
 	}
-	var first Snapshot
 	for chunk := range slices.Chunk(ids, maxSettle) {
-		s, err := t.settle(ctx, conn, held, chunk)
+		s, refusals, err := t.settleApart(ctx, conn, held, chunk)
 		if err != nil {
-			return Snapshot{}, err
+			return Snapshot{}, nil, err
 		}
-		if first.xmax == 0 {
+		if refused = append(refused, refusals...); first.xmax == 0 {
 			first = s
 		}
 	}
-	return first, nil
+	return first, refused, nil
+}
+
+// Refusal is a row that the table refuses to settle, as a trigger or a constraint of the application can.
+type Refusal struct {
+	ID  []byte
+	Err error
+}
+
+// settleApart settles the rows by one statement, or, where the table refuses some, by halves. The snapshot is that of the first statement that was not refused.
+func (t *Table) settleApart(ctx context.Context, conn *pgx.Conn, held lease.Lease, ids [][]byte) (Snapshot, []Refusal, error) {
+	s, err := t.settle(ctx, conn, held, ids)
+	if !Refused(err) {
+		return s, nil, err
+	}
+	if len(ids) == 1 {
+		s, seenErr := t.settle(ctx, conn, held, nil) // who is refused is visible from then on
+		return s, []Refusal{{ids[0], err}}, seenErr
+	}
+	half := len(ids) / 2
+	s, refused, err := t.settleApart(ctx, conn, held, ids[:half])
+	if err != nil {
+		return Snapshot{}, nil, err
+	}
+	_, more, err := t.settleApart(ctx, conn, held, ids[half:])
+	return s, append(refused, more...), err
 }
 
 func (t *Table) settle(ctx context.Context, conn *pgx.Conn, held lease.Lease, ids [][]byte) (Snapshot, error) {

@@ -16,7 +16,7 @@ func TestSkippedRowStaysUntilTheEventIsPassedAndDoneEverywhere(t *testing.T) {
 	beyond := event.Position{Epoch: passed.Epoch, Commit: passed.Commit + 16}
 	sweep := func(passed event.Position) {
 		t.Helper()
-		if _, _, err := l.table.Finish(t.Context(), l.conn, l.lease, passed, 10); err != nil {
+		if _, _, _, err := l.table.Finish(t.Context(), l.conn, l.lease, passed, 10); err != nil {
 			t.Fatal(err)
 		}
 		if _, skipped, err := l.table.SkipSent(t.Context(), l.conn, l.lease, "", 10); err != nil || skipped != 0 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/outbox"
@@ -26,6 +28,7 @@ type core struct {
 	idle          chan<- *handover
 	chunks        chan<- *chunk
 	results       chan *job
+	refusals      zerolog.Logger // of warnRefused
 	requests      chan *settlement
 	settled       chan *settlement
 	parker        *desk // parks

@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/outboxd/outboxd/internal/testenv"
+	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/relay"
 	"github.com/outboxd/outboxd/wal"
 )
@@ -53,6 +54,90 @@ func TestRowsThatATriggerKeepsNewAreDeliveredOnce(t *testing.T) {
 	}
 	if n := log.count("rows stay undelivered though they are settled"); n != 1 {
 		t.Errorf("it was told %d times", n)
+	}
+}
+
+// refuse lets the table raise an error where a row of the tenant odd is settled.
+func (r *rig) refuse() {
+	r.t.Helper()
+	r.exec(`CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF OLD.tenant_id = 'odd' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$`)
+	r.exec(`CREATE TRIGGER refuses BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION refuses()`)
+}
+
+const refusesToSettle = "the outbox table refuses that rows are settled"
+
+// The log is confirmed behind such rows, others are settled, and neither a sweep nor the next session delivers any once more.
+func TestRowsThatTheTableRefusesToSettleStopNothing(t *testing.T) {
+	r := newRig(t, "", "")
+	r.refuse()
+	log := &lines{}
+	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
+	for i := range 3 {
+		r.insert("odd", i, 1, 2)
+		r.insert("acme", 10*i, 10, 2)
+	}
+	r.eventually("the others are marked", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 30 })
+	r.eventually("the log is confirmed behind them", func() bool {
+		return r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > $2::pg_lsn`, r.cfg.WAL.Slot, r.inserted) == 1
+	})
+	r.sweeps(5)
+	if log.count(refusesToSettle) != 1 || log.count("not this one") == 0 {
+		t.Errorf("it is told %d times in one session, want once, with the table's word", log.count(refusesToSettle))
+	}
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.insert("odd", 3, 1, 2)
+	r.start(nil)
+	r.eventually("the next one arrives", func() bool { return r.length("odd:orders") == 4 })
+	r.sweeps(5)
+	if n := r.length("odd:orders"); n != 4 {
+		t.Errorf("the stream holds %d events, want 4", n)
+	}
+}
+
+// An event that waited is removed from the parked table when it has arrived, though its row stays as it is.
+func TestParkedEventsWhoseRowsTheTableRefusesToSettleArriveOnce(t *testing.T) {
+	r := newRig(t, "", "")
+	r.refuse()
+	r.setString("odd:orders")
+	r.setString("acme:orders")
+	log := &lines{}
+	r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
+	r.insert("odd", 0, 3, 2)
+	r.insert("acme", 0, 3, 2)
+	r.eventually("they are parked", func() bool { return r.count(`SELECT count(*) FROM outboxd.parked`) == 6 })
+	if err := r.redis.Del(t.Context(), r.stream("odd:orders"), r.stream("acme:orders")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("nothing is parked", func() bool { return r.count(`SELECT count(*) FROM outboxd.parked`) == 0 })
+	r.eventually("the others are marked", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 3 })
+	r.sweeps(5)
+	for _, name := range []string{"odd:orders", "acme:orders"} {
+		if n := r.length(name); n != 3 {
+			t.Errorf("%s holds %d events, want 3", name, n)
+		}
+	}
+	if log.count(refusesToSettle) == 0 {
+		t.Error("it is not told")
+	}
+}
+
+// A row that others refer to cannot be deleted.
+func TestRowThatIsReferredToStaysWhereRowsAreDeleted(t *testing.T) {
+	r := newRig(t, "", "")
+	r.exec(`CREATE TABLE receipt (id uuid REFERENCES outbox (id))`)
+	r.exec(`CREATE FUNCTION receipt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.tenant_id = 'odd' THEN INSERT INTO receipt VALUES (NEW.id); END IF; RETURN NULL; END $$`)
+	r.exec(`CREATE TRIGGER receipt AFTER INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION receipt()`)
+	r.start(func(c *relay.Config) { c.Outbox.OnSent = outbox.Delete })
+	r.insert("odd", 0, 2, 2)
+	r.insert("acme", 0, 20, 2)
+	r.eventually("the others are gone", func() bool { return r.count(`SELECT count(*) FROM outbox`) == 2 })
+	r.sweeps(5)
+	if n := r.length("odd:orders"); n != 2 {
+		t.Errorf("the stream holds %d events, want 2", n)
 	}
 }
 

@@ -25,6 +25,7 @@ type settlement struct {
 	ids      [][]byte
 	save     event.LSN // zero: none
 	snapshot outbox.Snapshot
+	refused  []outbox.Refusal
 	took     time.Duration
 	err      error
 }
@@ -90,10 +91,10 @@ func (s *settler) once(ctx context.Context, r *settlement) (err error) {
 	return s.store.save(ctx, r.save)
 }
 
-// settle settles the rows by one statement.
+// settle settles the rows, by one statement unless the table refuses some.
 func (r *settlement) settle(ctx context.Context, s store) (err error) {
 	started := time.Now()
-	r.snapshot, err = s.settle(ctx, r.ids)
+	r.snapshot, r.refused, err = s.settle(ctx, r.ids)
 	r.took = time.Since(started)
 	return err
 }
@@ -190,8 +191,17 @@ func (c *core) settlementDone(r *settlement) error {
 	return nil
 }
 
+// warnRefused says, once a minute at most, that the table refuses to have rows settled.
+func (c *core) warnRefused(err error, rows int, id []byte) {
+	c.refusals.Warn().Err(err).Int("rows", rows).Bytes("id", id).
+		Msg("the outbox table refuses that rows are settled, as by a trigger or a constraint; their events are delivered, and they stay as they are")
+}
+
 // rowsSettled ends the events whose transaction the statement could see. The others are settled again.
 func (c *core) rowsSettled(r *settlement) {
+	if len(r.refused) > 0 {
+		c.warnRefused(r.refused[0].Err, len(r.refused), r.refused[0].ID)
+	}
 	again := 0
 	for _, e := range r.entries {
 		if r.snapshot.Visible(e.event.Xid) {

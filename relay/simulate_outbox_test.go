@@ -32,9 +32,9 @@ func (d *simDatabase) snapshotText() string {
 	return fmt.Sprintf("%d:%d:%s", cmp.Or(low, next), next, strings.Join(running, ","))
 }
 
-func (s simStore) settle(_ context.Context, ids [][]byte) (outbox.Snapshot, error) {
+func (s simStore) settle(_ context.Context, ids [][]byte) (outbox.Snapshot, []outbox.Refusal, error) {
 	if err := s.begin(true); err != nil {
-		return outbox.Snapshot{}, err
+		return outbox.Snapshot{}, nil, err
 	}
 	snapshot, err := outbox.ParseSnapshot(s.snapshotText())
 	for _, id := range ids {
@@ -42,7 +42,7 @@ func (s simStore) settle(_ context.Context, ids [][]byte) (outbox.Snapshot, erro
 			s.set(r, "SENT")
 		}
 	}
-	return snapshot, cmp.Or(err, s.done())
+	return snapshot, nil, cmp.Or(err, s.done())
 }
 
 func (s simStore) deliver(_ context.Context, at park.Destination, passed event.Position, refs []event.Ref) error {
@@ -75,14 +75,14 @@ func (d *simDatabase) leave(id string, passed event.Position) bool {
 	return before > len(d.parked)
 }
 
-func (s simStore) finish(_ context.Context, passed event.Position, _ int) (more bool, err error) {
+func (s simStore) finish(_ context.Context, passed event.Position, _ int) (more bool, refused *outbox.Refusal, err error) {
 	if err := s.begin(true); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	for _, r := range s.inOrder() {
 		more = s.leave(string(r.event.ID), passed) || more
 	}
-	return more, s.done()
+	return more, nil, s.done()
 }
 
 // inOrder are the rows of the outbox in the order of the log.

@@ -43,9 +43,9 @@ type store interface {
 	endAdoption(ctx context.Context) error
 
 	// The outbox table, and both.
-	settle(ctx context.Context, ids [][]byte) (outbox.Snapshot, error)
+	settle(ctx context.Context, ids [][]byte) (outbox.Snapshot, []outbox.Refusal, error)
 	deliver(ctx context.Context, d park.Destination, passed event.Position, refs []event.Ref) error
-	finish(ctx context.Context, passed event.Position, limit int) (more bool, err error)
+	finish(ctx context.Context, passed event.Position, limit int) (more bool, refused *outbox.Refusal, err error)
 	mirror(ctx context.Context, mirrors []outbox.Mirror) error
 	skipSent(ctx context.Context, after string, limit int) (last string, skipped int, err error)
 	repairMirrors(ctx context.Context, after string, limit int) (last string, err error)
@@ -171,7 +171,7 @@ func (d database) endAdoption(ctx context.Context) error {
 	return checkpoint.EndAdoption(ctx, d.conn, d.lease)
 }
 
-func (d database) settle(ctx context.Context, ids [][]byte) (outbox.Snapshot, error) {
+func (d database) settle(ctx context.Context, ids [][]byte) (outbox.Snapshot, []outbox.Refusal, error) {
 	return d.table.Settle(ctx, d.conn, d.lease, ids)
 }
 
@@ -179,9 +179,9 @@ func (d database) deliver(ctx context.Context, at park.Destination, passed event
 	return d.table.Deliver(ctx, d.conn, d.lease, at.Sink, at.Name, passed, refs)
 }
 
-func (d database) finish(ctx context.Context, passed event.Position, limit int) (more bool, err error) {
-	_, more, err = d.table.Finish(ctx, d.conn, d.lease, passed, limit)
-	return more, err
+func (d database) finish(ctx context.Context, passed event.Position, limit int) (more bool, refused *outbox.Refusal, err error) {
+	_, more, refused, err = d.table.Finish(ctx, d.conn, d.lease, passed, limit)
+	return more, refused, err
 }
 
 func (d database) mirror(ctx context.Context, mirrors []outbox.Mirror) error {

@@ -310,7 +310,10 @@ func (c *core) dispatchFinish() {
 	c.pollers.give(&task{
 		name: "remove delivered events from the table lane", statement: statementFinish,
 		run: func(ctx context.Context, s store) (err error) {
-			more, err = s.finish(ctx, passed, finishMost)
+			var refused *outbox.Refusal
+			if more, refused, err = s.finish(ctx, passed, finishMost); refused != nil {
+				c.warnRefused(refused.Err, 1, refused.ID)
+			}
 			return err
 		},
 		then: func() { c.finishing, c.finishDue = false, c.finishDue || more },

@@ -128,7 +128,7 @@ func (c *core) settleLent(d *destination, refs []event.Ref, failures []park.Fail
 		name: "settle parked events", statement: statementDeliver, at: at,
 		run: func(ctx context.Context, s store) error {
 			if len(refs) > 0 {
-				if err := deliver(ctx, s, at, passed, refs); err != nil {
+				if err := c.deliver(ctx, s, at, passed, refs); err != nil {
 					return err
 				}
 				refs = nil // a second try of the task comes here for what follows
@@ -150,10 +150,14 @@ func (c *core) settleLent(d *destination, refs []event.Ref, failures []park.Fail
 	})
 }
 
-// deliver settles what has landed. An outbox row that the application holds locked is marked later.
-func deliver(ctx context.Context, s store, at park.Destination, passed event.Position, refs []event.Ref) error {
+// deliver settles what has landed. An outbox row that the application holds locked is marked later, and one that the table refuses to have marked is found then.
+func (c *core) deliver(ctx context.Context, s store, at park.Destination, passed event.Position, refs []event.Ref) error {
 	err := s.deliver(ctx, at, passed, refs)
-	if err != nil && outbox.Retryable(err) {
+	refused := outbox.Refused(err)
+	if refused {
+		c.warnRefused(err, len(refs), []byte(refs[0].ID)) // one of them at least
+	}
+	if refused || outbox.Retryable(err) {
 		return s.settleParked(ctx, at, refs)
 	}
 	return err
