@@ -1,7 +1,7 @@
 // Package decode turns pgoutput messages, protocol version 1, into what the log lane needs: transactions and
 // inserts of the outbox table.
 //
-// It is pure: no goroutine, no clock, no I/O, the standard library only. In the steady state it allocates nothing: an
+// It is pure: no goroutine, no clock, no I/O, package event and the standard library only. In the steady state it allocates nothing: an
 // event's fields are slices of the message.
 //
 // # Guarantees

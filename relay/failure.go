@@ -45,7 +45,8 @@ func (c *core) setOpen(f *failure, open bool) {
 
 // succeed ends a failure.
 func (c *core) succeed(f *failure) {
-	if f.attempts == 0 {
+	if f.attempts == 0 { // it only waits for another try
+		delete(c.failing, f)
 		return
 	}
 	level := zerolog.InfoLevel

@@ -197,6 +197,7 @@ func (s *session) assemble(confirmed *atomic.Uint64) (*receiver, *core) {
 	c.sweeping.due = now.Add(min(firstSweep, cfg.Table.Sweep))
 	for name, broker := range cfg.Sinks {
 		c.sinks[name] = newSinkLane(name, broker, cfg.Concurrency)
+		facts.brokerDown(name, false) // the session before may have ended while it was
 	}
 	c.makeResults()
 	c.wakeParked()

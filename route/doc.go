@@ -1,5 +1,5 @@
-// Package route says where an event goes: from its tenant and topic to sinks and full destination names. It is pure: the standard library
-// only, no goroutine, no clock, no I/O.
+// Package route says where an event goes: from its tenant and topic to sinks and full destination names. It is pure: package event and the
+// standard library only, no goroutine, no clock, no I/O.
 //
 // # Rules
 //

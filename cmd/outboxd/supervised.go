@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/outboxd/outboxd/internal/config"
 	"github.com/outboxd/outboxd/internal/testenv"
 )
 
@@ -181,10 +182,9 @@ func (c *supervised) logTail() string {
 
 // withoutSettings leaves out what would be a setting of outboxd.
 func withoutSettings(environ []string) []string {
-	names := []string{"DATABASE_URL", "PULSAR_SERVICE_URL", "REDIS_URL", "METRICS_PORT", "LOG_LEVEL", "ENCRYPTION_KEY"}
 	return slices.DeleteFunc(slices.Clone(environ), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		return strings.HasPrefix(name, "OUTBOXD_") || strings.HasPrefix(name, "BENTO_OUTBOX_") || slices.Contains(names, name)
+		return config.IsSetting(name)
 	})
 }
 

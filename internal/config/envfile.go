@@ -45,7 +45,7 @@ func (l *loader) readEnvFile() {
 		if slices.ContainsFunc(l.options.Environ, func(pair string) bool { return strings.HasPrefix(pair, name+"=") }) {
 			continue
 		}
-		if strings.Contains(value, "${") && isSetting(name) {
+		if strings.Contains(value, "${") && IsSetting(name) {
 			l.problem(assignment{name: name, file: l.options.EnvFile}.source(), "", "refers to another variable, which is not put in: write the value out")
 			continue
 		}
@@ -54,8 +54,8 @@ func (l *loader) readEnvFile() {
 	}
 }
 
-// isSetting tells whether outboxd reads a variable of that name.
-func isSetting(name string) bool {
+// IsSetting tells whether outboxd reads a variable of that name.
+func IsSetting(name string) bool {
 	if strings.HasPrefix(name, prefix) || strings.HasPrefix(name, legacyPrefix) {
 		return true
 	}

@@ -28,8 +28,8 @@ dollar.
 ` + "`outboxd config`" + ` prints the result as a file with the place that each value came from, and ` + "`outboxd config --explain`" + ` every setting with its
 value, its source and its meaning, as a table or as JSON. Secrets are masked.
 
-All of it is strict. An unknown key, an unknown ` + "`OUTBOXD_`" + ` variable, a key given twice, a value of the wrong type or outside its
-range, and a section that this version does not support are errors, reported all at once with file, line and column.
+All of it is strict. An unknown key, an unknown ` + "`OUTBOXD_`" + ` variable, a key given twice, and a value of the wrong type or outside its
+range are errors, reported all at once with file, line and column.
 
 - **Durations** are written with a unit: ` + "`500ms`, `5s`, `10m`, `24h`" + `.
 - **Sizes** are bytes, or have a unit: ` + "`512KiB`, `32MiB`, `1GiB`" + ` (powers of 1024), ` + "`500kB`, `1GB`" + ` (powers of 1000).
