@@ -89,7 +89,8 @@ func serverFindings(s *redis.Server) []Finding {
 }
 
 // versionFinding: streams came with 5, and 6.2 is the oldest that still gets corrections.
-// Source: https://redis.io/docs/latest/operate/oss_and_stack/install/
+// Before 7 a script's writes are not refused for want of replicas.
+// Source: https://redis.io/docs/latest/operate/oss_and_stack/install/, and redis/redis#10160
 func versionFinding(s *redis.Server) Finding {
 	version := s.Info["redis_version"]
 	parts := strings.SplitN(version+".0.0", ".", 3)
@@ -98,6 +99,9 @@ func versionFinding(s *redis.Server) Finding {
 	switch {
 	case major < 5:
 		return found(Error, "version", "Redis "+version+" at "+s.Addr, "it has no streams", "upgrade to Redis 7 or later")
+	case major < 7 && s.Info["min_slaves_good_slaves"] != "": // INFO has it where min-replicas-to-write is set
+		return found(Warning, "version", "Redis "+version+" at "+s.Addr+" does not hold what scripts append to min-replicas-to-write",
+			"while too few replicas are in step it acknowledges events that a failover loses", "upgrade to Redis 7 or later, or set fenced: false on the sink")
 	case major < 6 || major == 6 && minor < 2:
 		return found(Warning, "version", "Redis "+version+" at "+s.Addr, "it gets no corrections any more", "upgrade to Redis 7 or later")
 	default:

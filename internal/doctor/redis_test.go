@@ -200,6 +200,11 @@ func TestARedisIsJudgedByItsVersionDiskAndMemory(t *testing.T) {
 			t.Errorf("version %q: %s, want %s", version, got, want)
 		}
 	}
+	for version, want := range map[string]Level{"6.2.1": Warning, "7.0.15": OK} {
+		if f := versionFinding(info("redis_version", version, "min_slaves_good_slaves", "1")); f.Level != want {
+			t.Errorf("version %q with min-replicas-to-write: %s, want %s", version, f.Level, want)
+		}
+	}
 	no, everysec := "no", "everysec"
 	s := info("aof_enabled", "1", "aof_last_write_status", "err", "rdb_last_bgsave_status", "ok")
 	s.AppendFsync = &no

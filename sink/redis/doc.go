@@ -50,6 +50,7 @@
 //     key of the wrong type fails its own messages only.
 //   - READONLY, MASTERDOWN: no open connection is used again, so that an address that leads to the new master by now is followed.
 //   - A server that turns connections away (maxclients, protected mode): sink.Unavailable with what it says, nothing landed.
+//   - NOREPLICAS before Redis 7: what a script appends is not refused, but acknowledged.
 //   - A host that drops packets: sink.Unavailable after half of Config.Timeout, nothing landed.
 //   - A sentinel that hangs is left for another one: it has a tenth of Config.Timeout to answer.
 //   - MOVED, ASK, TRYAGAIN: the script is sent once more to where it belongs; without a fence it is sink.Retry, nothing landed.
