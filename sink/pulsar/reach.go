@@ -30,13 +30,19 @@ func (s *Sink) reach(ctx context.Context) error {
 		talking, err = s.knock(ctx, all)
 	}
 	if err != nil {
-		return &sink.Error{Class: sink.Unavailable, FateKnown: true, Broker: ctx.Err() == nil, Err: oneLine{fmt.Errorf("connection error: %w", err)}}
+		return &sink.Error{Class: sink.Unavailable, FateKnown: true, Broker: !over(ctx), Err: oneLine{fmt.Errorf("connection error: %w", err)}}
 	}
-	if ctx.Err() == nil { // else a host may have had no time to answer
+	if !over(ctx) { // else a host may have had no time to answer
 		s.heard.setProblem("")
 		s.knowOnly(talking, known)
 	}
 	return nil
+}
+
+// over tells whether the call's time is up. A connection can notice that before the context does.
+func over(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(deadline)
 }
 
 // knock asks all hosts at once whether they welcome us. It returns those that say anything in time, with an error unless one says yes.

@@ -102,8 +102,8 @@ func TestPublishAllocatesPerStreamAndNotPerMessage(t *testing.T) {
 				return testing.AllocsPerRun(20, func() { mustPublish(t, s, messages) })
 			}
 			few, many := measure(10), measure(1000)
-			// The race detector empties pools at random, and then two more are made for each message of a transaction.
-			if limit := few + 99 + way.each*990*2.5; many > limit {
+			// The race detector empties pools at random, so a few more are no sign of growth; one more for each tenth message would be.
+			if limit := few + 99 + way.each*990; many > limit {
 				t.Errorf("%.0f allocations for 10 messages, %.0f for 1000, want at most %.0f", few, many, limit)
 			}
 		})

@@ -16,7 +16,7 @@ func (s *Sink) Publish(ctx context.Context, batch []sink.Message) []error {
 	}
 	ctx, done := s.begin(ctx)
 	defer done()
-	c := s.calls.Get().(*call)
+	c := s.newCall()
 	defer s.release(c)
 	c.asked = time.Now()
 	c.split(batch)
@@ -96,6 +96,18 @@ func (c *call) split(batch []sink.Message) {
 	}
 }
 
+// callsKept is of how many calls the memory is used again: some 300 KB each, where they have appended 500 messages by a transaction.
+const callsKept = 16
+
+func (s *Sink) newCall() *call {
+	select {
+	case c := <-s.calls:
+		return c
+	default:
+		return &call{index: make(map[string]int)}
+	}
+}
+
 func (s *Sink) release(c *call) {
 	clear(c.args) // they point into the batch
 	clear(c.shapes[:cap(c.shapes)])
@@ -103,7 +115,10 @@ func (s *Sink) release(c *call) {
 	clear(c.index)
 	c.batch, c.results = nil, nil
 	c.next, c.streams, c.args = c.next[:0], c.streams[:0], c.args[:0]
-	s.calls.Put(c)
+	select {
+	case s.calls <- c:
+	default:
+	}
 }
 
 // prepare decides what of the stream can be sent.

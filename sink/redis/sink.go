@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	redis "github.com/redis/go-redis/v9"
@@ -19,7 +18,7 @@ type Sink struct {
 	cfg    Config
 	client *client
 	ends   *ends
-	calls  sync.Pool // of *call
+	calls  chan *call // that nobody uses
 
 	maxLen     any          // string, as an argument
 	watchAgain atomic.Int64 // when a transaction may be tried again, in nanoseconds of Unix time
@@ -39,9 +38,7 @@ func New(cfg Config) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis sink: %w", err)
 	}
-	s := &Sink{cfg: cfg, client: c, ends: newEnds(cfg.MaxStreams), maxLen: strconv.Itoa(cfg.MaxLen)}
-	s.calls.New = func() any { return &call{index: make(map[string]int)} }
-	return s, nil
+	return &Sink{cfg: cfg, client: c, ends: newEnds(cfg.MaxStreams), calls: make(chan *call, callsKept), maxLen: strconv.Itoa(cfg.MaxLen)}, nil
 }
 
 // Close closes all connections. ctx is not used: nothing is waited for.
