@@ -120,12 +120,14 @@ func TestStatusesThatAreNumbersAreSettledAndNotMirrored(t *testing.T) {
 
 // undoing are triggers of an application that undo what settles its rows.
 var undoing = map[string]string{
-	"leaves it out":       `BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
-	"keeps it":            `BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
-	"keeps the old value": `BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keeps()`,
-	"refuses it":          `BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION raises()`,
-	"sets it back":        `AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
-	"puts it back":        `AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION puts_back()`,
+	"leaves it out":           `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
+	"keeps it":                `TRIGGER undoes BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
+	"keeps the old value":     `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keeps()`,
+	"refuses it":              `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION raises()`,
+	"sets it back":            `TRIGGER undoes AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
+	"puts it back":            `TRIGGER undoes AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION puts_back()`,
+	"refuses it at the end":   `CONSTRAINT TRIGGER undoes AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raises()`,
+	"sets it back at the end": `CONSTRAINT TRIGGER undoes AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
 }
 
 func TestRowsOfWhichATriggerUndoesTheSettlingAreFoundAndLeftAsTheyAre(t *testing.T) {
@@ -140,7 +142,7 @@ func TestRowsOfWhichATriggerUndoesTheSettlingAreFoundAndLeftAsTheyAre(t *testing
 			CREATE FUNCTION raises() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
 			CREATE FUNCTION sets_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE t SET status = 'NEW' WHERE id = NEW.id AND id = 2; RETURN NULL; END $$;
 			CREATE FUNCTION puts_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN INSERT INTO t SELECT OLD.*; END IF; RETURN NULL; END $$`)
-		l.exec(`CREATE TRIGGER undoes ` + trigger)
+		l.exec(`CREATE ` + trigger)
 		for n, status := range []string{"NEW", "NEW", "FAILED", "SENT"} {
 			l.row(n+1, status)
 		}

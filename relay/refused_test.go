@@ -78,9 +78,7 @@ func TestRowsThatTheTableRefusesToSettleStopNothing(t *testing.T) {
 		r.insert("acme", 10*i, 10, 2)
 	}
 	r.eventually("the others are marked", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 30 })
-	r.eventually("the log is confirmed behind them", func() bool {
-		return r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > $2::pg_lsn`, r.cfg.WAL.Slot, r.inserted) == 1
-	})
+	r.eventually("the log is confirmed behind them", func() bool { return r.confirmed(r.inserted) })
 	r.sweeps(5)
 	if log.count(refusesToSettle) != 1 || log.count("not this one") == 0 {
 		t.Errorf("it is told %d times in one session, want once, with the table's word", log.count(refusesToSettle))
@@ -104,7 +102,7 @@ func TestParkedEventsWhoseRowsTheTableRefusesToSettleArriveOnce(t *testing.T) {
 	r.setString("odd:orders")
 	r.setString("acme:orders")
 	log := &lines{}
-	r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
+	run := r.start(func(c *relay.Config) { c.Log = zerolog.New(log) })
 	r.insert("odd", 0, 3, 2)
 	r.insert("acme", 0, 3, 2)
 	r.eventually("they are parked", func() bool { return r.count(`SELECT count(*) FROM outboxd.parked`) == 6 })
@@ -113,6 +111,11 @@ func TestParkedEventsWhoseRowsTheTableRefusesToSettleArriveOnce(t *testing.T) {
 	}
 	r.eventually("nothing is parked", func() bool { return r.count(`SELECT count(*) FROM outboxd.parked`) == 0 })
 	r.eventually("the others are marked", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 3 })
+	r.sweeps(5)
+	if err := run.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.start(nil)
 	r.sweeps(5)
 	for _, name := range []string{"odd:orders", "acme:orders"} {
 		if n := r.length(name); n != 3 {
@@ -124,20 +127,31 @@ func TestParkedEventsWhoseRowsTheTableRefusesToSettleArriveOnce(t *testing.T) {
 	}
 }
 
-// A row that others refer to cannot be deleted.
+// A row that others refer to cannot be deleted, whether that is checked at once or when the transaction commits.
 func TestRowThatIsReferredToStaysWhereRowsAreDeleted(t *testing.T) {
-	r := newRig(t, "", "")
-	r.exec(`CREATE TABLE receipt (id uuid REFERENCES outbox (id))`)
-	r.exec(`CREATE FUNCTION receipt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF NEW.tenant_id = 'odd' THEN INSERT INTO receipt VALUES (NEW.id); END IF; RETURN NULL; END $$`)
-	r.exec(`CREATE TRIGGER receipt AFTER INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION receipt()`)
-	r.start(func(c *relay.Config) { c.Outbox.OnSent = outbox.Delete })
-	r.insert("odd", 0, 2, 2)
-	r.insert("acme", 0, 20, 2)
-	r.eventually("the others are gone", func() bool { return r.count(`SELECT count(*) FROM outbox`) == 2 })
-	r.sweeps(5)
-	if n := r.length("odd:orders"); n != 2 {
-		t.Errorf("the stream holds %d events, want 2", n)
+	for name, checked := range map[string]string{"AtOnce": "", "AtCommit": "DEFERRABLE INITIALLY DEFERRED"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "", "")
+			r.exec(`CREATE TABLE receipt (id uuid REFERENCES outbox (id) ` + checked + `)`)
+			r.exec(`CREATE FUNCTION receipt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				IF NEW.tenant_id = 'odd' THEN INSERT INTO receipt VALUES (NEW.id); END IF; RETURN NULL; END $$`)
+			r.exec(`CREATE TRIGGER receipt AFTER INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION receipt()`)
+			deletes := func(c *relay.Config) { c.Outbox.OnSent = outbox.Delete }
+			run := r.start(deletes)
+			r.insert("odd", 0, 2, 2)
+			r.insert("acme", 0, 20, 2)
+			r.eventually("the others are gone", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE tenant_id <> 'odd'`) == 0 })
+			r.eventually("the log is confirmed behind them", func() bool { return r.confirmed(r.inserted) })
+			r.sweeps(5)
+			if err := run.stop(); err != nil {
+				t.Fatal(err)
+			}
+			r.start(deletes)
+			r.sweeps(5)
+			if n := r.length("odd:orders"); n != 2 {
+				t.Errorf("the stream holds %d events, want 2", n)
+			}
+		})
 	}
 }
 
