@@ -23,8 +23,13 @@ type bytesArg []byte
 // MarshalBinary returns the bytes.
 func (b *bytesArg) MarshalBinary() ([]byte, error) { return *b, nil }
 
-// appendFields appends the message's fields and their values.
-func appendFields(args []any, m *sink.Message) []any {
+// appendAdd appends the arguments of the XADD of the stream's n-th message.
+func (s *Sink) appendAdd(args []any, st *stream, n int, m *sink.Message) []any {
+	args = append(args, argXAdd, &st.name)
+	if s.cfg.MaxLen > 0 && n == st.count-1 { // once a batch is enough
+		args = append(args, argMaxLen, argAbout, s.maxLen)
+	}
+	args = append(args, argAny)
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		args = append(args, &h.Name, (*bytesArg)(&h.Value))

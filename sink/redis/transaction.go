@@ -19,12 +19,7 @@ func (s *Sink) transaction(c *call, st *stream) []redis.Cmder {
 	i := st.first
 	for n := range st.count {
 		from := len(c.args)
-		c.args = append(c.args, argXAdd, st.name)
-		if s.cfg.MaxLen > 0 && n == st.count-1 { // once a batch is enough
-			c.args = append(c.args, argMaxLen, argAbout, s.maxLen)
-		}
-		c.args = append(c.args, argAny)
-		c.args = appendFields(c.args, &c.batch[i])
+		c.args = s.appendAdd(c.args, st, n, &c.batch[i])
 		cmds = append(cmds, redis.NewCmd(ctx, c.args[from:len(c.args):len(c.args)]...))
 		i = c.next[i]
 	}

@@ -89,8 +89,7 @@ func (s *Sink) execute(ctx context.Context, c *call, conn *redis.Conn, st *strea
 	t.reply.Reset()
 	at := st.first
 	for n := range st.count {
-		trim := s.cfg.MaxLen > 0 && n == st.count-1 // once a batch is enough
-		t.cmds = append(t.cmds, s.add(t, n, &st.name, &c.batch[at], trim))
+		t.cmds = append(t.cmds, s.add(t, st, n, &c.batch[at]))
 		at = c.next[at]
 	}
 	t.cmds = append(t.cmds, redis.NewRawWriteToCmd(ctx, &t.reply, argExec))
@@ -120,16 +119,12 @@ type add struct {
 }
 
 // add makes the n-th XADD of a transaction.
-func (s *Sink) add(t *transaction, n int, stream *string, m *sink.Message, trim bool) redis.Cmder {
+func (s *Sink) add(t *transaction, st *stream, n int, m *sink.Message) redis.Cmder {
 	if n == len(t.adds) {
 		t.adds = append(t.adds, add{})
 	}
 	a := &t.adds[n]
-	args := append(a.args[:0], argXAdd, stream)
-	if trim {
-		args = append(args, argMaxLen, argAbout, s.maxLen)
-	}
-	args = appendFields(append(args, argAny), m)
+	args := s.appendAdd(a.args[:0], st, n, m)
 	if a.cmd == nil || len(args) != len(a.args) {
 		*a = add{args, redis.NewRawWriteToCmd(context.Background(), io.Discard, args...)}
 	}

@@ -27,7 +27,7 @@ func TestTransactionIsDiscardedWhereTheStreamWasChanged(t *testing.T) {
 	}
 	defer s.Close(t.Context()) //nolint:errcheck // of the test
 	ctx, stream, last := t.Context(), "stream", ""
-	append := func() error {
+	appends := func() error {
 		last, err = other.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: []string{"n", "1"}}).Result()
 		return err
 	}
@@ -36,8 +36,8 @@ func TestTransactionIsDiscardedWhereTheStreamWasChanged(t *testing.T) {
 		do   func() error
 		left int64
 	}{
-		{"AppendToNone", append, 1},
-		{"Append", append, 2},
+		{"AppendToNone", appends, 1},
+		{"Append", appends, 2},
 		{"Delete", func() error { return other.XDel(ctx, stream, last).Err() }, 1},
 		{"Remove", func() error { return other.Del(ctx, stream).Err() }, 0},
 	} {
