@@ -7,8 +7,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/sink"
 )
 
 // confirmed returns whether the slot is confirmed up to an LSN.
@@ -56,7 +58,6 @@ func TestEventBeforeItsRowIsVisibleIsMarkedWhenItIs(t *testing.T) {
 	r.insert("acme", 0, 1, 1)
 	r.eventually("the first is SENT", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 1 })
 
-	before := r.logEnd()
 	held := r.insertUnseen(1, events)
 	r.eventually("the events, whose commit still waits", func() bool { return r.length("acme:orders") == events+1 })
 
@@ -71,10 +72,11 @@ func TestEventBeforeItsRowIsVisibleIsMarkedWhenItIs(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM outbox`); n != 1 {
 		t.Errorf("%d rows are visible, want the first only", n)
 	}
-	if at := run.Status().SafeLSN; r.count(`SELECT ($1::text::pg_lsn > $2::text::pg_lsn)::int`, at, r.logEnd()) != 0 || run.Status().LagBytes == 0 {
-		t.Errorf("%s is safe although the rows are not settled", at)
+	commit := r.lastCommit("acme:orders")
+	if at := run.Status().SafeLSN; r.count(`SELECT ($1::text::pg_lsn > $2::text::pg_lsn)::int`, at, commit) != 0 || run.Status().LagBytes == 0 {
+		t.Errorf("%s is safe although the rows, committed at %s, are not settled", at, commit)
 	}
-	if r.count(`SELECT count(*) FROM outboxd.checkpoint WHERE confirmed_lsn > $1::text::pg_lsn`, before) != 0 {
+	if r.count(`SELECT count(*) FROM outboxd.checkpoint WHERE confirmed_lsn > $1::text::pg_lsn`, commit) != 0 {
 		t.Error("the checkpoint has passed events that are not settled")
 	}
 
@@ -87,6 +89,21 @@ func TestEventBeforeItsRowIsVisibleIsMarkedWhenItIs(t *testing.T) {
 	r.insert("acme", events+1, 1, 1)
 	r.eventually("all is confirmed", func() bool { return r.confirmed(end) })
 	r.sequence("acme:orders", events+2)
+}
+
+// lastCommit returns where the log holds the commit of a stream's last event.
+func (r *rig) lastCommit(name string) (lsn string) {
+	r.t.Helper()
+	last, err := r.redis.XRevRangeN(r.t.Context(), r.stream(name), "+", "-", 1).Result()
+	if err != nil || len(last) != 1 {
+		r.t.Fatalf("the last entry of %s: %v, %v", name, last, err)
+	}
+	text, _ := last[0].Values[sink.HeaderPosition].(string)
+	position, err := event.ParsePosition(text)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return position.Commit.String()
 }
 
 // insertUnseen commits events of one key on a server of the test's own. The commit waits for a standby that does not exist, until
