@@ -258,9 +258,8 @@ func (c *core) relieve(now time.Time) {
 			continue
 		}
 		for _, d := range t.partitions {
-			late := d.lane.Len() > 0 && now.Sub(d.lane.Oldest().Value.chunk.since) > slowAfter
 			switch {
-			case !late:
+			case !d.late(now):
 				punctual[d.sink] = true
 			case d.lane.Keys.Whole():
 			case !d.blocked() && d.mostlyInLine(now):
@@ -283,6 +282,11 @@ func (c *core) relieve(now time.Time) {
 			Msg("the destination is slow and others need the memory; its events are parked")
 		c.parkAll(d)
 	}
+}
+
+// late tells whether an event has waited here for long.
+func (d *destination) late(now time.Time) bool {
+	return d.lane.Len() > 0 && now.Sub(d.lane.Oldest().Value.chunk.since) > slowAfter
 }
 
 // relieveWake is when the core has to look for slow destinations again; zero when it has not.

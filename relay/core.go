@@ -159,8 +159,29 @@ func (c *core) dispatch() {
 	c.dispatchFinish()
 	c.measure(now)
 	c.relieveWhereDue(now)
+	c.budget.suffice(c.enough(now))
 	c.sweep(now)
 	c.requestSettlement(now)
+}
+
+// enough tells whether every destination has a batch in line behind the one that is under way, so that what is read from the log now only waits
+// in memory. While something fails or is slow the budget is used to its end: others may be behind that in the log, and that they go without is
+// what parks its events.
+func (c *core) enough(now time.Time) bool {
+	if len(c.failing) > 0 || len(c.targets) == 0 {
+		return false
+	}
+	for _, t := range c.targets { // at most as many as memory holds two batches for, and one more
+		if t.partitions == nil {
+			return false
+		}
+		for _, d := range t.partitions {
+			if d.lane.Len() < 2*c.cfg.BatchMessages || d.late(now) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // publishFacts shows how far the session is, and since when the oldest transaction waits.

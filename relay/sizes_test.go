@@ -59,6 +59,65 @@ func TestLargerThanTheBudgetPassesAloneOnly(t *testing.T) {
 	}
 }
 
+func TestPartOfTheBudgetHasToDoWhereMoreWouldOnlyWait(t *testing.T) {
+	b := newBudget(aheadPart * 100)
+	b.suffice(true)
+	if !b.take(100, 0) {
+		t.Fatal("the part that has to do was refused")
+	}
+	if b.take(100, 0) {
+		t.Fatal("more was given than has to do")
+	}
+	if b.starved.Load() {
+		t.Error("the receiver is said to go without, with most of the budget free")
+	}
+	b.suffice(false)
+	if !b.take((aheadPart-1)*100, time.Hour) {
+		t.Fatal("the rest of the budget was refused, where more is wanted")
+	}
+	if b.take(1, 0) || !b.starved.Load() {
+		t.Error("more was given than there is, or nobody is told")
+	}
+}
+
+func TestNoMoreIsReadAheadOnceEveryDestinationHasWork(t *testing.T) {
+	broker := &sinkLane{name: "redis"}
+	c := &core{
+		cfg: &Config{BatchMessages: 10}, facts: &facts{}, sinks: map[string]*sinkLane{"redis": broker}, failing: make(map[*failure]struct{}),
+		targets: make(map[route.Destination]*target), targetLimit: 10,
+	}
+	now, last := time.Now(), uint32(0)
+	read := &chunk{since: now}
+	push := func(name string, n int) *target {
+		to := c.target(route.Destination{Sink: "redis", Name: name})
+		for range n {
+			last++
+			to.push(c, &entry{chunk: read, event: event.Event{Position: event.Position{Commit: 1, Ordinal: last}}})
+		}
+		return to
+	}
+	enough := func(want bool, when string) {
+		t.Helper()
+		if c.enough(now) != want {
+			t.Errorf("enough is %v %s", !want, when)
+		}
+	}
+	enough(false, "before anything is read")
+	push("a", 19)
+	enough(false, "with less than two batches")
+	a := push("a", 1)
+	enough(true, "with two batches")
+	push("b", 19)
+	enough(false, "with another destination that has less")
+	push("b", 1)
+	enough(true, "with two batches for each")
+	c.failing[&a.partitions[0].failure] = struct{}{}
+	enough(false, "while one fails")
+	clear(c.failing)
+	read.since = now.Add(-2 * slowAfter)
+	enough(false, "while one is slow")
+}
+
 func TestIdleTargetsAreForgottenWhenThereAreTooMany(t *testing.T) {
 	broker := &sinkLane{name: "redis"}
 	c := &core{

@@ -133,7 +133,7 @@ type Batch struct {
 
 // Memory bounds what is held.
 type Memory struct {
-	Budget Size `yaml:"budget" default:"32MiB" min:"1MiB" max:"64GiB" doc:"Bytes of events that are read and not yet delivered. At the limit reading stops; a single larger event passes alone."`
+	Budget Size `yaml:"budget" default:"32MiB" min:"1MiB" max:"64GiB" doc:"Bytes of events that are read and not yet delivered. At the limit reading stops; a single larger event passes alone. An eighth has to do while nothing fails or is slow and every destination has two batches in line."`
 }
 
 // SlotPolicy says what a lost slot means.
