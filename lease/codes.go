@@ -41,3 +41,10 @@ func InClass(err error, classes ...string) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && slices.ContainsFunc(classes, func(class string) bool { return strings.HasPrefix(e.Code, class) })
 }
+
+// Raised tells whether the error is the server's and a RAISE of a function in PL/pgSQL, with whatever SQLSTATE.
+// Source: exec_stmt_raise, https://github.com/postgres/postgres/blob/master/src/pl/plpgsql/src/pl_exec.c
+func Raised(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Routine == "exec_stmt_raise"
+}

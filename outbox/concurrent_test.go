@@ -210,6 +210,25 @@ func TestOnlyWhatPassesByItselfIsRetryable(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatTheTableSaysOfARowIsARefusal(t *testing.T) {
+	const byTheServer, byATrigger, byBoth = 1, 2, 3
+	for code, want := range map[string]int{
+		"22P02": byBoth, "23514": byBoth, "27000": byBoth, "428C9": byBoth, "P0001": byBoth,
+		"45000": byATrigger, "42501": byATrigger, "55000": byATrigger,
+		"08006": 0, "40001": 0, "40P01": 0, "53300": 0, "55P03": 0, "57014": 0, "57P01": 0, "58030": 0, "XX000": 0,
+	} {
+		if got := outbox.Refused(&pgconn.PgError{Code: code, Routine: "ExecModifyTable"}); got != (want&byTheServer > 0) {
+			t.Errorf("%s of the server is a refusal: %v", code, got)
+		}
+		if got := outbox.Refused(&pgconn.PgError{Code: code, Routine: "exec_stmt_raise"}); got != (want&byATrigger > 0) {
+			t.Errorf("%s of a trigger is a refusal: %v", code, got)
+		}
+	}
+	if outbox.Refused(lease.ErrTermLost) || outbox.Refused(nil) {
+		t.Error("a lost term, or no error, is a refusal")
+	}
+}
+
 // begin opens a transaction that has an id, and returns the id as the log would carry it.
 func (f *fixture) begin(conn *pgx.Conn) (pgx.Tx, uint32) {
 	f.Helper()

@@ -58,11 +58,17 @@ func (t *Table) mirror(ctx context.Context, conn *pgx.Conn, held lease.Lease, mi
 	return count(row[0]), nil
 }
 
-// Refused tells whether the table refuses what is written on its rows: a constraint, the type of a column, or a trigger of the application does. Another
-// mirror would fare no better, and no event depends on one; a row that is refused to be settled was delivered all the same.
-// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html (classes 22, 23 and P0, and generated_always)
+// Refused tells whether the table refuses what is written on its rows: a constraint, the type of a column, or a trigger of the application does, which
+// may raise any SQLSTATE, or change the row itself. Another mirror would fare no better, and no event depends on one; a row that is refused to be settled
+// was delivered all the same.
+// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html (classes 22, 23, 27 and P0, and generated_always)
 func Refused(err error) bool {
-	return lease.HasCode(err, lease.GeneratedAlways) || lease.InClass(err, "22", "23", "P0")
+	return lease.HasCode(err, lease.GeneratedAlways) || lease.InClass(err, "22", "23", "27", "P0") || lease.Raised(err) && !passes(err)
+}
+
+// passes tells whether the error may have nothing to do with the row, though a trigger handed it on: connections, rollbacks, resources, operators, the system.
+func passes(err error) bool {
+	return Retryable(err) || lease.InClass(err, "08", "40", "53", "57", "58", "XX")
 }
 
 // refusing is err, with which mirrors end where it is Refused.

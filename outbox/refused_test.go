@@ -120,14 +120,16 @@ func TestStatusesThatAreNumbersAreSettledAndNotMirrored(t *testing.T) {
 
 // undoing are triggers of an application that undo what settles its rows.
 var undoing = map[string]string{
-	"leaves it out":           `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
-	"keeps it":                `TRIGGER undoes BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
-	"keeps the old value":     `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keeps()`,
-	"refuses it":              `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION raises()`,
-	"sets it back":            `TRIGGER undoes AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
-	"puts it back":            `TRIGGER undoes AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION puts_back()`,
-	"refuses it at the end":   `CONSTRAINT TRIGGER undoes AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raises()`,
-	"sets it back at the end": `CONSTRAINT TRIGGER undoes AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
+	"leaves it out":              `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
+	"keeps it":                   `TRIGGER undoes BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION skips()`,
+	"keeps the old value":        `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keeps()`,
+	"refuses it":                 `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION raises()`,
+	"sets it back":               `TRIGGER undoes AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
+	"puts it back":               `TRIGGER undoes AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION puts_back()`,
+	"refuses it by its own code": `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION raises_code()`,
+	"touches it":                 `TRIGGER undoes BEFORE UPDATE ON t FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION touches()`,
+	"refuses it at the end":      `CONSTRAINT TRIGGER undoes AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raises()`,
+	"sets it back at the end":    `CONSTRAINT TRIGGER undoes AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.status = 'SENT') EXECUTE FUNCTION sets_back()`,
 }
 
 func TestRowsOfWhichATriggerUndoesTheSettlingAreFoundAndLeftAsTheyAre(t *testing.T) {
@@ -140,6 +142,8 @@ func TestRowsOfWhichATriggerUndoesTheSettlingAreFoundAndLeftAsTheyAre(t *testing
 		l.exec(`CREATE FUNCTION skips() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN RETURN NULL; END IF; RETURN coalesce(NEW, OLD); END $$;
 			CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN NEW.status := OLD.status; END IF; RETURN NEW; END $$;
 			CREATE FUNCTION raises() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+			CREATE FUNCTION raises_code() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN RAISE 'not this one' USING ERRCODE = '45000'; END IF; RETURN NEW; END $$;
+			CREATE FUNCTION touches() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE t SET retry_count = 1 WHERE id = NEW.id AND id = 2; RETURN NEW; END $$;
 			CREATE FUNCTION sets_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE t SET status = 'NEW' WHERE id = NEW.id AND id = 2; RETURN NULL; END $$;
 			CREATE FUNCTION puts_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 2 THEN INSERT INTO t SELECT OLD.*; END IF; RETURN NULL; END $$`)
 		l.exec(`CREATE ` + trigger)

@@ -57,11 +57,11 @@ func TestRowsThatATriggerKeepsNewAreDeliveredOnce(t *testing.T) {
 	}
 }
 
-// refuse lets the table raise an error where a row of the tenant odd is settled.
+// refuse lets the table raise an error of the application's own where a row of the tenant odd is settled.
 func (r *rig) refuse() {
 	r.t.Helper()
 	r.exec(`CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF OLD.tenant_id = 'odd' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$`)
+		IF OLD.tenant_id = 'odd' THEN RAISE 'not this one' USING ERRCODE = '45000'; END IF; RETURN NEW; END $$`)
 	r.exec(`CREATE TRIGGER refuses BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION refuses()`)
 }
 
@@ -82,6 +82,9 @@ func TestRowsThatTheTableRefusesToSettleStopNothing(t *testing.T) {
 	r.sweeps(5)
 	if log.count(refusesToSettle) != 1 || log.count("not this one") == 0 {
 		t.Errorf("it is told %d times in one session, want once, with the table's word", log.count(refusesToSettle))
+	}
+	if s := run.Status(); s.Sessions != 1 {
+		t.Errorf("%d sessions were needed: %s", s.Sessions, s.Reason)
 	}
 	if err := run.stop(); err != nil {
 		t.Fatal(err)
@@ -112,6 +115,9 @@ func TestParkedEventsWhoseRowsTheTableRefusesToSettleArriveOnce(t *testing.T) {
 	r.eventually("nothing is parked", func() bool { return r.count(`SELECT count(*) FROM outboxd.parked`) == 0 })
 	r.eventually("the others are marked", func() bool { return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT'`) == 3 })
 	r.sweeps(5)
+	if s := run.Status(); s.Sessions != 1 {
+		t.Errorf("%d sessions were needed: %s", s.Sessions, s.Reason)
+	}
 	if err := run.stop(); err != nil {
 		t.Fatal(err)
 	}
