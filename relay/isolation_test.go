@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -166,4 +167,42 @@ func TestDestinationsInLineAreNotTakenForSlow(t *testing.T) {
 	if n := log.count("the destination is slow"); n > destinations/8 { // on a busy machine one or the other may be
 		t.Errorf("%d of %d destinations were taken for slow", n, destinations)
 	}
+}
+
+// sluggish is a sink that takes its time for each publish to a destination named :slow, and accepts it, until it is mended.
+type sluggish struct {
+	sink.Sink
+	mended chan struct{}
+}
+
+func (s sluggish) Publish(ctx context.Context, batch []sink.Message) []error {
+	if slices.ContainsFunc(batch, func(m sink.Message) bool { return strings.Contains(m.Destination, ":slow") }) {
+		select {
+		case <-ctx.Done():
+		case <-s.mended:
+		case <-time.After(3 * time.Second):
+		}
+	}
+	return s.Sink.Publish(ctx, batch)
+}
+
+func TestDestinationThatIsSlowButAnswersLeavesMemoryToOthers(t *testing.T) {
+	r := newRig(t, "", "")
+	const events = 4000 // several times the budget, and 80 publishes
+	s := sluggish{r.cfg.Sinks["redis"], make(chan struct{})}
+	r.start(func(c *relay.Config) {
+		c.Sinks = map[string]sink.Sink{"redis": s}
+		c.MemoryBudget, c.BatchMessages = 1<<20, 50
+	})
+	r.insert("acme", 0, 1, 1)
+	r.eventually("another destination is known", func() bool { return r.length("acme:orders") == 1 })
+	r.insert("slow", 0, events, 7)
+	r.insert("acme", 1, 1, 1)
+	r.eventually("its next event", func() bool { return r.length("acme:orders") == 2 })
+	if n := r.parked(`state = 'waiting'`); n == 0 {
+		t.Errorf("nothing of the slow destination is parked")
+	}
+	close(s.mended)
+	r.settled()
+	r.keysInOrder("slow:orders", events, 7)
 }
