@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/route"
@@ -48,5 +49,15 @@ func TestRefusalWhileMemoryIsShortParksAllThatWaitsThere(t *testing.T) {
 		if d.lane.Keys.Whole() != short {
 			t.Errorf("with memory that is short (%t) everything for the destination is parked: %t", short, !short)
 		}
+	}
+}
+
+// A target whose partitions are to be asked for once more, though nothing has failed, is in the set as well.
+func TestSuccessEndsAWaitWithoutAFailure(t *testing.T) {
+	f := &failure{retryAt: time.Now()}
+	c := &core{failing: map[*failure]struct{}{f: {}}}
+	c.succeed(f)
+	if len(c.failing) > 0 {
+		t.Error("what works is tried again")
 	}
 }

@@ -206,3 +206,26 @@ func TestDestinationThatIsSlowButAnswersLeavesMemoryToOthers(t *testing.T) {
 	r.settled()
 	r.keysInOrder("slow:orders", events, 7)
 }
+
+// unprobed is one whose broker is taken for down by every probe, also when it is back.
+type unprobed struct{ away }
+
+func (u unprobed) Probe(context.Context, string) error {
+	return away{back: new(atomic.Bool)}.refused()
+}
+
+func TestBrokerThatTheNextSessionFindsWellIsNotSaidToBeDown(t *testing.T) {
+	r := newRig(t, "", "")
+	var back atomic.Bool
+	run := r.start(func(c *relay.Config) {
+		c.Sinks = map[string]sink.Sink{"redis": unprobed{away{c.Sinks["redis"], &back}}}
+	})
+	r.insert("acme", 0, 1, 1)
+	r.eventually("the broker is down", func() bool { return r.down(run, "redis") })
+	back.Store(true)
+	r.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.WAL.Slot)
+	r.eventually("the next session delivers", func() bool { return r.length("acme:orders") == 1 })
+	if r.down(run, "redis") {
+		t.Error("the broker that accepts events is said to be down")
+	}
+}
