@@ -125,8 +125,8 @@ func TestRowsThatWereKeptAreNotDeliveredAgainByOneThatMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.onlyLaterIsDelivered(50, nil)
-	r.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.WAL.Slot)
-	r.eventually("the slot is lost", func() bool {
+	r.eventually("the slot is lost", func() bool { // the session that follows may have it before it is dropped
+		r.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.WAL.Slot)
 		_, err := r.conn.Exec(t.Context(), `SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
 		return err == nil
 	})
@@ -155,9 +155,9 @@ func TestUnroutedRowsOfTheTableAreSettledWhereTheyAreDropped(t *testing.T) {
 func (r *rig) sweeps(n int) {
 	r.t.Helper()
 	for range n {
+		before := r.length("marker:sweep")
 		r.exec(`INSERT INTO outbox (tenant_id, topic, occurred_at, payload, status, retry_after)
 			VALUES ('marker', 'sweep', now(), '{"seq": 0}', 'FAILED', now())`)
-		before := r.length("marker:sweep")
 		r.eventually("a sweep delivers a row that is FAILED", func() bool { return r.length("marker:sweep") > before })
 	}
 }

@@ -20,7 +20,9 @@ func TestEventsOfANewTimelineAreNotTakenForThoseTheOldOneLost(t *testing.T) {
 	run := r.start(nil)
 	r.insert("acme", 1, 5, 2)
 	r.eventually("the first events are delivered", func() bool { return r.length("acme:orders") == 5 })
-	run.crash()
+	if err := run.stop(); err != nil { // so that nothing of them comes again: to settle it would be worth the checkpoint of the next session
+		t.Fatal(err)
+	}
 
 	// Delivered and in the standby, but not in the checkpoint: its first is written at once, the next never.
 	run = r.start(func(cfg *relay.Config) { cfg.CheckpointInterval = time.Hour })

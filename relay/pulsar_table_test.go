@@ -211,7 +211,7 @@ func exceededQuota(r *pulsarRig) {
 	r.eventually("the rest is parked", func() bool {
 		return r.count(`SELECT count(*) FROM outbox WHERE status = 'SENT' AND tenant_id = 'full'`)+r.parked(`state = 'waiting'`) == next
 	})
-	r.parkedAlone(run, r.parked(`true`), "Quota")
+	r.parkedAlone(run, r.parked(`state = 'waiting'`), "Quota")
 	r.call(http.MethodDelete, "namespaces/"+r.namespace("full")+"/backlogQuota", nil)
 	r.settled()
 	r.once("the full topic", 0, next, 7, r.read(r.topic("full")))

@@ -70,7 +70,7 @@ func TestIdleSystemIssuesNoStatement(t *testing.T) {
 	if after := pause(measurements); len(after) > len(before) {
 		t.Errorf("the idle active instance sent %q", after[len(before):])
 	}
-	if took := time.Since(began); took < (measurements-1)*interval {
+	if took := time.Since(began); took < (measurements-2)*interval { // the first may have come before: the log shows it a little later
 		t.Errorf("it measured %d times in %s", measurements, took)
 	}
 	if _, after := said("standby"); len(after) > len(beside) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outboxd/outboxd/checkpoint"
 	"github.com/outboxd/outboxd/decode"
+	"github.com/outboxd/outboxd/event"
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/migrations"
 	"github.com/outboxd/outboxd/outbox"
@@ -41,7 +42,7 @@ type rig struct {
 	cfg      relay.Config
 	prefix   string // of the streams
 	redisURL string
-	inserted string // where the log ended right behind the last insert
+	inserted string // where the log is confirmed to, at least, when it is confirmed past the last insert
 }
 
 // newRig makes a rig on the shared servers, or on the given ones.
@@ -229,16 +230,23 @@ func (r *rig) exec(sql string, args ...any) {
 // insert commits n events of a tenant in one transaction, with seq from first on, for k keys in turn.
 func (r *rig) insert(tenant string, first, n, keys int) {
 	r.t.Helper()
-	b := &pgx.Batch{} // so that nothing of outboxd's own comes before the end of the log is read: an idle one does not confirm that
+	var end string
+	b := &pgx.Batch{} // so that next to nothing comes between the end that is read and the commit
 	b.Queue(`BEGIN`)
 	b.Queue(`INSERT INTO outbox (tenant_id, aggregate_type, aggregate_id, topic, occurred_at, payload)
 		SELECT $1, 'order', (i % $4)::text, 'orders', now(), jsonb_build_object('seq', i)
 		FROM generate_series($2::int, $2::int + $3::int - 1) i`, tenant, first, n, keys)
+	// Behind the commit it may be that of what outboxd has written meanwhile, which an idle one does not confirm.
+	b.Queue(`SELECT pg_current_wal_insert_lsn()::text`).QueryRow(func(row pgx.Row) error { return row.Scan(&end) })
 	b.Queue(`COMMIT`)
-	b.Queue(`SELECT pg_current_wal_insert_lsn()::text`).QueryRow(func(row pgx.Row) error { return row.Scan(&r.inserted) })
 	if err := r.conn.SendBatch(r.t.Context(), b).Close(); err != nil {
 		r.t.Fatalf("insert: %v", err)
 	}
+	lsn, err := event.ParseLSN(end)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.inserted = (lsn + 1).String()
 }
 
 func (r *rig) count(sql string, args ...any) (n int) {

@@ -159,8 +159,13 @@ func TestRunLeavesNoGoroutineBehind(t *testing.T) {
 		if err := end(run); err != nil {
 			t.Fatal(err)
 		}
-		if err := goleak.Find(before); err != nil {
-			t.Error(err)
-		}
+		r.eventually("no goroutine is left", func() bool {
+			r.exec(`SELECT 1`) // where a write of the test's own connection took long, a goroutine reads there until the next answer
+			err := goleak.Find(before)
+			if err != nil {
+				t.Log(err)
+			}
+			return err == nil
+		})
 	}
 }

@@ -41,7 +41,7 @@ func TestSweepThatTheServerEndsIsGivenUpAndForgetsNothing(t *testing.T) {
 	r.eventually("a sweep has counted", func() bool { return run.Status().Parked.Waiting == events })
 	r.eventually("the slot is confirmed past them", func() bool { return r.confirmed(end) })
 	lock := r.begin(`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`)
-	r.eventually("two sweeps are given up", func() bool { return log.count("given up for now") == 2 })
+	r.eventually("two sweeps are given up", func() bool { return log.count("given up for now") >= 2 })
 	if n := run.Status().Parked.Waiting; n != events {
 		t.Errorf("%d events wait, says the status", n)
 	}
