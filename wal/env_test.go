@@ -152,7 +152,7 @@ type transaction struct {
 	commit, end event.LSN
 }
 
-// next receives until a transaction is complete.
+// next receives until a transaction with rows is complete. Before PostgreSQL 15 one without is sent, too, such as those of autovacuum.
 func (r *reader) next() transaction {
 	r.t.Helper()
 	var tx transaction
@@ -172,7 +172,9 @@ func (r *reader) next() transaction {
 			tx.ids = append(tx.ids, string(m.Tuple.Columns[0].Data))
 		case *pglogrepl.CommitMessage:
 			tx.commit, tx.end = event.LSN(m.CommitLSN), event.LSN(m.TransactionEndLSN)
-			return tx
+			if len(tx.ids) > 0 {
+				return tx
+			}
 		}
 	}
 }

@@ -40,10 +40,10 @@ func TestStatusKeepsAStalledSessionAlive(t *testing.T) {
 	const rows = 4000
 	f := setup(t)
 	f.create()
+	// More than the sockets hold, so that the server stands in the middle of it. It is there before the session is, which nobody keeps alive meanwhile.
+	f.exec("INSERT INTO outbox SELECT i, repeat('x', 5000) FROM generate_series(1, $1::int) i", rows)
 	f.shortTimeout("1000")
 	r := f.open(0)
-	// More than the sockets hold, so that the server stands in the middle of it.
-	f.exec("INSERT INTO outbox SELECT i, repeat('x', 5000) FROM generate_series(1, $1::int) i", rows)
 	alive := func() bool {
 		if err := r.Confirm(0); err != nil {
 			t.Fatal(err)
@@ -249,7 +249,6 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 	f.create()
 	p := viaProxy(t, f)
 	r := f.open(0)
-	r.SetSilenceLimit(time.Second)
 	asked := 0
 	r.until("answers to idle status updates", func(m wal.Message) bool {
 		if m.Kind == wal.Keepalive {
@@ -260,6 +259,7 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 		}
 		return asked > 5
 	})
+	r.SetSilenceLimit(time.Second) // a busy server may answer later than that
 	p.allow(0)
 	if err := r.failure(true); !errors.Is(err, wal.ErrServerSilent) {
 		t.Errorf("want ErrServerSilent, got %v", err)
