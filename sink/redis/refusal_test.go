@@ -61,12 +61,13 @@ func TestRefusalOfTheServerIsKnownAndMended(t *testing.T) {
 
 // A look that the server did not answer is not said to have landed.
 func TestUnansweredLookLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	s, stream := opened(t, redis.Config{URL: "redis://" + silent.Addr().String(), Timeout: 100 * time.Millisecond}), newStream(t)
+	s, stream := opened(t, redis.Config{URL: "redis://" + silent.Addr().String(), Timeout: time.Second}), newStream(t) // in which a busy machine connects
 	_, tail := s.Tail(t.Context(), stream, 1)
 	for call, err := range map[string]error{"tail": tail, "probe": s.Probe(t.Context(), stream)} {
 		if sink.ClassOf(err) != sink.Unavailable || !sink.FateKnown(err) || strings.Contains(err.Error(), "landed") {
