@@ -36,13 +36,13 @@ func TestParametersOfTheAddressAreSettings(t *testing.T) {
 		"keepalives_idle=60":                       {"database.keepalive": "1m"},
 		"server_settings=%7B%22jit%22:%22on%22,%22application_name%22:%22a%26b%22%7D": {"database.jit": true, "database.application_name": "a&b"},
 	} {
-		settings, warnings := loadEnvironment(t, Options{Environ: []string{"REDIS_URL=redis://h", "DATABASE_URL=postgresql+asyncpg://db/shop?" + query}})
+		settings, warnings := loadEnvironment(t, Options{Environ: []string{"REDIS_URL=redis://h", "DATABASE_URL=postgresql+asyncpg://localhost/shop?" + query}})
 		for path, value := range want {
 			if got := settings[path]; got.Value != value || got.Source != "variable DATABASE_URL" {
 				t.Errorf("%s: %s is %v from %s, want %v", query, path, got.Value, got.Source, value)
 			}
 		}
-		if settings["database.url"].Value != "postgresql://db/shop" || warnings != nil {
+		if settings["database.url"].Value != "postgresql://localhost/shop" || warnings != nil {
 			t.Errorf("%s: %v is left, warned of %q", query, settings["database.url"].Value, warnings)
 		}
 	}
@@ -50,14 +50,41 @@ func TestParametersOfTheAddressAreSettings(t *testing.T) {
 
 func TestParametersOfTheAddressWithoutMeaningAreTold(t *testing.T) {
 	settings, warnings := loadEnvironment(t, Options{Environ: []string{
-		"REDIS_URL=redis://h", "DATABASE_URL=postgresql+asyncpg://db/shop?prepared_statement_cache_size=0&server_settings=x",
+		"REDIS_URL=redis://h", "DATABASE_URL=postgresql+asyncpg://localhost/shop?prepared_statement_cache_size=0&server_settings=x",
 	}})
 	want := []string{
 		"DATABASE_URL: database.url: its parameter prepared_statement_cache_size has no meaning here and is ignored",
 		"DATABASE_URL: database.url: its parameter server_settings is ignored: write it as a JSON object of texts, or its parts as parameters of their own",
 	}
-	if !reflect.DeepEqual(warnings, want) || settings["database.url"].Value != "postgresql://db/shop" {
+	if !reflect.DeepEqual(warnings, want) || settings["database.url"].Value != "postgresql://localhost/shop" {
 		t.Errorf("got %q, %v", warnings, settings["database.url"])
+	}
+}
+
+// Nobody asks the server to prove that it is the right one, and nobody has said that this is meant.
+func TestAddressOfAnotherMachineWithoutAnSSLModeIsTold(t *testing.T) {
+	for address, told := range map[string]string{
+		"postgres://app@db.internal:5432/shop":                 "db.internal",
+		"postgres://app@db.internal/shop?connect_timeout=1":    "db.internal",
+		"postgres://app@127.0.0.1:5432,10.0.0.1:5432/shop":     "10.0.0.1",
+		"postgres:///shop?host=db.internal":                    "db.internal",
+		"postgres://app@[2001:db8::1]:5432/shop":               "2001:db8::1",
+		"postgres://app@db.internal:5432/shop?sslmode=disable": "",
+		"postgres://app@db.internal/shop?sslmode=verify-full":  "",
+		"postgres://app@localhost/shop":                        "",
+		"postgres://app@[::1]:5432/shop":                       "",
+		"postgres://app@127.0.0.1:5432/shop":                   "",
+		"postgres:///shop?host=/run/postgresql":                "",
+	} {
+		_, warnings := loadEnvironment(t, Options{Environ: []string{"REDIS_URL=redis://localhost", "DATABASE_URL=" + address}})
+		var want []string
+		if told != "" {
+			want = []string{"DATABASE_URL: database.url: whether " + told + " is the right server is not checked, and the connection may be a plain one: " +
+				"add sslmode=verify-full, or the sslmode that is meant, such as disable"}
+		}
+		if !reflect.DeepEqual(warnings, want) {
+			t.Errorf("%s: warned of %q, want %q", address, warnings, want)
+		}
 	}
 }
 

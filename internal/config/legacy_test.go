@@ -27,14 +27,14 @@ func loadEnvironment(t *testing.T, o Options) (settings map[string]Explanation, 
 	return explained(cfg, sources), warnings
 }
 
-var bare = []string{"DATABASE_URL=postgres://db/shop", "REDIS_URL=redis://cache:6379/0"}
+var bare = []string{"DATABASE_URL=postgres://localhost/shop", "REDIS_URL=redis://cache:6379/0"}
 
 func TestEachVariableOfAProjectorSetsItsSettings(t *testing.T) {
 	cases := []struct {
 		variable, value string
 		want            map[string]any
 	}{
-		{"DATABASE_URL", "postgres://db/other", map[string]any{"database.url": "postgres://db/other"}},
+		{"DATABASE_URL", "postgres://localhost/other", map[string]any{"database.url": "postgres://localhost/other"}},
 		{"REDIS_URL", "redis://other:1/0", map[string]any{"sinks.redis.url": "redis://other:1/0"}},
 		{"PULSAR_SERVICE_URL", "pulsar://p:6650", map[string]any{"sinks.pulsar.url": "pulsar://p:6650"}},
 		{"METRICS_PORT", "8000", map[string]any{"http.addr": ":8000"}},

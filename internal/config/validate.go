@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -54,6 +56,7 @@ var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 func (l *loader) checkDatabase(d *Database) {
 	if !d.URL.Empty() || l.options.Need != NeedNothing {
 		l.checkURL("database.url", d.URL, "postgres", "postgresql")
+		l.warnUnverified(d.URL)
 	}
 	if !slotName.MatchString(d.Slot) {
 		l.wrong("database.slot", "%q cannot be a slot's name: use lower-case letters, digits and underscores, 1 to 63", d.Slot)
@@ -126,6 +129,30 @@ func (l *loader) checkURL(path string, u URL, schemes ...string) {
 	parsed, err := url.Parse(u.Reveal())
 	if err != nil && !strings.Contains(rest, ",") || err == nil && cutByPassword(parsed) {
 		l.wrong(path, "is not an address: write %s://host:port, and characters like @ / # ? %% in a password as %%40 %%2F %%23 %%3F %%25", scheme)
+	}
+}
+
+// warnUnverified tells of an address whose server nobody asks to prove that it is the right one, unless a sslmode says that this is meant.
+// Source: sslmode and PGSSLMODE, https://www.postgresql.org/docs/current/libpq-connect.html
+func (l *loader) warnUnverified(u URL) {
+	_, rest, _ := strings.Cut(u.Reveal(), "://")
+	base, query, _ := strings.Cut(rest, "?")
+	given, err := url.ParseQuery(query)
+	if err != nil || given.Has("sslmode") || given.Has("service") || os.Getenv("PGSSLMODE") != "" || os.Getenv("PGSERVICE") != "" {
+		return
+	}
+	authority, _, _ := strings.Cut(base[strings.LastIndex(base, "@")+1:], "/")
+	for _, host := range strings.Split(cmp.Or(given.Get("host"), authority, os.Getenv("PGHOST")), ",") {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		host = strings.Trim(host, "[]")
+		if ip := net.ParseIP(host); host == "" || host == "localhost" || strings.HasPrefix(host, "/") || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		l.warn(l.sources.Of("database.url"), "database.url", "whether %s is the right server is not checked, and the connection may be a plain one: "+
+			"add sslmode=verify-full, or the sslmode that is meant, such as disable", host)
+		return
 	}
 }
 
