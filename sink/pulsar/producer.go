@@ -38,7 +38,7 @@ type producers struct {
 	recent     *list.List // of *producer: all others, the one used last in front; Config.MaxProducers at most
 	closing    map[string]chan struct{}
 	settling   map[string]time.Duration // how long each topic's end must stand still before it is read; absent: settledUnknown
-	retired    map[string]string        // name of the producer of each topic that was closed or refused last
+	retired    map[string]string        // name of the producer of each topic without an open one that was closed or refused last; rememberedMost at most
 	entryLimit map[string]int           // bytes above which a topic has refused entries; absent where it has not in this session
 	buffered   int64                    // sum of producer.largest
 }
@@ -71,6 +71,7 @@ const freshMost = 64
 
 func (ps *producers) add(p *producer) {
 	ps.open[p.topic] = p
+	delete(ps.retired, p.topic)
 	p.in, p.recentness = ps.fresh, ps.fresh.PushFront(p)
 	if ps.fresh.Len() > freshMost {
 		ps.use(ps.fresh.Back().Value.(*producer)) //nolint:forcetypeassert // nothing else is in the list
@@ -103,7 +104,41 @@ func (ps *producers) demanded(topic string) time.Duration {
 // demand makes the topic's end stand still for so long before it is read, unless it must for longer: what an older producer left behind is not
 // settled by the clean end of one that came after it.
 func (ps *producers) demand(topic string, d time.Duration) {
-	ps.settling[topic] = max(ps.demanded(topic), d)
+	if d = max(ps.demanded(topic), d); d == settledUnknown {
+		delete(ps.settling, topic)
+		return
+	}
+	ps.settling[topic] = d
+}
+
+// rememberedMost is of how many topics something is remembered that may be forgotten.
+const rememberedMost = 1 << 14
+
+// settled notes that the topic's end has stood still for as long as it must.
+func (ps *producers) settled(topic string) {
+	if len(ps.settling) >= rememberedMost {
+		ps.forgetSettled()
+	}
+	ps.settling[topic] = 0
+}
+
+// forgetSettled lets each end that is settled stand still for settledUnknown once more. What must stand still for longer is not forgotten, however many ends do.
+func (ps *producers) forgetSettled() {
+	maps.DeleteFunc(ps.settling, func(_ string, d time.Duration) bool { return d == 0 })
+}
+
+// retire remembers the name of a producer that was closed or refused. Of too many any other one is forgotten: where the broker holds that one still, a Probe
+// takes its topic for one that we produce to, and the next Tail cuts it off.
+func (ps *producers) retire(topic, name string) {
+	ps.retired[topic] = name
+	for other := range ps.retired {
+		if len(ps.retired) <= rememberedMost {
+			return
+		}
+		if other != topic {
+			delete(ps.retired, other)
+		}
+	}
 }
 
 // BeginSession lets the end of every topic stand still before it is read, also behind a clean end of our last producer: another instance may have
@@ -114,7 +149,7 @@ func (s *Sink) BeginSession() {
 	defer s.mu.Unlock()
 	clear(s.producers.entryLimit)
 	s.heard.sizeIsOld.Store(true)
-	maps.DeleteFunc(s.producers.settling, func(_ string, d time.Duration) bool { return d == 0 })
+	s.producers.forgetSettled()
 }
 
 // acquire returns the destination's producer for one Publish, which is one of the sends of its client from then on.
@@ -180,7 +215,7 @@ func (s *Sink) retireDoubtful(p *producer) {
 // retireLocked closes the producer in the background: closing asks the broker, and waits for an answer. doubtful says that an entry of it has an unknown fate.
 func (s *Sink) retireLocked(p *producer, doubtful bool) {
 	s.producers.remove(p)
-	s.producers.retired[p.topic] = p.Name()
+	s.producers.retire(p.topic, p.Name())
 	closed := make(chan struct{})
 	s.producers.closing[p.topic] = closed
 	s.background.Go(func() {
@@ -290,7 +325,7 @@ func (s *Sink) noteRefused(topic, name string, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.producers.retired[topic] = name
+	s.producers.retire(topic, name)
 }
 
 // producerOptions returns options with which the client sends what it is given as one batch, once: the limits of a

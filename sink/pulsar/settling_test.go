@@ -93,3 +93,31 @@ func TestEndThatWasReadIsSettled(t *testing.T) {
 		t.Errorf("the end must stand still for %s once more", got)
 	}
 }
+
+// What is remembered of topics is bounded, and what must not be forgotten stays.
+func TestMemoryOfTopicsIsBounded(t *testing.T) {
+	ps := newProducers()
+	topic := func(i int) string { return fmt.Sprintf("persistent://public/default/t%d", i) }
+	ps.demand(topic(0), settledHung)
+	for i := range 2*rememberedMost + 2 {
+		ps.retire(topic(i), "outboxd@test")
+		if i > 0 {
+			ps.settled(topic(i))
+		}
+	}
+	if len(ps.retired) != rememberedMost || len(ps.settling) > rememberedMost {
+		t.Errorf("%d names and %d settled ends are remembered", len(ps.retired), len(ps.settling))
+	}
+	if d := ps.demanded(topic(0)); d != settledHung {
+		t.Errorf("the end that a hung broker has left must stand still for %s", d)
+	}
+	last := topic(2*rememberedMost + 1)
+	ps.demand(last, settledUnknown)
+	if _, known := ps.settling[last]; known || ps.demanded(last) != settledUnknown {
+		t.Error("an unknown end is remembered, though all others are unknown")
+	}
+	ps.add(&producer{topic: last})
+	if _, known := ps.retired[last]; known {
+		t.Error("the name of a producer is remembered that another one has replaced")
+	}
+}

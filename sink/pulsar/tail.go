@@ -89,7 +89,7 @@ func (s *Sink) lastID(ctx context.Context, topic string, r *openReader) (client.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.producers.settling[topic] = 0
+	s.producers.settled(topic)
 	return last, nil
 }
 
