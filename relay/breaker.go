@@ -303,8 +303,11 @@ func (d *destination) tailJob(cfg *Config) *job {
 	if !d.lane.Keys.Empty() || d.doubt {
 		j.depth = cfg.largestBatch
 	}
-	if d.doubt {
-		j.back = d.landedAfter
+	switch {
+	case d.doubt:
+		j.back, j.behind = d.landedAfter, cfg.largestBatch // the last batch before it may hold rows of the table lane
+	case j.depth > 1:
+		j.back = d.known
 	}
 	return j
 }

@@ -43,6 +43,7 @@ type job struct {
 	frontier event.Position // publish: what the messages of the table lane say of the frontier
 	depth    int            // tail: how many entries are read
 	back     event.Position // tail: ... and as many more as lead back to this position; zero: none
+	behind   int            // tail: ... and so many more
 
 	items []lane.Item[*entry] // publish
 	spans []span
@@ -128,8 +129,8 @@ func (p *publisher) tail(ctx context.Context, j *job) (highest event.Position, r
 	if err == nil && n == 1 && len(entries) > 0 && highestOf(entries).IsZero() {
 		entries, err = j.sink.sink.Tail(ctx, name, p.largestBatch)
 	}
-	for err == nil && !j.back.IsZero() && n > 1 && len(entries) >= n && n < deepest && !leadsBackTo(entries[p.largestBatch:], j.back) {
-		n = min(4*n, deepest) // one batch more than leads back: the last one before may hold rows of the table lane
+	for err == nil && !j.back.IsZero() && n > 1 && len(entries) >= n && n < deepest && !leadsBackTo(entries[j.behind:], j.back) && (j.behind > 0 || ours(entries[0])) {
+		n = min(4*n, deepest)
 		entries, err = j.sink.sink.Tail(ctx, name, n)
 	}
 	if err != nil {
@@ -151,6 +152,10 @@ const deepTimeout = 10 * time.Minute
 // deepest is as many entries as are ever read back: more than the events beyond a checkpoint can be for any budget of memory that is
 // usual.
 const deepest = 1 << 20
+
+// ours tells whether an outboxd has written the entry. Where somebody else has, no batch of an instance that was cut off spans it: each is appended
+// to the end that the one before it has left.
+func ours(e sink.Entry) bool { return !e.Position.IsZero() }
 
 // leadsBackTo tells whether one of the entries was written when nothing behind the position had been disposed of.
 func leadsBackTo(entries []sink.Entry, back event.Position) bool {

@@ -171,6 +171,7 @@ func (c *core) tailKnown(d *destination, highest event.Position) {
 		c.failedAt(d, err)
 		return
 	}
+	d.known = d.lane.Frontier()
 	c.endFailure(&d.failure)
 	c.goOn(d)
 }
@@ -209,6 +210,9 @@ func (c *core) publishedTo(d *destination, items []lane.Item[*entry], errs []err
 	readAgain := d.readAgain(err)
 	d.tableLast = false
 	d.lane.Published(landed, err == nil || sink.FateKnown(err), func(i lane.Item[*entry]) { c.disposed(i.Value) })
+	if landed > 0 {
+		d.known = d.lane.Frontier()
+	}
 	switch {
 	case err == nil:
 		c.succeed(&d.failure)

@@ -210,6 +210,9 @@ func (s *simSink) Tail(_ context.Context, destination string, n int) ([]sink.Ent
 	if s.broker.w.off == "deep tail" {
 		n = min(n, 1)
 	}
+	if s.broker.w.off == "tail back to what is known" {
+		n = min(n, s.broker.w.publisher.largestBatch)
+	}
 	if s.broker.w.off == "tail" {
 		n = 0
 	}

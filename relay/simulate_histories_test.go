@@ -20,6 +20,7 @@ var rareHistories = map[string]func(*world){
 	"end in order known":            sessionStopsBeforeItHasSeenAll,
 	"passed by the checkpoint":      slotIsLostWithAnOldEventThatWaits,
 	"term checked behind a load":    frozenInstanceLoadsWhatIsInDoubt,
+	"tail back to what is known":    frozenInstanceAppendsTwoBatches,
 }
 
 var simZ = park.Destination{Sink: "a", Name: "z"}
@@ -35,6 +36,27 @@ func frozenInstanceWakes(w *world) {
 	successor := w.receiving(2)
 	successor.finishNamed("tail", "check the term", "publish", "park events", "publish")
 	frozen.finishNamed("tail", "check the term", "publish")
+}
+
+// frozenInstanceAppendsTwoBatches: its successor has read the tail, appended nothing, and parked all that was refused. So the end is where the frozen one left it, and
+// a broker that goes by the end alone takes what it sends, until it sees that it has lost the term.
+func frozenInstanceAppendsTwoBatches(w *world) {
+	tx := w.begin()
+	var batches []sink.Entry
+	for n := range 2 * w.publisher.largestBatch {
+		at := w.insert(tx, '1'+byte(n), "mail").event.Position
+		at.Epoch = 1
+		batches = append(batches, sink.Entry{ID: string(tx.rows[n].event.ID), Position: at})
+	}
+	tx.visible = true
+	z := w.broker.topic("z")
+	successor := w.receiving(forEver)
+	successor.finishNamed("tail", "check the term")
+	z.refuses = true
+	successor.finishNamed("publish", "park events")
+	z.refuses = false
+	z.append(w.db.term, batches)
+	z.fence++ // the successor goes on from the old end
 }
 
 // frozenInstanceLoadsWhatIsInDoubt: an event of a key has landed, and the next one waits. A successor with other routes parks the first, in doubt.

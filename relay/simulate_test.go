@@ -123,6 +123,7 @@ var switchedOff = []struct {
 	{"passed by the checkpoint", "doubled", 0},
 	{"placed among the adopted", "order", 0},
 	{"tail back to the checkpoint", "doubled", 2},
+	{"tail back to what is known", "doubled", 0},
 	{"epochs of timelines", "lost", 0},
 	{"routing recorded", "lost", 147},
 	{"end in order known", "lost", 0},

@@ -45,7 +45,7 @@ func (c *core) lentPublished(j *job) {
 	w.turn.unsettled = append(w.turn.unsettled, refsOf(w.rows[:landed])...)
 	if landed > 0 {
 		w.turn.reached = w.rows[landed-1].Cursor()
-		d.letGo = false
+		d.letGo, d.known = false, j.frontier
 	}
 	rest := w.rows[landed:]
 	goesOn := len(rest) > 0

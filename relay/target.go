@@ -156,6 +156,7 @@ type destination struct {
 	held        bool           // events are in doubt here, and all are parked before anything else
 	doubt       bool           // parked events may have landed here
 	landedAfter event.Position // ... behind this position
+	known       event.Position // how far the tail spoke when this session last read it, or published; what others append behind it speaks of later positions
 }
 
 // mayHaveLanded notes that parked events may have landed behind the position: the next tail is read back to it.
