@@ -304,6 +304,11 @@ func TestSkipThatMeetsADeadlockIsDoneAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Who looks for a deadlock does so once, and gives way if there is one: that has to be the command, when this one waits as well.
+	o.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''5s''', current_database()); END $$`)
+	if _, err := tx.Exec(ctx, `SET deadlock_timeout = '1min'`); err != nil {
+		t.Fatal(err)
+	}
 	const lock = `SELECT 1 FROM outboxd.parked WHERE (id = $1) = $2 FOR UPDATE`
 	if _, err := tx.Exec(ctx, lock, first, false); err != nil {
 		t.Fatal(err)
@@ -318,7 +323,7 @@ func TestSkipThatMeetsADeadlockIsDoneAgain(t *testing.T) {
 	eventually(t, "it waits for the second row", func() bool {
 		return o.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
 	})
-	if _, err := tx.Exec(ctx, lock, first, true); err != nil { // the other one has waited for longer, and looks first
+	if _, err := tx.Exec(ctx, lock, first, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -67,15 +67,12 @@ func TestStatusAndLogShowWhatTheMonitorSees(t *testing.T) {
 			t.Errorf("the status lacks %s: %v", field, status.Relay)
 		}
 	}
-	page := get(t, "http://"+addr+"/metrics")
 	for _, line := range []string{
 		`outboxd_tenant_events_total{result="delivered",sink="redis",tenant="acme"} 1`,
 		`outboxd_tenant_events_total{result="delivered",sink="redis",tenant="other"} 1`,
 		"outboxd_slot_active 1", "outboxd_ready 1", "outboxd_standbys 0",
 	} {
-		if !strings.Contains(page, line+"\n") {
-			t.Errorf("/metrics lacks %s", line)
-		}
+		eventually(t, line, func() bool { return strings.Contains(get(t, "http://"+addr+"/metrics"), line+"\n") })
 	}
 	o.stop()
 	if !strings.Contains(o.log.String(), `"message":"health"`) {
