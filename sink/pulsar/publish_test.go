@@ -13,6 +13,7 @@ import (
 	client "github.com/apache/pulsar-client-go/pulsar"
 
 	"github.com/outboxd/outboxd/event"
+	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
 )
@@ -293,6 +294,10 @@ func TestLimitOfATopicSplitsBatchesAndRejects(t *testing.T) {
 	p, topic := s.open(t, func(c *pulsar.Config) { c.AckStall = 300 * time.Millisecond }), s.topic(t)
 	mustTail(t, p, topic, 1)
 	s.call(t, http.MethodPost, adminPath(topic)+"/maxMessageSize", 10_000, http.StatusNoContent)
+	waitUntil(t, "the broker knows the policy", func() bool { // it reads it from a topic of its own
+		status, answer := testenv.PulsarAdmin(t, s.admin, http.MethodGet, adminPath(topic)+"/maxMessageSize", nil)
+		return status == http.StatusOK && strings.TrimSpace(string(answer)) == "10000"
+	})
 	s.call(t, http.MethodPut, adminPath(topic)+"/unload", nil, http.StatusNoContent) // the policy is in force when it is loaded
 	batch := append(messages(topic, 1, 30, 1000), messages(topic, 31, 31, 20_000)...)
 	var last error
