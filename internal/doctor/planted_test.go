@@ -166,7 +166,7 @@ func TestWhatARedisDidToItsDataIsFound(t *testing.T) {
 
 	redisDo(t, server.URL, "CLIENT", "PAUSE", "600000", "WRITE")
 	s := redisAt(server.URL)
-	wantFinding(t, s.examine(t.Context(), &Config{Timeout: 300 * time.Millisecond}, nil), "destination", Warning, "no answer about stream", "longer --timeout")
+	wantFinding(t, s.examine(t.Context(), &Config{Timeout: 2 * time.Second}, nil), "destination", Warning, "no answer about stream", "longer --timeout")
 	redisDo(t, server.URL, "CLIENT", "UNPAUSE")
 }
 
