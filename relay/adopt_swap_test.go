@@ -57,10 +57,7 @@ func TestSlotThatIsLostWithTheTablesNameSaysWhichTableItWas(t *testing.T) {
 	run.crash()
 	oid := r.count(`SELECT 'outbox'::regclass::oid::bigint`)
 	r.insert("acme", 1, 5, 1)
-	r.eventually("nobody has the slot", func() bool {
-		return r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active`, r.cfg.WAL.Slot) == 0
-	})
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	r.swap()
 	r.insert("acme", 6, 5, 1)
 	log := &lines{}

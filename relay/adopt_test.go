@@ -48,10 +48,7 @@ func TestSlotThatIsLostInTheMiddleOfAdoptionKeepsTheOrder(t *testing.T) {
 				r.cfg.WAL.Slot, before) == 1
 		})
 		run.crash()
-		r.eventually("nobody has the slot", func() bool {
-			return r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active`, r.cfg.WAL.Slot) == 0
-		})
-		r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+		r.dropSlot()
 	}
 	if n := r.parked("true"); n >= 3000 {
 		t.Fatalf("%d rows are parked, so this shows nothing", n)
@@ -173,7 +170,7 @@ func TestLostSlotIsMadeAnewAndNothingIsLostOrDoubled(t *testing.T) {
 	r.eventually("the others", func() bool { return r.length("acme:orders") > 140 })
 	run.crash()
 	r.insert("acme", 161, 1000, 7)
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	r.insert("acme", 1161, 1000, 7)
 	r.start(nil)
 	r.insert("acme", 2161, 100, 7)
@@ -200,7 +197,7 @@ func TestRowsOfARestoredDumpAreAdopted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, "", "")
 			r.exec(`UPDATE outboxd.checkpoint SET system_identifier = '1', skipped_snapshot = '4000000000:4000000000:', settled_snapshot = '4000000000:4000000000:'`)
-			r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+			r.dropSlot()
 			r.insert("acme", 0, 10, 1)
 			r.start(change)
 			r.eventually("the rows", func() bool { return r.length("acme:orders") == 10 })
@@ -217,7 +214,7 @@ func TestSlotThatAnotherInstanceHasMadeAnewIsKept(t *testing.T) {
 	r.insert("acme", 0, 10, 7)
 	r.eventually("the first events", func() bool { return r.length("acme:orders") == 10 })
 	run.crash()
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	open := r.begin(`SELECT txid_current()`) // a new slot waits for it
 	lost := func(run *running) func() bool {
 		return func() bool { return run.metrics(t)["outboxd_slot_lost_timestamp_seconds"] > 0 }
@@ -262,7 +259,7 @@ func TestLostSlotDeliversParkedEventsToTheirOtherDestinations(t *testing.T) {
 	r.eventually("all are at the other", func() bool { return r.length("two:orders") == 50 })
 	run.crash()
 	r.exec(`UPDATE outboxd.checkpoint SET confirmed_lsn = '0/1' WHERE slot = $1`, r.cfg.WAL.Slot)
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	r.remove("one:orders")
 	r.start(r.toTwo)
 	r.insert("acme", 50, 1, 3)
@@ -284,7 +281,7 @@ func TestLostSlotDeliversAnOldParkedEventOnlyWhereItWaits(t *testing.T) {
 	r.eventually("all are at the other", func() bool { return r.length("two:orders") == events })
 	r.eventually("the checkpoint has passed them", func() bool { return r.confirmed(end) })
 	run.crash()
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	r.remove("one:orders")
 	r.start(r.toTwo)
 	r.insert("acme", events, 1, 3)

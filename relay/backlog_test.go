@@ -59,13 +59,14 @@ func TestRejectionsOfOneTurnAreSettledTogether(t *testing.T) {
 		all := run.metrics(t)
 		return all[`outboxd_database_query_seconds{statement="load"}`] + all[`outboxd_database_query_seconds{statement="deliver"}`]
 	}
-	before := statements()
+	before, began := statements(), time.Now()
 	if n, err := park.Retry(t.Context(), r.conn, "outboxd", r.cfg.WAL.Slot, park.Filter{}, "test"); n != events || err != nil {
 		t.Fatalf("%d events retried, %v", n, err)
 	}
 	r.eventually("all are rejected once more", rejected)
-	if n := statements() - before; n == 0 || n > events/8 {
-		t.Errorf("%v statements for %d rejected events", n, events)
+	slow := time.Since(began) / (250 * time.Millisecond) // turns that a slow machine can have ended by their time, each of which is loaded and settled
+	if n := statements() - before; n == 0 || n > events/8+2*float64(slow) {
+		t.Errorf("%v statements for %d rejected events, and %d turns at most took too long", n, events, slow)
 	}
 }
 

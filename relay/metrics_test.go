@@ -111,7 +111,7 @@ func TestLagGrowsWhileTheServerSendsNothing(t *testing.T) {
 
 func TestLostSlotIsShown(t *testing.T) {
 	r := newRig(t, "", "")
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	lost := r.start(stopWhenLost)
 	<-lost.done
 	r.shows(lost, map[string]float64{"outboxd_slot_lost": 1, "outboxd_slot_active": 0, "outboxd_ready": 0})
@@ -122,7 +122,7 @@ func TestLostSlotIsShown(t *testing.T) {
 
 func TestLostSlotIsRememberedWhenAnotherWasMade(t *testing.T) {
 	r := newRig(t, "", "")
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	run := r.start(often)
 	r.shows(run, map[string]float64{"outboxd_slot_lost": 0, "outboxd_slot_active": 1, "outboxd_ready": 1})
 	if run.metrics(t)["outboxd_slot_lost_timestamp_seconds"] == 0 {

@@ -25,8 +25,8 @@ func TestEventsOfANewTimelineAreNotTakenForThoseTheOldOneLost(t *testing.T) {
 	}
 
 	// Delivered and in the standby, but not in the checkpoint: its first is written at once, the next never.
-	run = r.start(func(cfg *relay.Config) { cfg.CheckpointInterval = time.Hour })
 	r.insert("acme", 6, 1, 2)
+	run = r.start(func(cfg *relay.Config) { cfg.CheckpointInterval = time.Hour })
 	r.eventually("a checkpoint is written", func() bool { return r.savedBehind("acme", 6) })
 	r.insert("acme", 7, 4, 2)
 	r.eventually("events behind the checkpoint are delivered", func() bool { return r.length("acme:orders") == 10 })
@@ -66,7 +66,7 @@ func TestEventsOfANewTimelineAreNotTakenForThoseTheOldOneLost(t *testing.T) {
 	first := r.count(`SELECT epoch FROM outboxd.checkpoint`)
 	r.setString("globex:orders")
 	r.insert("globex", 1, 1, 2)
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	run = r.start(nil)
 	r.eventually("the new event waits", func() bool { return r.count(`SELECT count(*) FROM outboxd.parked WHERE tenant_id = 'globex'`) == 1 })
 	if n := r.count(`SELECT landed_epoch FROM outboxd.parked WHERE tenant_id = 'globex'`); n != first+1 {
@@ -102,7 +102,7 @@ func TestSessionsBehindAPromotionNeedNoSecondSender(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	r.insert("acme", 11, 5, 2)
 	r.start(nil)
 	r.eventually("events of a slot that is lost behind it are delivered", func() bool { return r.length("acme:orders") == 15 })

@@ -178,7 +178,7 @@ func TestSlotThatSomebodyElseMadeAnewIsAnErrorWhereConfigured(t *testing.T) {
 	if err := run.stop(); err != nil {
 		t.Fatal(err)
 	}
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	lost := r.start(stopWhenLost)
 	<-lost.done
 	if !errors.Is(lost.err, relay.ErrSlotLost) {

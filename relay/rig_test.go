@@ -92,8 +92,17 @@ func (r *rig) record() {
 // unrecord lets the next session be the first.
 func (r *rig) unrecord() {
 	r.t.Helper()
-	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
+	r.dropSlot()
 	r.exec(`DELETE FROM outboxd.checkpoint`)
+}
+
+// dropSlot drops the slot when nobody has it: a session that was cut off may have it for a while.
+func (r *rig) dropSlot() {
+	r.t.Helper()
+	r.eventually("nobody has the slot", func() bool {
+		return r.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND active`, r.cfg.WAL.Slot) == 0
+	})
+	r.exec(`SELECT pg_drop_replication_slot($1)`, r.cfg.WAL.Slot)
 }
 
 func (r *rig) connect() *pgx.Conn {

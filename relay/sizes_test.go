@@ -2,6 +2,7 @@ package relay
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -153,11 +154,13 @@ func TestAdoptionLooksAtFewRowsWhereTheyAreLarge(t *testing.T) {
 }
 
 func TestLongSweepIsFollowedByARest(t *testing.T) {
-	for _, took := range []time.Duration{0, time.Minute} {
-		c := &core{facts: &facts{}, cfg: &Config{Table: TableConfig{Sweep: time.Second}}}
-		c.swept(&sweepRound{began: time.Now().Add(-took)})
-		if rest := time.Until(c.sweeping.due); rest > time.Second != (took > 0) || took > 0 && rest < 3*took {
-			t.Errorf("after a sweep of %s the next is due in %s", took, rest)
+	synctest.Test(t, func(t *testing.T) {
+		for _, took := range []time.Duration{0, time.Minute} {
+			c := &core{facts: &facts{}, cfg: &Config{Table: TableConfig{Sweep: time.Second}}}
+			c.swept(&sweepRound{began: time.Now().Add(-took)})
+			if rest := time.Until(c.sweeping.due); rest > time.Second != (took > 0) || took > 0 && rest < 3*took {
+				t.Errorf("after a sweep of %s the next is due in %s", took, rest)
+			}
 		}
-	}
+	})
 }
