@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// options say what a run does. The flags of the test binary fill them; `make torture` passes FOR, SEED, SINK, FAULTS and SHARDS on.
+// options say what a run does. The flags of the test binary fill them; `make torture` passes FOR, SEED, SINK, FAULTS, SHARDS and TENANTS on.
 type options struct {
-	length time.Duration // of the storm, without the preparations and the wait for what is still due
-	seed   uint64
-	sink   string // redis or pulsar
-	faults string // names, patterns as in path.Match or "all", separated by commas
-	rate   float64
-	shards int    // of the table; 1: it is not split
-	dir    string // where the report and the logs go; empty for a folder that is removed unless something was found
+	length  time.Duration // of the storm, without the preparations and the wait for what is still due
+	seed    uint64
+	sink    string // redis or pulsar
+	faults  string // names, patterns as in path.Match or "all", separated by commas
+	rate    float64
+	shards  int    // of the table; 1: it is not split
+	tenants int    // each has three destinations
+	dir     string // where the report and the logs go; empty for a folder that is removed unless something was found
 
 	// What the chosen faults need.
 	disk, clock bool // of PostgreSQL's own
@@ -33,6 +34,7 @@ func init() {
 	flag.Uint64Var(&given.seed, "torture.seed", 1, "what decides all that is random")
 	flag.StringVar(&given.sink, "torture.sink", "redis", "redis or pulsar")
 	flag.StringVar(&given.faults, "torture.faults", "all", "names or patterns of faults, separated by commas")
+	flag.IntVar(&given.tenants, "torture.tenants", 8, "tenants, each with three destinations: few have large batches behind an outage")
 	flag.IntVar(&given.shards, "torture.shards", 1, "shards of the table, by tenant; each instance is for all of them")
 	flag.Float64Var(&given.rate, "torture.rate", 400, "events written a second")
 	flag.StringVar(&given.dir, "torture.dir", "", "folder for the report and the logs")

@@ -136,7 +136,7 @@ func (r *rig) migrate() {
 func (r *rig) application() {
 	var err error
 	r.producer, err = workload.NewProducer(workload.Config{
-		URL: r.database, Rate: r.o.rate, Random: r.o.seed + 1, Keys: 20, Rollbacks: 0.1, Savepoints: 0.1, Tenants: workload.Tenants(8),
+		URL: r.database, Rate: r.o.rate, Random: r.o.seed + 1, Keys: 20, Rollbacks: 0.1, Savepoints: 0.1, Tenants: workload.Tenants(r.o.tenants),
 	})
 	r.must(err)
 	r.must(r.producer.Setup(r.t.Context()))
