@@ -119,7 +119,9 @@ func testKilledUnderLoad(t *testing.T, s server, own *testenv.PulsarServer, kill
 	}
 	under.wait(t)
 	stop()
+	giveUp := time.AfterFunc(2*time.Minute, cancel) // however long the broker took to start
 	running.Wait()
+	giveUp.Stop()
 	tails, landed, damaged := 0, 0, 0
 	for _, l := range lanes {
 		if l.damaged() {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/sink/pulsar"
 	"github.com/outboxd/outboxd/sink/sinktest"
@@ -32,7 +33,7 @@ func muteHost(t *testing.T) string {
 func (s server) proxy(t *testing.T) *toxiproxy.Proxy {
 	t.Helper()
 	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	proxy := toxiproxy.NewProxy(proxies, t.Name(), "127.0.0.1:0", strings.TrimPrefix(s.url, "pulsar://"))
+	proxy := toxiproxy.NewProxy(proxies, t.Name(), testenv.FreeAddress(t), strings.TrimPrefix(s.url, "pulsar://"))
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}

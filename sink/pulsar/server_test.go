@@ -28,6 +28,9 @@ import (
 // patience is long because a machine that runs several test packages at once is slow.
 const patience = 90 * time.Second
 
+// patientStall is the AckStall of tests that are about something else: a busy broker may well acknowledge nothing for the second that is the default.
+const patientStall = 20 * time.Second
+
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // server is a running Pulsar as the tests use it.
@@ -54,6 +57,9 @@ func (s server) unowned(t testing.TB, change ...func(*pulsar.Config)) *pulsar.Si
 	c := pulsar.Config{URL: s.url}
 	for _, f := range change {
 		f(&c)
+	}
+	if c.AckStall == 0 && c.Timeout == 0 {
+		c.AckStall = patientStall
 	}
 	p, err := pulsar.New(c, testLog(t))
 	if err != nil {

@@ -52,6 +52,9 @@ func own(t *testing.T, s *Sink, topic string) {
 // open returns a sink and two topics.
 func open(t *testing.T, c Config) (s *Sink, a, b string) {
 	t.Helper()
+	if c.AckStall == 0 && c.Timeout == 0 {
+		c.AckStall = 20 * time.Second // a busy broker may well acknowledge nothing for the second that is the default
+	}
 	s, err := New(c, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 // The broker reads nothing from the connection of a namespace that has had more than its publish rate, for as long as that takes to be made up for.
 func TestThrottledNamespaceHoldsUpNoneOfAnotherClient(t *testing.T) {
 	server := testenv.Pulsar(t)
-	s, _, _ := open(t, Config{URL: server.URL})
+	s, _, _ := open(t, Config{URL: server.URL, AckStall: 2 * time.Second}) // three times that is less than the broker waits
 	namespace := func(name string) string {
 		t.Helper()
 		name = fmt.Sprintf("public/%s-%d", name, time.Now().UnixNano())
@@ -27,7 +27,7 @@ func TestThrottledNamespaceHoldsUpNoneOfAnotherClient(t *testing.T) {
 	}
 	throttled := namespace("throttled")
 	path := "namespaces/" + strings.TrimSuffix(strings.TrimPrefix(throttled, persistentScheme), "/orders") + "/publishRate"
-	if status, answer := testenv.PulsarAdmin(t, server.AdminURL, http.MethodPost, path, map[string]int{"publishThrottlingRateInMsg": 150, "publishThrottlingRateInByte": -1}); status/100 != 2 {
+	if status, answer := testenv.PulsarAdmin(t, server.AdminURL, http.MethodPost, path, map[string]int{"publishThrottlingRateInMsg": 75, "publishThrottlingRateInByte": -1}); status/100 != 2 {
 		t.Fatalf("limit the rate: %d %s", status, answer)
 	}
 	other := namespace("other")
