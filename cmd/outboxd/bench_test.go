@@ -135,7 +135,7 @@ func TestBenchComparesOnTheSameLog(t *testing.T) {
 	if update := r.Run(bench.Update); update == nil || update.Entries != 2000 || update.Settled <= 0 || update.CPU.Backends == nil {
 		t.Errorf("%+v", update)
 	}
-	if len(r.Runs) != 4 || limit == nil || limit.StreamingPerSecond <= 0 || limit.CPU.Tool == nil || polled == nil || polled.Entries != 2000 || polled.CPU.Broker == nil {
+	if len(r.Runs) != 4 || limit == nil || limit.EventsPerSecond <= 0 || limit.CPU.Tool == nil || polled == nil || polled.Entries != 2000 || polled.CPU.Broker == nil {
 		t.Errorf("%+v", r.Runs)
 	}
 	wantRun(t, &r, "outboxd", 2000)

@@ -297,7 +297,7 @@ func TestInterruptedDemoSumsUpAndCleansUp(t *testing.T) {
 func TestDemoFailsWhenAnEventIsMissing(t *testing.T) {
 	t.Parallel()
 	store := testenv.NewRedis(t, testenv.RedisOptions{})
-	d := startDemo(t, "--for", "3s", "--redis", store.URL)
+	d := startDemo(t, "--for", "10s", "--redis", store.URL) // of which the first second is enough, where the machine is not busy
 	d.waitFor(`^ +\d+s .*delivered [1-9]`)
 	client := redisClient(t, store.URL)
 	stream := streamsIn(t, store.URL, "outboxd-demo-")[0]
