@@ -76,11 +76,9 @@ func (s *sharded) reshard(from, to, kills int, random *rand.Rand) {
 		if err != nil && c.process.ProcessState.Exited() {
 			s.Fatalf("a run that comes behind one that was killed: %v\n%s", err, c.log.String())
 		}
-		if to > 1 && s.slotsOf(to) > 0 {
-			eventually(s.T, "no slot is being made", func() bool { // which goes, where the server notices soon enough that nobody waits for it
-				return s.count(`SELECT count(*) FROM pg_replication_slots WHERE starts_with(slot_name, $1) AND active`, s.slot) == 0
-			})
-		}
+		eventually(s.T, "no slot is being made", func() bool { // which goes, where the server notices soon enough that nobody waits for it
+			return s.count(`SELECT count(*) FROM pg_replication_slots WHERE starts_with(slot_name, $1) AND active`, s.slot) == 0
+		})
 		if to > 1 && s.slotsOf(to) > 0 {
 			s.wantRefused(s.layout(from), "of another layout of this table")
 		}

@@ -135,13 +135,12 @@ func (l *loader) checkURL(path string, u URL, schemes ...string) {
 // warnUnverified tells of an address whose server nobody asks to prove that it is the right one, unless a sslmode says that this is meant.
 // Source: sslmode and PGSSLMODE, https://www.postgresql.org/docs/current/libpq-connect.html
 func (l *loader) warnUnverified(u URL) {
-	_, rest, _ := strings.Cut(u.Reveal(), "://")
-	base, query, _ := strings.Cut(rest, "?")
-	given, err := url.ParseQuery(query)
+	base, given, err := cutParameters(u)
 	if err != nil || given.Has("sslmode") || given.Has("service") || os.Getenv("PGSSLMODE") != "" || os.Getenv("PGSERVICE") != "" {
 		return
 	}
-	authority, _, _ := strings.Cut(base[strings.LastIndex(base, "@")+1:], "/")
+	_, rest, _ := strings.Cut(base, "://")
+	authority, _, _ := strings.Cut(rest[strings.LastIndex(rest, "@")+1:], "/")
 	for _, host := range strings.Split(cmp.Or(given.Get("host"), authority, os.Getenv("PGHOST")), ",") {
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name

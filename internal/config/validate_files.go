@@ -35,8 +35,7 @@ func (l *loader) checkTLSFiles(path string, t TLS) {
 
 // checkDatabaseFiles reports the files that parameters of the address name.
 func (l *loader) checkDatabaseFiles(address URL) {
-	_, query, _ := strings.Cut(address.Reveal(), "?")
-	parameters, err := url.ParseQuery(query)
+	_, parameters, err := cutParameters(address)
 	if err != nil {
 		return // reported already, or read by the client
 	}
@@ -53,6 +52,13 @@ func (l *loader) checkDatabaseFiles(address URL) {
 	if parameters.Get("sslpassword") == "" { // the client decrypts the key
 		l.checkPair(path, path, "sslcert: ", "sslkey: ", cert, key)
 	}
+}
+
+// cutParameters returns what stands before the parameters of an address, and those.
+func cutParameters(address URL) (base string, parameters url.Values, err error) {
+	base, query, _ := strings.Cut(address.Reveal(), "?")
+	parameters, err = url.ParseQuery(query)
+	return base, parameters, err
 }
 
 // readable returns what the file holds, or reports why it cannot be read. what begins the message.
