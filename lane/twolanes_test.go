@@ -400,7 +400,7 @@ func (w *lanes) load() {
 		w.lane.Keys.ScanBegins()
 		for _, id := range w.waitingRows() {
 			switch {
-			case w.lane.Keys.Known(keyOf(id)):
+			case w.lane.Keys.PassesOver(keyOf(id)):
 			case !w.table[id].due:
 				w.lane.Keys.Refused(keyOf(id), lane.Never-1)
 			case len(w.loaded) < maxBatch:

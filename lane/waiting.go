@@ -25,6 +25,7 @@ type Waiting struct {
 type keyState struct {
 	due     int64
 	rows    bool // some of its rows may wait in the table; false: only decided
+	passed  bool // while only decided, a scan has passed over a row of it
 	queued  bool // it stands in ready
 	loading bool
 	fresh   bool // one of its rows was parked since its load began
@@ -74,9 +75,15 @@ func (w *Waiting) Parked(key uint64, due int64) {
 	}
 }
 
-// Dropped says that the park that Hold announced needs no waiting: a dead row that lets later ones pass.
+// Dropped says that the park that Hold announced needs no waiting: a dead row that lets later ones pass, or an event that has landed all the same. The
+// key leaves unless it has other rows, which somebody may have parked beside the log lane; those are due.
 func (w *Waiting) Dropped(key uint64) {
-	if k, ok := w.keys[key]; ok && !k.rows {
+	k, ok := w.keys[key]
+	switch {
+	case !ok || k.rows:
+	case k.passed:
+		w.Add(key, 0)
+	default:
 		delete(w.keys, key)
 	}
 }
@@ -138,9 +145,13 @@ func (w *Waiting) Refused(key uint64, due int64) {
 	w.schedule(key, k, due)
 }
 
-// Known tells whether a scan passes over the key's rows: it waits for a time of its own.
-func (w *Waiting) Known(key uint64) bool {
-	_, ok := w.keys[key]
+// PassesOver tells whether a scan passes over a row of the key that it has met: the key waits for a time of its own.
+func (w *Waiting) PassesOver(key uint64) bool {
+	k, ok := w.keys[key]
+	if ok && !k.rows {
+		k.passed = true
+		w.put(key, k)
+	}
 	return ok
 }
 

@@ -219,7 +219,7 @@ func TestOnlyWhatTheTableSaysOfARowIsARefusal(t *testing.T) {
 	for code, want := range map[string]int{
 		"22P02": byBoth, "23514": byBoth, "27000": byBoth, "428C9": byBoth, "P0001": byBoth,
 		"45000": byATrigger, "42501": byATrigger, "55000": byATrigger,
-		"08006": 0, "40001": 0, "40P01": 0, "53300": 0, "55P03": 0, "57014": 0, "57P01": 0, "58030": 0, "XX000": 0,
+		"08006": 0, "25006": 0, "40001": 0, "40P01": 0, "53300": 0, "55P03": 0, "57014": 0, "57P01": 0, "58030": 0, "HV00N": 0, "XX000": 0,
 	} {
 		if got := outbox.Refused(&pgconn.PgError{Code: code, Routine: "ExecModifyTable"}); got != (want&byTheServer > 0) {
 			t.Errorf("%s of the server is a refusal: %v", code, got)

@@ -66,9 +66,10 @@ func Refused(err error) bool {
 	return lease.HasCode(err, lease.GeneratedAlways) || lease.InClass(err, "22", "23", "27", "P0") || lease.Raised(err) && !passes(err)
 }
 
-// passes tells whether the error may have nothing to do with the row, though a trigger handed it on: connections, rollbacks, resources, operators, the system.
+// passes tells whether the error may have nothing to do with the row, though a trigger handed it on: connections, read-only transactions, foreign servers,
+// rollbacks, resources, operators, the system.
 func passes(err error) bool {
-	return Retryable(err) || lease.InClass(err, "08", "40", "53", "57", "58", "XX")
+	return Retryable(err) || lease.InClass(err, "08", "25", "40", "53", "57", "58", "HV", "XX")
 }
 
 // refusing is err, with which mirrors end where it is Refused.

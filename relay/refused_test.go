@@ -1,6 +1,10 @@
 package relay_test
 
 import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -8,6 +12,7 @@ import (
 	"github.com/outboxd/outboxd/internal/testenv"
 	"github.com/outboxd/outboxd/outbox"
 	"github.com/outboxd/outboxd/relay"
+	"github.com/outboxd/outboxd/sink"
 	"github.com/outboxd/outboxd/wal"
 )
 
@@ -197,5 +202,39 @@ func TestOutboxdIsNoSynchronousStandby(t *testing.T) {
 	r.eventually("it ends", run.ended)
 	if failed := wal.CheckErrors(run.err); len(failed) != 1 || failed[0].Check != wal.CheckSynchronous {
 		t.Errorf("Run returned %v, want the check of synchronous standbys", run.err)
+	}
+}
+
+// forgetful is a sink that accepts a batch, and answers that it was refused, of unknown fate, once.
+type forgetful struct {
+	sink.Sink
+	done *atomic.Bool
+}
+
+func (f forgetful) Publish(ctx context.Context, batch []sink.Message) []error {
+	results := f.Sink.Publish(ctx, batch)
+	if f.done.CompareAndSwap(false, true) {
+		results = make([]error, len(batch))
+		for i := range results {
+			results[i] = &sink.Error{Class: sink.Rejected, Err: errors.New("refused, or not")}
+		}
+	}
+	return results
+}
+
+func TestKeyOfARefusedEventThatTheTailHoldsWaitsNoMore(t *testing.T) {
+	r := newRig(t, "", "")
+	run := r.start(func(c *relay.Config) {
+		c.Sinks = map[string]sink.Sink{"redis": forgetful{c.Sinks["redis"], new(atomic.Bool)}}
+	})
+	r.insert("acme", 0, 1, 1)
+	end := r.inserted
+	r.eventually("the tail says that it is there", func() bool { return r.length("acme:orders") == 1 && r.confirmed(end) })
+	r.insert("acme", 1, 1, 1)
+	r.eventually("the next event of its key", func() bool { return r.length("acme:orders") == 2 })
+	for name, n := range run.metrics(t) {
+		if strings.HasPrefix(name, "outboxd_parked_events_total") && n > 0 {
+			t.Errorf("%s is %v: the key waits for an event that is there", name, n)
+		}
 	}
 }

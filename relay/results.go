@@ -160,6 +160,10 @@ func withinLog(ctx context.Context, s store, newest uint32, tails ...fenced) err
 // tailKnown goes on at a destination whose tail is read and settled.
 func (c *core) tailKnown(d *destination, highest event.Position) {
 	err := d.lane.TailRead(highest, func(i lane.Item[*entry]) {
+		if r := d.refused; r != nil && r.position == i.Position { // it has landed all the same
+			d.lane.Keys.Dropped(c.keyOf(i.Value))
+			d.refused = nil
+		}
 		c.count(d, resultFound, i)
 		c.disposed(i.Value)
 	})

@@ -283,7 +283,7 @@ func (c *core) scanLoaded(d *destination, a *ahead) {
 	for _, row := range a.rows {
 		w.next = row.Cursor()
 		switch {
-		case d.lane.Keys.Known(row.Key):
+		case d.lane.Keys.PassesOver(row.Key):
 		case row.Due.After(now):
 			c.metInScan(d, &row)
 		default:
