@@ -159,5 +159,6 @@ func TestSecretsThatBrokersAndCollectorsRefuseAreShownNowhere(t *testing.T) {
 		page("/status"), page("/metrics"), page("/readyz"), func() string { return storedErrors(t, conn) },
 		func() string { return command("doctor") }, func() string { return command("config", "--explain") },
 		func() string { return command("events", "list", "--output", "json") },
+		func() string { return command("verify", "--events", "1") },
 	}, "WRONGPASS", "NOAUTH", `"sink":"redis-file"`, `"sink":"pulsar","destination"`, "traces could not be sent", "OpenTelemetry cannot use")
 }
