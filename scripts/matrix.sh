@@ -37,7 +37,7 @@ redis() {
 		failed=yes
 		return
 	fi
-	OUTBOXD_TEST_REDIS_SERVER=$program run "$1" -skip '^(TestTLSWithClientCertificate|TestCertificatesOfRedisAreSeen|TestCertificatesThatDoNotServeAreFound|TestDemoWithoutRedisUsesAnEmbeddedOne)$' \
+	OUTBOXD_TEST_REDIS_SERVER=$program run "$1" -skip '^(TestTLSWithClientCertificate|TestCertificatesOfRedisAreSeen|TestCertificatesThatDoNotServeAreFound|TestDemoWithoutRedisUsesAnEmbeddedOne|TestRenewedClientCertificateIsUsedAtTheNextConnection|TestNoConnectionToADemotedMasterIsUsedAgain)$' \
 		./sink/redis ./relay ./internal/testenv ./internal/doctor ./internal/workload ./cmd/outboxd
 }
 

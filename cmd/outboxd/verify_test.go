@@ -93,7 +93,7 @@ func TestVerifyRunsPreparedTransactions(t *testing.T) {
 	server := testenv.NewPostgres(t, testenv.PostgresOptions{Settings: []string{"max_prepared_transactions = 10"}})
 	o := newVerifiedOn(t, server.Database(t))
 	o.start()
-	s, _ := o.verify(0, "--events", "800", "--rate", "0")
+	s, _ := o.verify(0, "--events", "800", "--rate", "0", "--seed", "7")
 	if s.Load.CommittedPrepared == 0 || s.Load.RolledBackPrepared == 0 {
 		t.Errorf("%+v", s.Load)
 	}
