@@ -61,7 +61,7 @@ torture: setup ## a storm of faults on real servers; FOR=10m SEED=7 SINK=redis|p
 		$(if $(SEED),-torture.seed $(SEED)) $(if $(SINK),-torture.sink $(SINK)) $(if $(FAULTS),-torture.faults '$(FAULTS)') $(if $(SHARDS),-torture.shards $(SHARDS)) $(if $(TENANTS),-torture.tenants $(TENANTS))
 
 .PHONY: torture-proof
-torture-proof: setup ## show that the torture can fail: with each protection switched off it must; ONLY=name, FOR=90s, SEEDS='1 2 3'
+torture-proof: setup ## show that the torture can fail: with each protection switched off it must; ONLY=name FOR=90s SEEDS='1 2 3' SINK=redis|pulsar
 	scripts/torture-proof.sh
 
 .PHONY: soak
