@@ -2,6 +2,7 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -27,8 +28,9 @@ type machine interface {
 // broker is the sink's server, what outboxd is told of it, and who reads it.
 type broker struct {
 	machine
-	redis     *redis.Client // nil for Pulsar; past the proxies
-	reader    workload.Reader
+	redis     *redis.Client   // nil for Pulsar; past the proxies
+	reader    workload.Reader // of what comes; one of its own, from open, reads everything
+	open      func() (workload.Reader, error)
 	upstreams []string // what each instance's proxy leads to
 	proxies   []string // addresses that the proxies must listen on
 	settings  func(proxy string) []string
@@ -47,6 +49,10 @@ func newBroker(t *testing.T, sink string, disk bool) *broker {
 		start = newPulsar
 	}
 	b := start(t, disk)
+	var err error
+	if b.reader, err = b.open(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := b.reader.Close(); err != nil {
 			t.Error(err)
@@ -62,10 +68,6 @@ func newRedis(t *testing.T, disk bool) *broker {
 		"appendonly yes", "appendfsync always", "tls-port " + secured[strings.LastIndex(secured, ":")+1:], "tls-auth-clients no",
 		"tls-cert-file " + pems.ServerCert, "tls-key-file " + pems.ServerKey, "tls-ca-cert-file " + pems.CA,
 	}})
-	reader, err := workload.NewRedisReader(server.URL, "torture:")
-	if err != nil {
-		t.Fatal(err)
-	}
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() {
 		if err := client.Close(); err != nil {
@@ -74,7 +76,8 @@ func newRedis(t *testing.T, disk bool) *broker {
 	})
 	const template = "torture:{tenant}:{topic}"
 	return &broker{
-		machine: server, redis: client, reader: reader, template: template,
+		machine: server, redis: client, template: template,
+		open:      func() (workload.Reader, error) { return workload.NewRedisReader(server.URL, "torture:") },
 		upstreams: []string{secured, secured}, proxies: []string{testenv.FreeAddress(t), testenv.FreeAddress(t)},
 		settings: func(proxy string) []string {
 			return []string{
@@ -112,12 +115,11 @@ func newPulsar(t *testing.T, disk bool) *broker {
 	}
 	server := testenv.NewPulsar(t, testenv.PulsarOptions{Disk: sizeOf(disk), Settings: settings})
 	const namespace = "torture/storm"
-	reader, err := workload.NewPulsarReader("pulsar://"+own, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{namespace}})
-	if err != nil {
-		t.Fatal(err)
+	open := func() (workload.Reader, error) {
+		return workload.NewPulsarReader("pulsar://"+own, workload.PulsarTopics{AdminURL: server.AdminURL, Namespaces: []string{namespace}})
 	}
 	const template = "persistent://" + namespace + "/{tenant}.{topic}"
-	return &broker{machine: server, reader: reader, template: template, upstreams: upstreams, settings: func(proxy string) []string {
+	return &broker{machine: server, open: open, template: template, upstreams: upstreams, settings: func(proxy string) []string {
 		return []string{
 			"OUTBOXD_SINKS_PULSAR_URL=pulsar+ssl://" + proxy, "OUTBOXD_SINKS_PULSAR_TLS_CA_FILE=" + pems.CA,
 			"OUTBOXD_SINKS_PULSAR_ADMIN_URL=" + server.AdminURL, "OUTBOXD_SINKS_PULSAR_CREATE=true",
@@ -129,8 +131,12 @@ func newPulsar(t *testing.T, disk bool) *broker {
 
 // arrivals reads everything that the broker holds, from the beginning.
 func (b *broker) arrivals(ctx context.Context, l *workload.Ledger) (workload.Report, error) {
+	reader, err := b.open()
+	if err != nil {
+		return workload.Report{}, err
+	}
 	checker := workload.NewChecker(l)
 	checker.Destination = b.destination
-	err := b.reader.ReadAll(ctx, func(r workload.Received) { checker.Add(r) })
-	return checker.Report(), err
+	err = reader.ReadAll(ctx, func(r workload.Received) { checker.Add(r) })
+	return checker.Report(), errors.Join(err, reader.Close())
 }

@@ -12,6 +12,10 @@
 //     first round for itself, as far as the time allows. After some rounds the storm waits until everything committed so far has arrived.
 //   - At the end everything is healed, and all that was committed must arrive, be marked SENT, and leave nothing parked. Then the broker is read
 //     from its beginning.
+//   - What does not come to be in time leaves traces that tell who stood still: outboxd, the broker, or what reads it for the test. The timeline has
+//     what that reader met, and, where a settle of the storm or the end of it ran out of time, how many events the broker has when it is read from its
+//     beginning, what the database has left, and how far the slot is. At the end the instances then get SIGQUIT, so that their logs have every
+//     goroutine. In the storm they do not: a recovery may merely take long, and a crash would help it.
 //
 // # Corrupted connections
 //

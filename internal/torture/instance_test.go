@@ -103,11 +103,16 @@ func (i *instance) started() int {
 	return i.starts
 }
 
+// retire has the supervisor start no other process.
+func (i *instance) retire() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopping = true
+}
+
 // stop ends the process and its supervisor as a person does, and kills what does not follow.
 func (i *instance) stop() error {
-	i.mu.Lock()
-	i.stopping = true
-	i.mu.Unlock()
+	i.retire()
 	err := errors.Join(i.signal(syscall.SIGCONT, false), i.signal(syscall.SIGTERM, true))
 	select {
 	case <-i.ended:

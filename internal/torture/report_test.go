@@ -45,6 +45,10 @@ type left struct {
 	Extra     int `json:"extra"`     // rows more or less in the outbox than events committed
 }
 
+func (l left) String() string {
+	return fmt.Sprintf("%d rows not SENT, %d parked, %d more or less than were committed", l.Unsettled, l.Parked, l.Extra)
+}
+
 // OK tells whether nothing was found.
 func (r *report) OK() bool {
 	return r.Verdict.OK() && r.Left == left{} && len(r.Trouble) == 0
@@ -64,7 +68,7 @@ func (r *report) String() string {
 		fmt.Fprintf(&b, "left out: %s\n", line)
 	}
 	fmt.Fprintf(&b, "faults: %s\n%s\n", strings.Join(counts, ", "), r.Verdict.String())
-	fmt.Fprintf(&b, "left in the database: %d rows not SENT, %d parked, %d more or less than were committed\n", r.Left.Unsettled, r.Left.Parked, r.Left.Extra)
+	fmt.Fprintf(&b, "left in the database: %s\n", r.Left)
 	for _, line := range r.Trouble {
 		fmt.Fprintf(&b, "trouble: %s\n", line)
 	}

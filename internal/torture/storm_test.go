@@ -150,6 +150,7 @@ func (r *rig) settle() bool {
 	var arrived int64
 	if !until(settlePatience, func() bool { arrived, _ = r.meter.read(); return arrived >= want }) {
 		r.timeline.add("note", "%d of %d events have not arrived after %s", want-arrived, want, settlePatience)
+		r.tellDue()
 		return false
 	}
 	r.timeline.settled(time.Since(began))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func (r *rig) underLoad(during func()) *report {
 	var written error
 	var loading, watching sync.WaitGroup
 	loading.Go(func() { written = r.producer.Run(load) })
-	watching.Go(func() { r.broker.reader.Follow(follow, r.meter.add, func(error) {}) })
+	watching.Go(func() { r.broker.reader.Follow(follow, r.meter.add, r.readerTrouble()) })
 	watching.Go(func() {
 		r.timeline.measure(done, func() (int64, int64, int) {
 			arrived, findings := r.meter.read()
@@ -93,6 +94,17 @@ func (r *rig) underLoad(during func()) *report {
 	return r.judge()
 }
 
+// readerTrouble tells what the reader meets, as each outage of the broker makes it, but not at each try.
+func (r *rig) readerTrouble() func(error) {
+	var told time.Time
+	return func(err error) {
+		if time.Since(told) >= sampleInterval {
+			told = time.Now()
+			r.timeline.add("note", "the reader of %s: %v", r.o.sink, err)
+		}
+	}
+}
+
 const (
 	arrivalPatience = 3 * time.Minute
 	settledPatience = time.Minute
@@ -109,12 +121,15 @@ func (r *rig) resolve() {
 func (r *rig) judge() *report {
 	want, began := r.producer.Totals().Committed, time.Now()
 	r.timeline.add("note", "the storm is over: waiting for what is due of %d events", want)
-	until(arrivalPatience, func() bool { arrived, _ := r.meter.read(); return arrived >= want })
-	until(settledPatience, func() bool {
+	arrived := until(arrivalPatience, func() bool { arrived, _ := r.meter.read(); return arrived >= want })
+	settled := until(settledPatience, func() bool {
 		now, err := r.left()
 		return err == nil && now == left{}
 	})
 	r.timeline.add("note", "waited for %s", time.Since(began).Round(time.Millisecond))
+	if !arrived || !settled {
+		r.standsStill()
+	}
 	for _, i := range r.instances {
 		r.must(i.stop())
 	}
@@ -155,6 +170,51 @@ func (r *rig) left() (l left, err error) {
 		return err
 	})
 	return l, err
+}
+
+// standsStill keeps what tells who does: the timeline says what is due, and the instances' logs have every goroutine. None is started again, which could
+// deliver what is stuck, and the second one must not take over from the first.
+func (r *rig) standsStill() {
+	r.tellDue()
+	for _, i := range r.instances {
+		i.retire()
+	}
+	for _, i := range r.instances {
+		r.timeline.add("note", "SIGQUIT to %s, for the goroutines in its log", i.name)
+		r.must(i.signal(syscall.SIGQUIT, true))
+	}
+}
+
+// tellDue tells where what has not arrived is: in the broker, so that the test's reader stood still, or not yet there. While the application writes, what is
+// on its way counts, too.
+func (r *rig) tellDue() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if found, err := r.broker.arrivals(ctx, r.producer.Ledger()); err != nil {
+		r.timeline.add("note", "read %s from the beginning: %v", r.o.sink, err)
+	} else {
+		r.timeline.add("note", "%d of %d events are not in %s, read from the beginning", found.Missing.Count, found.Committed, r.o.sink)
+	}
+	if now, err := r.left(); err != nil {
+		r.timeline.add("note", "count what is left in the database: %v", err)
+	} else {
+		r.timeline.add("note", "left in the database: %s", now)
+	}
+	if slots, err := r.slots(); err != nil {
+		r.timeline.add("note", "look at the slots: %v", err)
+	} else {
+		r.timeline.add("note", "slots: %s", slots)
+	}
+}
+
+// slots says of each slot who reads it, and how far it is confirmed.
+func (r *rig) slots() (text string, err error) {
+	err = r.query(func(ctx context.Context, conn *pgx.Conn) error {
+		const sql = `SELECT coalesce(string_agg(format('%s read by %s, confirmed to %s', slot_name, coalesce(a.application_name, 'nobody'), confirmed_flush_lsn), '; '), 'none')
+			|| '; the log ends at ' || pg_current_wal_lsn() FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE slot_name = ANY ($1)`
+		return conn.QueryRow(ctx, sql, r.names(slot)).Scan(&text)
+	})
+	return text, err
 }
 
 // trouble finds what no process may ever log.
