@@ -92,8 +92,9 @@ func (l *loader) plainPostgres(t tree, address string) string {
 // parameter returns the parameter as PostgreSQL's clients know it, or "" where it became a setting or has no meaning.
 func (l *loader) parameter(t tree, parameter string, driver bool) string {
 	name, value, _ := strings.Cut(parameter, "=")
-	plain, err := url.QueryUnescape(value)
-	if err != nil {
+	name, wrongName := url.QueryUnescape(name)
+	plain, wrongValue := url.QueryUnescape(value)
+	if wrongName != nil || wrongValue != nil {
 		return parameter // which the address as a whole is refused for
 	}
 	source := l.sources.Of("database.url")

@@ -12,6 +12,7 @@ func TestAnAddressOfAsyncpgIsOneOfPostgreSQL(t *testing.T) {
 		"postgresql+asyncpg://app@db/shop?ssl=require":                                     "postgresql://app@db/shop?sslmode=require",
 		"postgresql+asyncpg://app@db/shop?ssl=true&target_session_attrs=primary":           "postgresql://app@db/shop?sslmode=require&target_session_attrs=primary",
 		"postgresql+asyncpg://app@db/shop?ssl=verify-full&sslrootcert=/ca.pem":             "postgresql://app@db/shop?sslmode=verify-full&sslrootcert=/ca.pem",
+		"postgresql+asyncpg://app@db/shop?s%73l=require&pool%5Fsize=5":                     "postgresql://app@db/shop?sslmode=require",
 		"postgres+psycopg2://app@db/shop?sslmode=disable":                                  "postgres://app@db/shop?sslmode=disable",
 		"postgresql+asyncpg://app@db/shop?server_settings=%7B%22search_path%22:%22a%22%7D": "postgresql://app@db/shop?search_path=a",
 		"postgresql://app@db/shop?ssl=require":                                             "postgresql://app@db/shop?ssl=require",
@@ -31,6 +32,7 @@ func TestParametersOfTheAddressAreSettings(t *testing.T) {
 	for query, want := range map[string]map[string]any{
 		"application_name=shop&jit=on":             {"database.application_name": "shop", "database.jit": true},
 		"connect_timeout=5&statement_timeout=1500": {"database.connect_timeout": "5s", "database.statement_timeout": "1.5s"},
+		"application%5Fname=shop&%6Ait=on":         {"database.application_name": "shop", "database.jit": true},
 		"statement_timeout=2min":                   {"database.statement_timeout": "2m"},
 		"timeout=2.5&command_timeout=20":           {"database.connect_timeout": "2.5s", "database.statement_timeout": "20s"},
 		"keepalives_idle=60":                       {"database.keepalive": "1m"},
