@@ -56,9 +56,9 @@ edges: ## run what touches PostgreSQL on the oldest and the newest one
 	scripts/matrix.sh edges
 
 .PHONY: torture
-torture: setup ## a storm of faults on real servers; FOR=10m SEED=7 SINK=redis|pulsar FAULTS=name,pattern* SHARDS=3 TENANTS=8; the report is in torture-report
+torture: setup ## a storm of faults on real servers; FOR=10m SEED=7 SINK=redis|pulsar FAULTS=name,pattern* SHARDS=3 TENANTS=8 RATE=400; the report is in torture-report
 	$(GO) test ./internal/torture -v -count=1 -timeout 0 -run TestStorm -torture.dir $(CURDIR)/torture-report $(if $(FOR),-torture.for $(FOR)) \
-		$(if $(SEED),-torture.seed $(SEED)) $(if $(SINK),-torture.sink $(SINK)) $(if $(FAULTS),-torture.faults '$(FAULTS)') $(if $(SHARDS),-torture.shards $(SHARDS)) $(if $(TENANTS),-torture.tenants $(TENANTS))
+		$(if $(SEED),-torture.seed $(SEED)) $(if $(SINK),-torture.sink $(SINK)) $(if $(FAULTS),-torture.faults '$(FAULTS)') $(if $(SHARDS),-torture.shards $(SHARDS)) $(if $(TENANTS),-torture.tenants $(TENANTS)) $(if $(RATE),-torture.rate $(RATE))
 
 .PHONY: torture-proof
 torture-proof: setup ## show that the torture can fail: with each protection switched off it must; ONLY=name FOR=90s SEEDS='1 2 3' SINK=redis|pulsar

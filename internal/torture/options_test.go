@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// options say what a run does. The flags of the test binary fill them; `make torture` passes FOR, SEED, SINK, FAULTS, SHARDS and TENANTS on.
+// options say what a run does. The flags of the test binary fill them; `make torture` passes FOR, SEED, SINK, FAULTS, SHARDS, TENANTS and RATE on.
 type options struct {
 	length  time.Duration // of the storm, without the preparations and the wait for what is still due
 	seed    uint64

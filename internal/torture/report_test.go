@@ -23,7 +23,7 @@ type report struct {
 	Storm    float64         `json:"storm_seconds"`
 	Verdict  workload.Report `json:"verdict"`
 	Left     left            `json:"left"`
-	Trouble  []string        `json:"trouble,omitempty"` // panics and data races that the instances logged
+	Trouble  []string        `json:"trouble,omitempty"` // panics, data races and secrets that the instances logged
 	Rounds   int             `json:"rounds"`
 	Injected map[string]int  `json:"injected"`           // fault: how often
 	LeftOut  []string        `json:"left_out,omitempty"` // faults that this machine cannot inject, and why

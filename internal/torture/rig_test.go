@@ -21,7 +21,10 @@ import (
 	"github.com/outboxd/outboxd/shard"
 )
 
-const slot = "torture"
+const (
+	slot   = "torture"
+	secret = "hunter2" // a password of the database, which asks for none; no log may show it
+)
 
 // rig is everything that one run is made of.
 type rig struct {
@@ -149,7 +152,7 @@ func (r *rig) add(number int, program string, more []func(number int) []string) 
 	r.must(err)
 	database, err := url.Parse(r.database)
 	r.must(err)
-	database.Host = testenv.FreeAddress(r.t)
+	database.Host, database.User = testenv.FreeAddress(r.t), url.UserPassword(database.User.Username(), secret)
 	// TLS notices what corrupts a connection.
 	database.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {r.authority}}.Encode()
 	r.must(r.network.open(number, legPostgres, database.Host, address.Host))

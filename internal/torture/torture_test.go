@@ -228,7 +228,7 @@ func trouble(file string) (found []string) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := lines.Text()
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.Contains(line, "WARNING: DATA RACE") {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.Contains(line, "WARNING: DATA RACE") || strings.Contains(line, secret) {
 			found = append(found, fmt.Sprintf("%s: %s", file, line))
 		}
 	}
