@@ -46,10 +46,10 @@ func (c *corruptToxic) Pipe(stub *toxics.ToxicStub) {
 func corrupt(leg string) injection {
 	return func(r *rig, random *rand.Rand) (string, heal, error) {
 		i, on := r.pick(random)
-		every := 1 + random.IntN(20)
+		befalls, every := drawShare(random), 1+random.IntN(20)
 		attributes := fmt.Sprintf(`{"seed": %d, "every": %d}`, random.Uint32(), every)
-		cure, err := poison(r.network.proxy(i.number, leg), toxic{"corrupt", "upstream", attributes}, toxic{"corrupt", "downstream", attributes})
-		return fmt.Sprintf("%s, one bit in %d pieces", on, every), cure, err
+		cure, err := poison(r.network.proxy(i.number, leg), befalls, toxic{"corrupt", "upstream", attributes}, toxic{"corrupt", "downstream", attributes})
+		return fmt.Sprintf("%s, %s, one bit in %d pieces", on, befalls, every), cure, err
 	}
 }
 
@@ -86,7 +86,7 @@ func TestCorruptConnectionHasOtherBits(t *testing.T) {
 		}
 		return received
 	}
-	cure, err := poison(proxy, toxic{"corrupt", "downstream", `{"seed": 7, "every": 1}`})
+	cure, err := poison(proxy, everyConnection, toxic{"corrupt", "downstream", `{"seed": 7, "every": 1}`})
 	if err != nil {
 		t.Fatal(err)
 	}

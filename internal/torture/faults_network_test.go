@@ -21,11 +21,11 @@ func cut(leg string) injection {
 func slow(leg string) injection {
 	return func(r *rig, random *rand.Rand) (string, heal, error) {
 		i, on := r.pick(random)
-		latency, rate := 20+random.IntN(300), 20+random.IntN(300)
-		cure, err := poison(r.network.proxy(i.number, leg),
+		befalls, latency, rate := drawShare(random), 20+random.IntN(300), 20+random.IntN(300)
+		cure, err := poison(r.network.proxy(i.number, leg), befalls,
 			toxic{"latency", "downstream", fmt.Sprintf(`{"latency": %d, "jitter": %d}`, latency, latency/2)},
 			toxic{"bandwidth", "upstream", fmt.Sprintf(`{"rate": %d}`, rate)})
-		return fmt.Sprintf("%s, %d ms, %d KB/s", on, latency, rate), cure, err
+		return fmt.Sprintf("%s, %s, %d ms, %d KB/s", on, befalls, latency, rate), cure, err
 	}
 }
 
@@ -33,12 +33,13 @@ func slow(leg string) injection {
 func halfOpen(leg string) injection {
 	return func(r *rig, random *rand.Rand) (string, heal, error) {
 		i, on := r.pick(random)
+		befalls := drawShare(random)
 		up, down := toxic{"timeout", "upstream", `{"timeout": 0}`}, toxic{"timeout", "downstream", `{"timeout": 0}`}
 		choice := []struct {
 			name string
 			all  []toxic
 		}{{"what it sends", []toxic{up}}, {"the answers", []toxic{down}}, {"both directions", []toxic{up, down}}}[random.IntN(3)]
-		cure, err := poison(r.network.proxy(i.number, leg), choice.all...)
-		return on + ", " + choice.name, cure, err
+		cure, err := poison(r.network.proxy(i.number, leg), befalls, choice.all...)
+		return fmt.Sprintf("%s, %s, %s", on, befalls, choice.name), cure, err
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // The legs that an instance has proxies for. The replication connection and those for SQL share the one to PostgreSQL; faults of one of them alone
-// are made at the server's processes.
+// are made at the server's processes, and those of a network that befall only some of the connections.
 const (
 	legPostgres = "postgres"
 	legBroker   = "broker"
@@ -74,8 +75,29 @@ func (n *network) close() {
 // toxic is a fault of a connection, in toxiproxy's terms.
 type toxic struct{ kind, stream, attributes string }
 
-// poison adds toxics to a proxy, and returns what takes them away.
-func poison(p *toxiproxy.Proxy, all ...toxic) (heal, error) {
+// share is how likely something befalls a connection.
+type share float64
+
+// everyConnection is what a fault of a whole leg befalls.
+const everyConnection share = 1
+
+// drawShare draws whether something befalls every connection, or about half of them.
+func drawShare(random *rand.Rand) share {
+	if random.IntN(2) == 0 {
+		return 0.5
+	}
+	return everyConnection
+}
+
+func (s share) String() string {
+	if s == everyConnection {
+		return "every connection"
+	}
+	return "about half of the connections"
+}
+
+// poison adds toxics to connections of a proxy, and returns what takes them away.
+func poison(p *toxiproxy.Proxy, befalls share, all ...toxic) (heal, error) {
 	cure := func() error {
 		var failed []error
 		for _, t := range all {
@@ -84,7 +106,7 @@ func poison(p *toxiproxy.Proxy, all ...toxic) (heal, error) {
 		return errors.Join(failed...)
 	}
 	for _, t := range all {
-		text := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "attributes": %s}`, t.name(), t.kind, t.stream, t.attributes)
+		text := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "toxicity": %g, "attributes": %s}`, t.name(), t.kind, t.stream, float64(befalls), t.attributes)
 		if _, err := p.Toxics.AddToxicJson(strings.NewReader(text)); err != nil {
 			return nil, fmt.Errorf("add %s to %s: %w", t.name(), p.Name, err)
 		}

@@ -31,7 +31,7 @@ func TestResourcesBrokerThatAcceptsAByteASecondHoldsUpNoOther(t *testing.T) {
 	l.write(0, before, events)
 	l.settled()
 
-	heal, err := poison(l.network.proxy(0, legBroker), byteASecond...)
+	heal, err := poison(l.network.proxy(0, legBroker), everyConnection, byteASecond...)
 	l.must(err)
 	began := time.Now()
 	for n := int64(before); n < before+meanwhile; n += 1000 {
