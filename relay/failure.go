@@ -9,6 +9,27 @@ import (
 	"github.com/outboxd/outboxd/sink"
 )
 
+// failure is what goes wrong at a destination, and when to try again.
+type failure struct {
+	sink   string
+	name   string // the destination's
+	target string // of the destination; empty for a target's own failure
+
+	destination *destination // nil for a target's own failure
+
+	err      error
+	since    time.Time
+	attempts int
+	retryAt  time.Time
+	backoff  *backoff.ExponentialBackOff
+	slow     bool   // its last call took long
+	open     bool   // nothing is tried but a probe, until one succeeds
+	retry    func() // puts the work back where it is dispatched from
+}
+
+// waits tells whether the failure holds the destination back for now.
+func (f *failure) waits() bool { return !f.retryAt.IsZero() }
+
 func isRejected(err error) bool { return sink.ClassOf(err) == sink.Rejected }
 
 // fail notes that a destination's work failed and when it is tried again: after a time that grows, with jitter.
