@@ -344,7 +344,7 @@ func TestServerThatWasSetBackIsSeenByATailBeyondItsLog(t *testing.T) {
 	}
 	run = r.start(stop)
 	r.eventually("it ends again", run.ended)
-	if !errors.Is(run.err, relay.ErrSlotLost) || !strings.Contains(run.err.Error(), "set back") {
+	if !errors.Is(run.err, relay.ErrLogLost) || !strings.Contains(run.err.Error(), "set back") {
 		t.Fatalf("Run returned %v, want that the server was set back", run.err)
 	}
 	run = r.start(nil)

@@ -18,7 +18,7 @@ import (
 
 // isLost tells whether err says that the log since the checkpoint is gone, for whatever reason: a new slot and the table make up for it.
 func isLost(err error) bool {
-	return errors.Is(err, ErrSlotLost) || errors.Is(err, wal.ErrSlotLost) || errors.Is(err, wal.ErrReplaced)
+	return errors.Is(err, ErrLogLost) || errors.Is(err, wal.ErrSlotLost) || errors.Is(err, wal.ErrReplaced)
 }
 
 // begin makes a new slot: the first one, or one in the place of a slot that was lost. A slot that is there without its record is dropped:

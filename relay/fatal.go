@@ -23,7 +23,7 @@ func fatal(err error) bool {
 			return true
 		}
 	}
-	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrSlotLost, ErrOtherActive, lease.ErrNotMigrated} {
+	for _, one := range []error{wal.ErrSlotLost, wal.ErrReplaced, ErrLogLost, ErrOtherActive, lease.ErrNotMigrated} {
 		if errors.Is(err, one) {
 			return true
 		}

@@ -18,9 +18,9 @@ import (
 	"github.com/outboxd/outboxd/wal"
 )
 
-// ErrSlotLost says that the log between the checkpoint and the slot is gone: the slot was dropped, moved or made anew by
+// ErrLogLost says that the log between the checkpoint and the slot is gone: the slot was dropped, moved or made anew by
 // somebody else.
-var ErrSlotLost = errors.New("the log since the checkpoint is lost")
+var ErrLogLost = errors.New("the log since the checkpoint is lost")
 
 const (
 	openTimeout   = 30 * time.Second
@@ -281,12 +281,12 @@ func limitStatements(ctx context.Context, conn *pgx.Conn, limit time.Duration) e
 	return nil
 }
 
-// lost puts on record that the log is lost, though the slot is there, and why, and returns ErrSlotLost.
+// lost puts on record that the log is lost, though the slot is there, and why, and returns ErrLogLost.
 func lost(ctx context.Context, s store, why string) error {
 	if err := s.saveLost(ctx, why); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", ErrSlotLost, why)
+	return fmt.Errorf("%w: %s", ErrLogLost, why)
 }
 
 // prepareSlot verifies the way to the log. Publication and slot are made only before the first session: afterwards one that is missing
@@ -294,7 +294,7 @@ func lost(ctx context.Context, s store, why string) error {
 func (s *session) prepareSlot(ctx context.Context, found bool) error {
 	source := s.relay.cfg.WAL
 	if why := s.record.Lost; why != "" && (why != lostToASwap || !s.otherTable()) { // else what the log holds is delivered first
-		return fmt.Errorf("%w: %s", ErrSlotLost, why)
+		return fmt.Errorf("%w: %s", ErrLogLost, why)
 	}
 	if found {
 		source.Create = false
@@ -331,14 +331,14 @@ func LogFindings(log zerolog.Logger, server *wal.Server) {
 // lostIf gives a missing or invalidated slot its meaning where a checkpoint says that there was one.
 func lostIf(recorded bool, err error) error {
 	if recorded && (errors.Is(err, wal.ErrSlotMissing) || errors.Is(err, wal.ErrSlotLost)) {
-		return fmt.Errorf("%w: events committed since then are in the table only: %w", ErrSlotLost, err)
+		return fmt.Errorf("%w: events committed since then are in the table only: %w", ErrLogLost, err)
 	}
 	return err
 }
 
 func movedError(slot string, confirmed, checkpoint event.LSN) error {
 	return fmt.Errorf("%w: slot %q is confirmed at %s, beyond the checkpoint %s; somebody else moved it or made it anew",
-		ErrSlotLost, slot, confirmed, checkpoint)
+		ErrLogLost, slot, confirmed, checkpoint)
 }
 
 // loadRecord reads the checkpoint that the session starts from, or begins the first epoch.

@@ -78,7 +78,7 @@ func TestLogThatLacksRowsIsLostUntilASlotIsMadeAnew(t *testing.T) {
 	for range 2 {
 		run = r.start(stop)
 		r.eventually("it ends", run.ended)
-		if !errors.Is(run.err, relay.ErrSlotLost) || !strings.Contains(run.err.Error(), "its publication was changed") {
+		if !errors.Is(run.err, relay.ErrLogLost) || !strings.Contains(run.err.Error(), "its publication was changed") {
 			t.Fatalf("Run returned %v, want that the publication was changed", run.err)
 		}
 	}

@@ -181,14 +181,14 @@ func TestSlotThatSomebodyElseMadeAnewIsAnErrorWhereConfigured(t *testing.T) {
 	r.dropSlot()
 	lost := r.start(stopWhenLost)
 	<-lost.done
-	if !errors.Is(lost.err, relay.ErrSlotLost) {
-		t.Fatalf("with the slot dropped Run returned %v, want ErrSlotLost", lost.err)
+	if !errors.Is(lost.err, relay.ErrLogLost) {
+		t.Fatalf("with the slot dropped Run returned %v, want ErrLogLost", lost.err)
 	}
 	r.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, r.cfg.WAL.Slot)
 	moved := r.start(stopWhenLost)
 	<-moved.done
-	if !errors.Is(moved.err, relay.ErrSlotLost) {
-		t.Fatalf("with the slot made anew Run returned %v, want ErrSlotLost", moved.err)
+	if !errors.Is(moved.err, relay.ErrLogLost) {
+		t.Fatalf("with the slot made anew Run returned %v, want ErrLogLost", moved.err)
 	}
 }
 

@@ -141,7 +141,7 @@ func (c *core) checkTerm() {
 	})
 }
 
-// withinLog checks the term, and returns ErrSlotLost where a tail speaks of a position of the newest epoch that the log has not come to: the server was set
+// withinLog checks the term, and returns ErrLogLost where a tail speaks of a position of the newest epoch that the log has not come to: the server was set
 // back then, to a copy of its data, say, and what it writes now has positions that were published before. That is on record before the log passes them.
 func withinLog(ctx context.Context, s store, newest uint32, tails ...fenced) error {
 	end, err := s.checkTerm(ctx)

@@ -20,7 +20,7 @@ const lostToASwap = "another table has taken the outbox table's name, or its pub
 // errSwapped ends a session under which another table has taken the name.
 var errSwapped = errors.New("another table has taken the outbox table's name")
 
-// errDelivered goes with ErrSlotLost where nothing of the table before is lost with the slot.
+// errDelivered goes with ErrLogLost where nothing of the table before is lost with the slot.
 var errDelivered = errors.New("what the log held is delivered or parked")
 
 // notAsRead stands on record where a check failed for another table: its mend may make all as it was, but for the log.

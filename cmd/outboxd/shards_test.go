@@ -349,7 +349,7 @@ func (s *sharded) wantRefused(c *child, want string) {
 	if err == nil || ctx.Err() != nil || !strings.Contains(string(said), want) {
 		s.Errorf("outboxd run ends with %v, want one that says %q:\n%s", err, want, said)
 	}
-	if strings.Contains(string(said), relay.ErrSlotLost.Error()) {
+	if strings.Contains(string(said), relay.ErrLogLost.Error()) {
 		s.Errorf("outboxd run, of a layout that was left, speaks of a lost slot:\n%s", said)
 	}
 }
