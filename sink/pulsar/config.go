@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -189,17 +188,4 @@ func (c Config) validateLimits() error {
 }
 
 // token returns the token in force, or "" when there is none.
-func (c Config) token() (string, error) {
-	if c.TokenFile == "" {
-		return c.Token, nil
-	}
-	b, err := os.ReadFile(c.TokenFile)
-	if err != nil {
-		return "", fmt.Errorf("read token_file: %w", err)
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", fmt.Errorf("read token_file: %s is empty", c.TokenFile)
-	}
-	return token, nil
-}
+func (c Config) token() (string, error) { return sink.Secret(c.Token, c.TokenFile, "token_file") }

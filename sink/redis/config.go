@@ -3,8 +3,6 @@ package redis
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/outboxd/outboxd/sink"
@@ -121,17 +119,4 @@ func (c Config) Validate() error {
 }
 
 // password returns what is configured apart from the URL.
-func (c Config) password() (string, error) {
-	if c.PasswordFile == "" {
-		return c.Password, nil
-	}
-	text, err := os.ReadFile(c.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("read password_file: %w", err)
-	}
-	password := strings.TrimSpace(string(text))
-	if password == "" {
-		return "", fmt.Errorf("read password_file: %s is empty", c.PasswordFile)
-	}
-	return password, nil
-}
+func (c Config) password() (string, error) { return sink.Secret(c.Password, c.PasswordFile, "password_file") }
