@@ -119,4 +119,6 @@ func (c Config) Validate() error {
 }
 
 // password returns what is configured apart from the URL.
-func (c Config) password() (string, error) { return sink.Secret(c.Password, c.PasswordFile, "password_file") }
+func (c Config) password() (string, error) {
+	return sink.Secret(c.Password, c.PasswordFile, "password_file")
+}
