@@ -199,7 +199,11 @@ func (s *server) waitReady(ctx context.Context) error {
 		if err == nil && !s.process.ended() {
 			return nil
 		}
-		if s.isStuck() || s.patient > 0 && time.Since(began) > s.patient {
+		if s.isStuck() {
+			return errStuck
+		}
+		if s.patient > 0 && time.Since(began) > s.patient {
+			s.patient *= 2 // it may only be slow, on a busy machine
 			return errStuck
 		}
 		select {
