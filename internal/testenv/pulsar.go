@@ -90,7 +90,7 @@ func startPulsar(ctx context.Context, java, home string, o PulsarOptions) (*Puls
 	}
 	p := &PulsarServer{
 		URL: "pulsar://" + address(ports[0]), AdminURL: "http://" + address(ports[1]), Dir: f.path,
-		server: server{name: "Pulsar", folder: f, limit: 4 * time.Minute, patient: 75 * time.Second, stop: syscall.SIGTERM, discard: syscall.SIGKILL},
+		server: server{name: "Pulsar", folder: f, limit: 6 * time.Minute, patient: 75 * time.Second, stop: syscall.SIGTERM, discard: syscall.SIGKILL},
 	}
 	p.ready, p.stuck = p.serves, p.fightsItself
 	ctx, cancel := context.WithTimeout(ctx, p.limit)
