@@ -182,32 +182,36 @@ func unroutedIf(found []Destination) error {
 // Blocks tells whether a dead event holds back the later ones of its key, by the rule that matches it. It looks through the rules
 // each time: it is for what failed.
 func (r *Router) Blocks(ev *event.Event) bool {
-	for _, one := range r.rules {
-		if one.tenant.match(ev.TenantID) && one.topic.match(ev.Topic) {
-			return one.blocks
-		}
-	}
-	return false
+	matched := r.matching(ev)
+	return matched != nil && matched.blocks
 }
 
 // route does the work; it returns nil when no rule matches.
 func (r *Router) route(ev *event.Event) ([]Destination, error) {
-	for _, one := range r.rules {
-		if !one.tenant.match(ev.TenantID) || !one.topic.match(ev.Topic) {
-			continue
-		}
-		found := make([]Destination, 0, len(one.targets))
-		for i := range one.targets {
-			t := &one.targets[i]
-			name, err := t.name(ev)
-			if err != nil {
-				return nil, err
-			}
-			if d := (Destination{t.sink, name}); !slices.Contains(found, d) {
-				found = append(found, d)
-			}
-		}
-		return found, nil
+	matched := r.matching(ev)
+	if matched == nil {
+		return nil, nil
 	}
-	return nil, nil
+	found := make([]Destination, 0, len(matched.targets))
+	for i := range matched.targets {
+		t := &matched.targets[i]
+		name, err := t.name(ev)
+		if err != nil {
+			return nil, err
+		}
+		if d := (Destination{t.sink, name}); !slices.Contains(found, d) {
+			found = append(found, d)
+		}
+	}
+	return found, nil
+}
+
+// matching returns the first rule that matches the event; nil when none does.
+func (r *Router) matching(ev *event.Event) *rule {
+	for i := range r.rules {
+		if one := &r.rules[i]; one.tenant.match(ev.TenantID) && one.topic.match(ev.Topic) {
+			return one
+		}
+	}
+	return nil
 }

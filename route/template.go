@@ -3,6 +3,7 @@ package route
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -100,12 +101,7 @@ func (t template) separators() []string {
 }
 
 func (t template) uses(p placeholder) bool {
-	for _, s := range t.places {
-		if s.placeholder == p {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.places, func(s slot) bool { return s.placeholder == p })
 }
 
 // read takes a name apart: the value in each place. There is one way at most; ok is false where the template makes no such name.
