@@ -77,7 +77,7 @@ func (l *loader) plainPostgres(t tree, address string) string {
 	}
 	base, query, _ := strings.Cut(rest, "?")
 	var kept []string
-	for _, p := range strings.Split(query, "&") {
+	for p := range strings.SplitSeq(query, "&") {
 		if p = l.parameter(t, p, driver); p != "" {
 			kept = append(kept, p)
 		}

@@ -227,7 +227,7 @@ func (t tree) put(path string, v any) {
 // get returns the value at path, or nil.
 func (t tree) get(path string) any {
 	var v any = map[string]any(t)
-	for _, p := range strings.Split(path, ".") {
+	for p := range strings.SplitSeq(path, ".") {
 		section, ok := v.(map[string]any)
 		if !ok {
 			return nil

@@ -87,7 +87,7 @@ func (l *loader) below(t tree, path string, source Source, text string) {
 		return
 	}
 	n := schema
-	for _, part := range strings.Split(path, ".") {
+	for part := range strings.SplitSeq(path, ".") {
 		n = n.child(part)
 	}
 	l.value(t, n, path, source, text)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -190,12 +191,7 @@ func (n *node) checkEnum(s string) error {
 	if _, given := n.tag.Lookup("default"); s == "" && !given {
 		return nil // as if it were left out
 	}
-	for _, v := range values {
-		if s == v {
-			return nil
-		}
-	}
-	if values == nil {
+	if values == nil || slices.Contains(values, s) {
 		return nil
 	}
 	return fmt.Errorf("%q is not known%s: choose one of %s", s, didYouMean(s, values), strings.Join(values, ", "))

@@ -49,7 +49,7 @@ func parseNames(s string) (Names, error) {
 	if s == "" || s == "[]" {
 		return names, nil
 	}
-	for _, name := range strings.Split(s, ",") {
+	for name := range strings.SplitSeq(s, ",") {
 		if name = strings.TrimSpace(name); name == "" {
 			return nil, fmt.Errorf("%q names nothing between two commas", s)
 		}

@@ -141,7 +141,7 @@ func (l *loader) warnUnverified(u URL) {
 	}
 	_, rest, _ := strings.Cut(base, "://")
 	authority, _, _ := strings.Cut(rest[strings.LastIndex(rest, "@")+1:], "/")
-	for _, host := range strings.Split(cmp.Or(given.Get("host"), authority, os.Getenv("PGHOST")), ",") {
+	for host := range strings.SplitSeq(cmp.Or(given.Get("host"), authority, os.Getenv("PGHOST")), ",") {
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name
 		}
