@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -29,14 +30,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	for _, f := range []struct {
-		field *string
-		value string
-	}{{&o.Schema, "outboxd"}, {&o.TableSchema, "public"}, {&o.Table, "outbox"}, {(*string)(&o.Indexes), string(Lean)}} {
-		if *f.field == "" {
-			*f.field = f.value
-		}
-	}
+	o.Schema = cmp.Or(o.Schema, "outboxd")
+	o.TableSchema = cmp.Or(o.TableSchema, "public")
+	o.Table = cmp.Or(o.Table, "outbox")
+	o.Indexes = cmp.Or(o.Indexes, Lean)
 	return o
 }
 

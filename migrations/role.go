@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,17 +24,8 @@ type Role struct {
 }
 
 func (r Role) withDefaults() Role {
-	for _, f := range []struct {
-		field *string
-		value string
-	}{
-		{&r.OnSent, "mark"},
-		{&r.Publication, "outboxd"},
-	} {
-		if *f.field == "" {
-			*f.field = f.value
-		}
-	}
+	r.OnSent = cmp.Or(r.OnSent, "mark")
+	r.Publication = cmp.Or(r.Publication, "outboxd")
 	if len(r.Columns()) == 0 {
 		r.StatusColumn, r.RetryCountColumn, r.RetryAfterColumn, r.ErrorMessageColumn = "status", "retry_count", "retry_after", "error_message"
 	}
