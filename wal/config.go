@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -125,7 +126,7 @@ func (c Config) replicationConfig() (*pgconn.Config, error) {
 }
 
 // relation is the table's quoted name.
-func (c Config) relation() string { return quoteName(c.Schema) + "." + quoteName(c.Table) }
+func (c Config) relation() string { return pgx.Identifier{c.Schema, c.Table}.Sanitize() }
 
 // member is the table as a publication lists it.
 func (c Config) member() string {
@@ -138,6 +139,6 @@ func (c Config) member() string {
 // table is the table's name for people.
 func (c Config) table() string { return c.Schema + "." + c.Table }
 
-func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -111,8 +111,7 @@ func CheckErrors(err error) []*CheckError {
 		}
 		return all
 	}
-	var check *CheckError
-	if errors.As(err, &check) {
+	if check, ok := errors.AsType[*CheckError](err); ok {
 		return []*CheckError{check}
 	}
 	return nil
@@ -120,8 +119,7 @@ func CheckErrors(err error) []*CheckError {
 
 // sqlState returns the SQLSTATE of a server's error, or "".
 func sqlState(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
 	}
 	return ""

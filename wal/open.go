@@ -186,6 +186,6 @@ func slotLost(ctx context.Context, conn *pgconn.PgConn, slot string) (bool, erro
 
 // isTimeout tells whether a read ended because its deadline passed; pgproto3 keeps what it had read of a message.
 func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.As(err, &netErr) && netErr.Timeout()
+	netErr, ok := errors.AsType[net.Error](err)
+	return ok && netErr.Timeout()
 }
