@@ -117,11 +117,10 @@ func own(e *event.Event) {
 // rowReader collects rows.
 type rowReader struct{ rows []Row }
 
-func (r *rowReader) read(c *cells) *Row {
+func (r *rowReader) read(c *cells) {
 	var before Row
 	if len(r.rows) > 0 {
 		before = r.rows[len(r.rows)-1]
 	}
 	r.rows = append(r.rows, c.row(&before))
-	return &r.rows[len(r.rows)-1]
 }

@@ -25,7 +25,7 @@ type records struct{ array }
 
 // newRecords returns the rows as a parameter; oid is that of parked_row.
 func newRecords(oid uint32, rows []Row) []byte {
-	const fixed = 28*8 + 150 // each field's type and length, and what is not text
+	const fixed = columnCount*8 + 150 // each field's type and length, and what is not text
 	size := 0
 	for i := range rows {
 		size += fixed + rows[i].Event.Size() + len(rows[i].Reason) + len(rows[i].Destination.Name) + len(rows[i].Target)

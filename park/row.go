@@ -33,6 +33,14 @@ type Destination struct {
 	Name string // full name, as the broker knows it: of one partition where there are several
 }
 
+// String returns "SINK NAME"; "no destination" for events that have none.
+func (d Destination) String() string {
+	if d == (Destination{}) {
+		return "no destination"
+	}
+	return d.Sink + " " + d.Name
+}
+
 // Row is one event that waits for one destination. It owns its bytes.
 type Row struct {
 	Event       event.Event // Xid and Status are not kept

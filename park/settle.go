@@ -129,11 +129,3 @@ func tailReadSQL(schema string) string {
 			RETURNING 1
 		)` + answer("noted")
 }
-
-// String returns "SINK NAME"; "no destination" for events that have none.
-func (d Destination) String() string {
-	if d == (Destination{}) {
-		return "no destination"
-	}
-	return d.Sink + " " + d.Name
-}
