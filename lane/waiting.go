@@ -175,7 +175,7 @@ func (w *Waiting) Rouse(now int64) {
 		case k.loading:
 			k.again = true
 			w.put(key, k)
-		case k.rows:
+		case k.rows && k.due > now: // else it is due already
 			w.schedule(key, k, now)
 		}
 	}

@@ -43,7 +43,8 @@
 //     is settled durably, and only then anything else is published there. An event that may pass a dead one of its key waits for that, too.
 //   - What is read from the log stays inside the memory budget; a single larger event passes alone. While nothing fails or is slow and every
 //     destination has two batches in line, an eighth of it has to do: more would only wait. The table lane's share comes on top: one
-//     batch for each destination at which rows are due, and the keys that wait, of which a session remembers ten million at its start.
+//     batch for each destination that is loaded for, has its turn, or stands in line for one, where twice as many stand as the sink has publishers; and the keys that
+//     wait, of which a session remembers ten million at its start.
 //   - Every session raises the term, after it has the lock. What a cut-off session still writes changes nothing.
 //   - Rows that are older than the slot are parked before the session streams, so that they come before what the log carries.
 //   - With Config.Until nothing that was committed there or later is published, and everything before it is recorded and confirmed when Run returns nil.

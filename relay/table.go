@@ -120,20 +120,37 @@ func (c *core) dispatchTable(now time.Time) {
 		switch {
 		case !due:
 			wake = min(wake, d.lane.Keys.Wake())
+		case d.lane.State() == lane.Unread: // what the tail holds comes first
+			if !d.queued {
+				d.lineUp()
+				d.sink.unread.push(d, d.suspect())
+			}
+		case d.crowded(): // looked at again when a turn has ended, too
+			wake = min(wake, micros(now.Add(crowdedLook)))
 		case d.lane.State() == lane.Ready, d.lane.State() == lane.Publishing, d.lane.State() == lane.Parking:
 			c.load(d, now)
 			if !d.table.busy && d.lane.State() != lane.Parking { // what was loaded ahead holds nothing that is due
 				wake = micros(now)
 			}
-		case d.lane.State() == lane.Unread && !d.queued: // what the tail holds comes first
-			d.lineUp()
-			d.sink.unread.push(d, d.suspect())
 		}
 	}
 	c.tableDue = c.countWaiting(now)
 	if wake != lane.Never && time.UnixMicro(wake).Before(c.tableDue) {
 		c.tableDue = time.UnixMicro(wake)
 	}
+}
+
+// crowdedLook is how often destinations are looked at again whose loads have to wait for others.
+const crowdedLook = 50 * time.Millisecond
+
+// crowded tells whether so many destinations of the sink stand in line with what is loaded that rows of one more would only take memory. Those that failed count
+// among themselves.
+func (d *destination) crowded() bool {
+	line := d.sink.lent.healthy
+	if d.suspect() {
+		line = d.sink.lent.suspect
+	}
+	return len(line) >= 2*d.sink.concurrency[jobPublish]
 }
 
 // countWaiting shows how much waits, once a second at most, and returns when to do so again.
@@ -183,7 +200,7 @@ func (c *core) discard(d *destination) {
 	for key := range w.keys {
 		d.lane.Keys.Settled(key, false, micros(time.Now()))
 	}
-	w.rows, w.keys, w.loaded, w.busy = w.rows[:0], nil, false, false
+	w.rows, w.keys, w.loaded, w.busy = nil, nil, false, false
 }
 
 // dropStale discards a load during which something may have been found in a tail, and tells whether it did.

@@ -181,7 +181,7 @@ func (c *core) lentSettled(d *destination) {
 	} else {
 		c.keysSettled(d)
 	}
-	w.rows, w.turn, w.busy = w.rows[:0], turn{}, false
+	w.rows, w.turn, w.busy = nil, turn{}, false // of many destinations, what was delivered would take more memory than all that waits
 	c.tableDue = time.Time{}
 	d.lane.Return(err == nil || sink.FateKnown(err))
 	d.tableLast = true
