@@ -1,6 +1,10 @@
 package decode
 
-import "github.com/outboxd/outboxd/event"
+import (
+	"slices"
+
+	"github.com/outboxd/outboxd/event"
+)
 
 // Columns names the columns of the outbox table. An empty name says that the table has no such column. ID, Topic and Payload are required, and
 // TenantID is without a DefaultTenant.
@@ -32,10 +36,8 @@ func DefaultColumns() Columns {
 // Names returns the columns that the table must have, each once.
 func (c Columns) Names() []string {
 	var names []string
-	seen := map[string]bool{"": true}
 	for _, f := range c.fields() {
-		if !seen[f.column] {
-			seen[f.column] = true
+		if f.column != "" && !slices.Contains(names, f.column) {
 			names = append(names, f.column)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxd/outboxd/lease"
 )
 
 // Retention says which rows Cleanup deletes. An age counts from created_at; zero means never.
@@ -89,7 +91,7 @@ func (t *Table) old(r Retention) string {
 
 // unused is the condition that no event of o is parked, for any slot that ever had a lease.
 func (t *Table) unused(schema string) string {
-	return `(SELECT true FROM ` + pgx.Identifier{schema, "lease"}.Sanitize() + ` l CROSS JOIN LATERAL (
+	return `(SELECT true FROM ` + lease.Table(schema, "lease") + ` l CROSS JOIN LATERAL (
 			SELECT FROM ` + parkedTable(schema) + ` p WHERE p.slot = l.slot AND p.id = ` + t.idText() + ` LIMIT 1) p LIMIT 1) IS NULL`
 }
 

@@ -3,6 +3,7 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Columns names the columns of the table. The zero value stands for those of the table that outboxd itself makes; an empty name says
@@ -97,10 +98,8 @@ func (c *Columns) extraFields() []*string {
 // all are the columns that are read, each once.
 func (c *Columns) all() []string {
 	var names []string
-	seen := map[string]bool{"": true}
 	add := func(name string) {
-		if !seen[name] {
-			seen[name] = true
+		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

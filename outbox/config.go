@@ -1,6 +1,9 @@
 package outbox
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // OnSent says what happens to the row of a delivered event.
 type OnSent string
@@ -31,24 +34,16 @@ type Config struct {
 // WithDefaults fills in what is empty.
 func (c Config) WithDefaults() Config {
 	c.Columns = c.Columns.withDefaults()
-	for _, f := range []struct {
-		field *string
-		value string
-	}{
-		{&c.Schema, "public"},
-		{&c.Table, "outbox"},
-		{&c.Statuses.New, "NEW"},
-		{&c.Statuses.Sent, "SENT"},
-		{&c.Statuses.Failed, "FAILED"},
-		{&c.Statuses.Dead, "DEAD"},
-		{&c.Statuses.Publishing, "PUBLISHING"},
-		{&c.Statuses.Published, "PUBLISHED"},
-		{(*string)(&c.OnSent), string(Mark)},
-	} {
-		if *f.field == "" {
-			*f.field = f.value
-		}
-	}
+	c.Schema = cmp.Or(c.Schema, "public")
+	c.Table = cmp.Or(c.Table, "outbox")
+	c.OnSent = cmp.Or(c.OnSent, Mark)
+	s := &c.Statuses
+	s.New = cmp.Or(s.New, "NEW")
+	s.Sent = cmp.Or(s.Sent, "SENT")
+	s.Failed = cmp.Or(s.Failed, "FAILED")
+	s.Dead = cmp.Or(s.Dead, "DEAD")
+	s.Publishing = cmp.Or(s.Publishing, "PUBLISHING")
+	s.Published = cmp.Or(s.Published, "PUBLISHED")
 	return c
 }
 
