@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"time"
@@ -25,9 +26,7 @@ func open(cfg Config) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.username == "" {
-		a.username = cfg.Username
-	}
+	a.username = cmp.Or(a.username, cfg.Username)
 	if a.password == "" {
 		if a.password, err = cfg.password(); err != nil {
 			return nil, err

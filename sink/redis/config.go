@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -71,18 +72,10 @@ type Config struct {
 
 // WithDefaults returns c with the defaults in the place of zero values.
 func (c Config) WithDefaults() Config {
-	if c.MaxMessageBytes == 0 {
-		c.MaxMessageBytes = DefaultMaxMessageBytes
-	}
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
-	}
-	if c.MaxStreams == 0 {
-		c.MaxStreams = DefaultMaxStreams
-	}
-	if c.WatchFrom == 0 {
-		c.WatchFrom = DefaultWatchFrom
-	}
+	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, DefaultMaxMessageBytes)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.MaxStreams = cmp.Or(c.MaxStreams, DefaultMaxStreams)
+	c.WatchFrom = cmp.Or(c.WatchFrom, DefaultWatchFrom)
 	return c
 }
 

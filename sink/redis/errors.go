@@ -79,13 +79,13 @@ func (s *Sink) classify(err error) refusal {
 	if reply, is := replyOf(err); is {
 		return s.classifyReply(reply)
 	}
-	var unconnected *connectError
+	_, unconnected := errors.AsType[*connectError](err)
 	switch {
 	case errors.Is(err, sink.ErrTailUnread):
 		return refusal{class: sink.Retry} // known, but only a tail read mends it
 	case errors.Is(err, context.Canceled):
 		return refusal{class: sink.Retry}
-	case errors.As(err, &unconnected):
+	case unconnected:
 		return refusal{class: sink.Unavailable, known: true, broker: true}
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):
 		return refusal{class: sink.Unavailable, known: true}
@@ -103,8 +103,8 @@ var ofOldServers = regexp.MustCompile(`^(@user_script: [0-9]+: )?-?`)
 
 // replyOf returns what the server said, where the error is its reply.
 func replyOf(err error) (reply string, is bool) {
-	var said redis.Error
-	if !errors.As(err, &said) || errors.Is(err, redis.Nil) {
+	said, is := errors.AsType[redis.Error](err)
+	if !is || errors.Is(err, redis.Nil) {
 		return "", false
 	}
 	return ofOldServers.ReplaceAllString(said.Error(), ""), true
@@ -144,8 +144,8 @@ var unnamedRefusals = []struct {
 
 // isNetwork tells whether the connection failed under a call.
 func isNetwork(err error) bool {
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded)
 }
 

@@ -143,8 +143,8 @@ func (s *Sink) prepare(c *call, st *stream) {
 // checkSize rejects what the server would cut the connection for.
 func (s *Sink) checkSize(m *sink.Message, size int) error {
 	limit := s.cfg.MaxMessageBytes
-	if bulk := int(s.bulkLimit.Load()); bulk > 0 && bulk < limit {
-		limit = bulk
+	if bulk := int(s.bulkLimit.Load()); bulk > 0 {
+		limit = min(limit, bulk)
 	}
 	if size <= limit {
 		return nil

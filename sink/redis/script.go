@@ -12,7 +12,7 @@ type script struct {
 }
 
 func newScript(source string) script {
-	sum := sha1.Sum([]byte(source)) // how Redis names scripts
+	sum := sha1.Sum([]byte(source))
 	return script{source: source, sha: hex.EncodeToString(sum[:])}
 }
 

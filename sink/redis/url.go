@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -82,15 +83,10 @@ func (a *address) setHosts(hosts string) error {
 	if a.kind == sentinel {
 		port = "26379"
 	}
-	for _, host := range strings.Split(hosts, ",") {
-		if host == "" {
-			host = "localhost"
-		}
+	for host := range strings.SplitSeq(hosts, ",") {
+		host = cmp.Or(host, "localhost")
 		if h, p, err := net.SplitHostPort(host); err == nil {
-			if p == "" {
-				p = port
-			}
-			host = net.JoinHostPort(h, p)
+			host = net.JoinHostPort(h, cmp.Or(p, port))
 		} else {
 			host = net.JoinHostPort(strings.Trim(host, "[]"), port)
 		}
@@ -135,21 +131,21 @@ func (a *address) setDatabase(s string) error {
 }
 
 func (a *address) setParameters(q url.Values) error {
-	var unknown []error
+	var problems []error
 	for name := range q {
 		value := q.Get(name)
 		switch {
 		case name == "db" && a.kind == unixSocket:
 			if err := a.setDatabase(value); err != nil {
-				unknown = append(unknown, err)
+				problems = append(problems, err)
 			}
 		case name == "sentinel_username" && a.kind == sentinel:
 			a.sentinelUsername = value
 		case name == "sentinel_password" && a.kind == sentinel:
 			a.sentinelPassword = value
 		default:
-			unknown = append(unknown, fmt.Errorf("url: unknown parameter %q: remove it, settings stand beside the URL", name))
+			problems = append(problems, fmt.Errorf("url: unknown parameter %q: remove it, settings stand beside the URL", name))
 		}
 	}
-	return errors.Join(unknown...)
+	return errors.Join(problems...)
 }
