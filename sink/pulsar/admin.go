@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,12 +55,8 @@ func (s *Sink) createTenant(ctx context.Context, tenant string) error {
 	if err := s.request(ctx, http.MethodGet, "clusters", nil, &clusters); err != nil {
 		return fmt.Errorf("create tenant %s: list clusters: %w", tenant, err)
 	}
-	allowed := make([]string, 0, len(clusters))
-	for _, c := range clusters {
-		if c != "global" { // where the configuration is kept, not a cluster
-			allowed = append(allowed, c)
-		}
-	}
+	// Where the configuration is kept is no cluster.
+	allowed := slices.DeleteFunc(clusters, func(c string) bool { return c == "global" })
 	body := map[string][]string{"adminRoles": {}, "allowedClusters": allowed}
 	if err := s.put(ctx, "tenants/"+url.PathEscape(tenant), body); err != nil {
 		return fmt.Errorf("create tenant %s: %w", tenant, err)

@@ -1,6 +1,7 @@
 package pulsar
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -78,7 +79,7 @@ type Config struct {
 	// Timeout bounds each call of the Sink that has no earlier deadline. Default: 30 s.
 	Timeout time.Duration
 
-	// AdminURL is the address of the admin REST API, http://host:8080 or https://host:8443. Needed by Create only.
+	// AdminURL is the address of the admin REST API, http://host:8080 or https://host:8443. Needed by Create, Policies, BrokerSettings and Remove.
 	AdminURL string
 
 	// Create makes tenants and namespaces that are missing, through AdminURL. Default: false, a missing one is an
@@ -91,21 +92,11 @@ func (c Config) WithDefaults() Config {
 	if c.Name == nil {
 		c.Name = func() string { return DefaultName }
 	}
-	if c.Compression == "" {
-		c.Compression = CompressionNone
-	}
-	if c.MaxProducers == 0 {
-		c.MaxProducers = DefaultMaxProducers
-	}
-	if c.PendingBytes == 0 {
-		c.PendingBytes = DefaultPendingBytes
-	}
-	if c.AckStall == 0 {
-		c.AckStall = DefaultAckStall
-	}
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
-	}
+	c.Compression = cmp.Or(c.Compression, CompressionNone)
+	c.MaxProducers = cmp.Or(c.MaxProducers, DefaultMaxProducers)
+	c.PendingBytes = cmp.Or(c.PendingBytes, DefaultPendingBytes)
+	c.AckStall = cmp.Or(c.AckStall, DefaultAckStall)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
@@ -48,12 +49,7 @@ func classOf(err error) sink.Class {
 }
 
 func containsAny(text string, parts []string) bool {
-	for _, p := range parts {
-		if strings.Contains(text, p) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 // isMissing tells whether the broker says that the topic, its namespace or its tenant does not exist: it has one name for
@@ -79,16 +75,7 @@ func holder(err error) string {
 	return name
 }
 
-// asError classifies the error of a call that sends no message, so leaves nothing behind. It adds what the client
-// says of a failed connection in its log only.
-func (s *Sink) asError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return s.classified(err)
-}
-
-// failed is asError at the end of a call: a connection that was lost is the whole broker's failure where nobody listens any more, and what mends it is said.
+// failed is classified at the end of a call: a connection that was lost is the whole broker's failure where nobody listens any more, and what mends it is said.
 func (s *Sink) failed(ctx context.Context, err error) *sink.Error {
 	failed := s.classified(err)
 	s.blameBroker(ctx, failed)
@@ -116,6 +103,8 @@ func mendOf(text string) string {
 	return ""
 }
 
+// classified returns the error of a call that sends no message, so leaves nothing behind. It adds what the client
+// says of a failed connection in its log only.
 func (s *Sink) classified(err error) *sink.Error {
 	if e, ok := errors.AsType[*sink.Error](err); ok {
 		return &sink.Error{Class: e.Class, FateKnown: true, Broker: e.Broker, Err: err}
@@ -127,7 +116,7 @@ func (s *Sink) classified(err error) *sink.Error {
 			err = fmt.Errorf("%w: %s", err, s.scrub(problem))
 		}
 	}
-	return &sink.Error{Class: class, FateKnown: true, Err: oneLine{err}}
+	return known(class, oneLine{err})
 }
 
 // oneLine is an error without line breaks: the client joins its errors with them.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"time"
 
 	client "github.com/apache/pulsar-client-go/pulsar"
@@ -57,12 +58,9 @@ func newProducers() producers {
 
 func (ps *producers) len() int { return len(ps.open) }
 
+// all returns those that are open, in a slice of their own: one that is retired leaves the set.
 func (ps *producers) all() []*producer {
-	all := make([]*producer, 0, len(ps.open))
-	for _, p := range ps.open {
-		all = append(all, p)
-	}
-	return all
+	return slices.Collect(maps.Values(ps.open))
 }
 
 // freshMost is how many producers stay open, besides the others, that have published nothing yet. A tail is read to publish, and where more topics are in use

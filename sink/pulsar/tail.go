@@ -93,18 +93,13 @@ func (s *Sink) lastID(ctx context.Context, topic string, r *openReader) (client.
 	return last, nil
 }
 
-func sameEntry(a, b client.MessageID) bool {
-	return a.LedgerID() == b.LedgerID() && a.EntryID() == b.EntryID()
-}
+func sameEntry(a, b client.MessageID) bool { return placeOf(a) == placeOf(b) }
 
 func atOrBehind(a, b client.MessageID) bool {
-	if a.LedgerID() != b.LedgerID() {
-		return a.LedgerID() > b.LedgerID()
+	if sameEntry(a, b) {
+		return a.BatchIdx() >= b.BatchIdx()
 	}
-	if a.EntryID() != b.EntryID() {
-		return a.EntryID() > b.EntryID()
-	}
-	return a.BatchIdx() >= b.BatchIdx()
+	return placeOf(a).atOrBehind(placeOf(b))
 }
 
 // entryOf reads what a message says of itself.

@@ -48,12 +48,12 @@ func (s *Sink) Partitions(ctx context.Context, destination string) ([]string, er
 func (s *Sink) partitions(ctx context.Context, destination string) ([]string, error) {
 	t, err := parseTopic(destination)
 	if err != nil {
-		return nil, &sink.Error{Class: sink.Unavailable, FateKnown: true, Err: err}
+		return nil, known(sink.Unavailable, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if err := s.reach(ctx); err != nil {
-		return nil, s.asError(err)
+		return nil, s.classified(err)
 	}
 	var names []string
 	err = s.withNamespace(ctx, t, func() error {
@@ -66,7 +66,7 @@ func (s *Sink) partitions(ctx context.Context, destination string) ([]string, er
 	if down := s.reach(ctx); sink.BrokerDown(down) {
 		return nil, down
 	}
-	return nil, s.asError(err)
+	return nil, s.classified(err)
 }
 
 // Partition returns the index of the key's partition among n as Pulsar's Java client chooses it by default (JavaStringHash):

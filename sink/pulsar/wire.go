@@ -17,8 +17,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// A connection that speaks just enough of Pulsar's binary protocol for takeOver, which the Go client cannot do. The
-// messages are the client's own generated types, reached through protobuf's registry and their JSON form, because their package
+// A connection that speaks just enough of Pulsar's binary protocol for takeOver, which the Go client cannot do, for the lookup before it, and to see whether a host
+// welcomes us. The messages are the client's own generated types, reached through protobuf's registry and their JSON form, because their package
 // is internal.
 // Source: https://pulsar.apache.org/docs/4.0.x/developing-binary-protocol/
 const (
