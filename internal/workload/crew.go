@@ -3,10 +3,10 @@ package workload
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 // hand writes transactions one after the other, with keys and a connection of its own. One goroutine uses it.
@@ -49,21 +49,16 @@ func (w *wire) hangUp() {
 // runAll lets all of them write until ctx ends or there is nothing left to write, and then finishes the transactions that were begun. The error is
 // one that repeating cannot mend; a lost connection is none.
 func runAll[H hand](ctx context.Context, all []H) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var failed error
-	var once sync.Once
-	var running sync.WaitGroup
+	running, ctx := errgroup.WithContext(ctx)
 	for i, h := range all {
-		running.Go(func() {
+		running.Go(func() error {
 			if err := run(ctx, h); err != nil {
-				once.Do(func() { failed = fmt.Errorf("writer %d: %w", i, err) })
-				cancel(err)
+				return fmt.Errorf("writer %d: %w", i, err)
 			}
+			return nil
 		})
 	}
-	running.Wait()
-	return failed
+	return running.Wait()
 }
 
 // run writes until ctx ends. An interruption only costs the transaction that was under way.
