@@ -136,7 +136,7 @@ func (b *bencher) configure(ctx context.Context, cmd *cobra.Command) (err error)
 		b.template = "persistent://public/default/" + strings.Join(names, "_") // names of tenants have a -
 	}
 	shared := *b.app
-	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], b.settings()...)
+	shared.settings = slices.Concat(shared.settings, b.settings())
 	b.app = &shared
 	if b.cfg, _, err = b.app.load(cmd, config.NeedAll); err != nil {
 		return err
@@ -215,7 +215,7 @@ func (b *bencher) startServers(ctx context.Context) error {
 	}
 	b.cleanups.add("stop PostgreSQL", database.Close)
 	b.settled = append(b.settled, settings...)
-	shared.settings = append(shared.settings[:len(shared.settings):len(shared.settings)], "database.url="+database.URL)
+	shared.settings = append(slices.Clip(shared.settings), "database.url="+database.URL)
 	switch b.sink {
 	case "redis":
 		broker, err := testenv.StartRedis(ctx, testenv.RedisOptions{})

@@ -83,7 +83,7 @@ func newShardedOn(t *testing.T, database *testenv.PostgresServer, server *testen
 }
 
 func (s *sharded) child(settings ...string) *child {
-	c := newChild(s.T, append(s.environ[:len(s.environ):len(s.environ)], settings...))
+	c := newChild(s.T, slices.Concat(s.environ, settings))
 	s.Cleanup(func() {
 		if s.Failed() {
 			s.Logf("the log of a child %v:\n%s", settings, c.log.String())

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,7 @@ type check[T any] struct {
 // Examine makes all checks and returns their findings in a fixed order: the database's, then those of each sink, whose destinations the database may
 // know. It returns early, with what it has found, when ctx is cancelled.
 func Examine(ctx context.Context, cfg Config) []Finding {
-	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
-	}
+	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
 	findings := make([][]Finding, 1+len(cfg.Sinks))
 	var waiting []park.Destination
 	findings[0], waiting = examineDatabase(ctx, &cfg)

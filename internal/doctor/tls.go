@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -19,12 +20,7 @@ func certificateFinding(whose string, chain []*x509.Certificate, at time.Time) F
 	if len(chain) == 0 {
 		return found(Info, "tls", "no certificate of "+whose+" was seen", "", "")
 	}
-	first := chain[0]
-	for _, c := range chain[1:] {
-		if c.NotAfter.Before(first.NotAfter) {
-			first = c
-		}
-	}
+	first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	end := first.NotAfter.UTC().Format(time.DateTime) + "Z"
 	why := "beyond that no connection is made by those who check it"
 	mend := "renew the certificate, and let its server read it again"
