@@ -148,3 +148,18 @@ func (d *destination) waitsBriefly() bool {
 
 // waitMost is how many events may wait for the end of a backlog.
 const waitMost = 1000
+
+// tailJob is the reading of the destination's tail: deep where rows of the table lane may be there.
+func (d *destination) tailJob(cfg *Config) *job {
+	j := &job{kind: jobTail, sink: d.sink, spans: []span{{destination: d}}, suspect: d.suspect(), depth: 1}
+	if !d.lane.Keys.Empty() || d.doubt {
+		j.depth = cfg.largestBatch
+	}
+	switch {
+	case d.doubt:
+		j.back, j.behind = d.landedAfter, cfg.largestBatch // the last batch before it may hold rows of the table lane
+	case j.depth > 1:
+		j.back = d.known
+	}
+	return j
+}

@@ -1,7 +1,8 @@
 package relay
 
 import (
-	"sort"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -197,10 +198,7 @@ func (f *facts) enter(s State, reason string) {
 func (f *facts) blocked() []Blocked {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := make([]Blocked, 0, len(f.failing))
-	for _, b := range f.failing {
-		all = append(all, b)
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Since.Before(all[j].Since) })
+	all := slices.AppendSeq(make([]Blocked, 0, len(f.failing)), maps.Values(f.failing)) // [] in JSON, not null
+	slices.SortFunc(all, func(a, b Blocked) int { return a.Since.Compare(b.Since) })
 	return all
 }

@@ -118,7 +118,7 @@ func (s simStore) begin(writes bool) error {
 	return nil
 }
 
-// simDone is the end of a statement: the connection may be cut before its answer.
+// done is the end of a statement: the connection may be cut before its answer.
 func (s simStore) done() error {
 	if *s.limit == 0 && s.w.lostAnswer {
 		return errSimCut
