@@ -179,4 +179,10 @@ func (c Config) validateLimits() error {
 }
 
 // token returns the token in force, or "" when there is none.
-func (c Config) token() (string, error) { return sink.Secret(c.Token, c.TokenFile, "token_file") }
+func (c Config) token() (string, error) {
+	token, err := sink.Secret(c.Token, c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read token_file: %w", err)
+	}
+	return token, nil
+}

@@ -113,5 +113,9 @@ func (c Config) Validate() error {
 
 // password returns what is configured apart from the URL.
 func (c Config) password() (string, error) {
-	return sink.Secret(c.Password, c.PasswordFile, "password_file")
+	password, err := sink.Secret(c.Password, c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read password_file: %w", err)
+	}
+	return password, nil
 }
