@@ -74,26 +74,32 @@ func (p *proxy) pass(client io.WriteCloser, server io.Reader) {
 	defer hangUp(client)
 	buffer := make([]byte, 64<<10)
 	for {
-		p.mu.Lock()
-		for p.allowed >= 0 && p.passed >= p.allowed {
-			p.changed.Wait()
-		}
-		n := len(buffer)
-		if p.allowed >= 0 {
-			n = min(n, p.allowed-p.passed)
-		}
-		p.mu.Unlock()
-		n, err := server.Read(buffer[:n])
+		n, err := server.Read(buffer)
 		if err != nil {
 			return
 		}
-		if _, err := client.Write(buffer[:n]); err != nil {
-			return
+		for rest := buffer[:n]; len(rest) > 0; {
+			now := p.await(len(rest))
+			if _, err := client.Write(rest[:now]); err != nil {
+				return
+			}
+			rest = rest[now:]
 		}
-		p.mu.Lock()
-		p.passed += n
-		p.mu.Unlock()
 	}
+}
+
+// await waits until some of n bytes may pass, and returns how many.
+func (p *proxy) await(n int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.allowed >= 0 && p.passed >= p.allowed {
+		p.changed.Wait()
+	}
+	if p.allowed >= 0 {
+		n = min(n, p.allowed-p.passed)
+	}
+	p.passed += n
+	return n
 }
 
 // allow lets n more bytes pass, from now on only as many as were allowed.
