@@ -12,7 +12,7 @@ const (
 	breakerAttempts = 3                      // failures one after the other that open a destination's breaker, whatever they say
 	slowAfter       = 2 * time.Second        // an event that waits for longer, while the budget is used up, is parked: others need the memory
 	outageLook      = time.Second            // how often the log held back is measured in an outage
-	relieveLook     = 250 * time.Millisecond // how often slow destinations are looked for while the budget is used up
+	relieveLook     = 250 * time.Millisecond // how often slow destinations are looked for while the budget, or the part of it that has to do, is used up
 	brokerLook      = 3 * time.Second        // how often a broker that is down is asked, at least: one destination asks for all
 )
 
@@ -289,9 +289,9 @@ func (d *destination) late(now time.Time) bool {
 	return d.lane.Len() > 0 && now.Sub(d.lane.Oldest().Value.chunk.since) > slowAfter
 }
 
-// relieveWake is when the core has to look for slow destinations again; zero when it has not.
+// relieveWake is when the core has to look again for destinations that are slow, or late where a part of the budget has to do; zero when it has not.
 func (c *core) relieveWake(now time.Time) time.Time {
-	if c.budget.starved.Load() {
+	if c.budget.starved.Load() || c.budget.enough.Load() {
 		return now.Add(relieveLook)
 	}
 	return time.Time{}

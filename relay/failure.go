@@ -111,9 +111,6 @@ func (c *core) untilNextWake() time.Duration {
 	if c.draining {
 		consider(c.drainBy)
 	}
-	if c.budget.enough.Load() {
-		consider(now.Add(relieveLook)) // whether a destination is late by now
-	}
 	for _, at := range []time.Time{c.tableWake(), c.relieveWake(now), c.measureWake(), c.sweepWake()} {
 		if !at.IsZero() {
 			consider(at)
