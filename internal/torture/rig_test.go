@@ -45,6 +45,9 @@ type rig struct {
 
 // newRig starts the servers, the proxies and two instances, with more settings of an instance where there are any. The test's end takes all of it away.
 func newRig(t *testing.T, o options, more ...func(number int) []string) *rig {
+	if o.shards < 1 || o.tenants < 1 {
+		t.Fatalf("SHARDS=%d TENANTS=%d: choose 1 or more", o.shards, o.tenants)
+	}
 	r := &rig{t: t, o: o, dir: o.dir, network: newNetwork()}
 	r.must(r.folder())
 	r.timeline = newTimeline(t.Output())
